@@ -26,7 +26,8 @@ class CachedList:
     computation started, microseconds since 1970. cost_s: Duration of the computation. watermark:
     The changes of items that the list reflects, see `protocols.watermark`; empty if unknown.
     expires_us: When the first of its items expires; 0 if none does. from_content: Whether its items
-    were chosen by the similarity of their vectors, not by behaviour.
+    were chosen by the similarity of their vectors, not by behaviour. stale: Why it may lack later
+    changes; empty if it does not. Other processes are not told.
     """
 
     # Two tuples instead of a tuple of pairs: with the pairs of a few thousand lists, the garbage
@@ -38,6 +39,7 @@ class CachedList:
     watermark: bytes = b""
     expires_us: int = 0
     from_content: bool = False
+    stale: str = ""
 
     def without(self, deleted: Collection[str]) -> CachedList:
         """Returns the list without some items."""

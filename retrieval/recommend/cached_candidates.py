@@ -84,6 +84,7 @@ def list_computation(
             watermark=context.watermark,
             expires_us=to_us(pool.expires) if pool.expires else 0,
             from_content=ranking is None,
+            stale=context.stale,
         )
 
     return compute
@@ -106,6 +107,11 @@ class CachedCandidates(NamedTuple):
     def watermark(self) -> bytes | None:
         """The changes of items that the list has; None if the item does not exist."""
         return None if self.candidates is None else self.candidates.watermark
+
+    @property
+    def stale(self) -> str:
+        """Why the list may lack changes; empty if it does not."""
+        return "" if self.candidates is None else self.candidates.stale
 
     def messages(self, hidden: frozenset[str], depth: int) -> list[bytes] | None:
         """Returns the first `depth` candidates that are not hidden, as messages.

@@ -137,6 +137,8 @@ class RecommendationService:
             context = new_context(served)
             request = ListRequest(audience=audience, options=options, policy=policy)
             built, state_error = await self._list(served, request, context)
+            if built.cached is not None:
+                context.stale_list = built.cached.stale
             spent_s = time.perf_counter() - start
             reply = c.RecommendReply(
                 recommendations=built.recommendations,

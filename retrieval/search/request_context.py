@@ -43,9 +43,10 @@ class RequestContext:
     that answers must include; None accepts any. visible: Matches the items that the caller may see;
     None: all. No other item is found by id, listed or counted. failures: Errors of failed shards.
     applied: Progress of live changes in the other shards; empty if no change log is followed.
-    reduced: What the answer lacks because the server is overloaded; empty if nothing. words_only:
-    Why texts were searched by their words alone; empty if they were not. fallbacks: Why the CPU
-    answered in place of GPUs, each reason once. cost: That of exact searches; None without any.
+    reduced: What the answer lacks because the server is overloaded; empty if nothing. stale_list:
+    Why a cached list in the answer may lack changes; empty if it does not. words_only: Why texts
+    were searched by their words alone; empty if they were not. fallbacks: Why the CPU answered in
+    place of GPUs, each reason once. cost: That of exact searches; None without any.
     """
 
     deadline: float | None = None
@@ -54,6 +55,7 @@ class RequestContext:
     failures: dict[int, NearlineError] = field(default_factory=dict)
     applied: dict[int, AppliedState] = field(default_factory=dict)
     reduced: str = ""
+    stale_list: str = ""
     words_only: str = ""
     embed_until: float | None = None
     fallbacks: dict[str, None] = field(default_factory=dict)
@@ -102,16 +104,21 @@ class RequestContext:
         return not self.failures and self.served_by.rung in ("", CPU_RUNG)
 
     @property
+    def stale(self) -> str:
+        """Why a shard or a cached list may be behind the log; empty if none is."""
+        reasons = [one.stale for one in self.applied.values()]
+        return "; ".join(dict.fromkeys(one for one in (*reasons, self.stale_list) if one))
+
+    @property
     def served_by(self) -> ServedBy:
         """Source of the answer: a fallback if a shard may be behind the log, or parts are left out.
 
         An answer by words alone counts for more than a stale one, that for more than a reduced one,
         and that for more than a slow one.
         """
-        reasons: dict[str, None] = dict.fromkeys(
-            one.stale for one in self.applied.values() if one.stale
-        )
-        rung = STALE if reasons else REDUCED if self.reduced else CPU_RUNG
+        stale = self.stale
+        reasons: dict[str, None] = dict.fromkeys([stale] if stale else ())
+        rung = STALE if stale else REDUCED if self.reduced else CPU_RUNG
         if self.words_only:
             rung = LEXICAL_RUNG
             reasons[self.words_only] = None

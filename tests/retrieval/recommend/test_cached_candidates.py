@@ -29,6 +29,7 @@ from tests.retrieval.cache.sample_lists import KEY, Clock, Maker, until_idle
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.recommend.small_model import learned
 from tests.retrieval.recommend.test_service import GOES, HAD, IDS, POPULARITY, ids, recommender
+from tests.retrieval.search.test_search_cache import Followed
 
 PAGE = Audience(item_ids=("a",), surface="item_page")
 # The year 2100.
@@ -207,6 +208,21 @@ async def test_an_incomplete_list_is_not_cached(tmp_path: Path, known: Behaviour
         served.shards = whole
         reply = await service.recommend(PAGE, RecommendOptions(n=7))
         assert reply.info.coverage.shards_answered == 3 and len(ids(reply)) == 7
+
+
+async def test_a_cached_list_that_may_lack_changes_says_so(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with cached(tmp_path, known) as (service, _, collections):
+        (served,) = collections.in_force
+        for shard in served.shards:
+            cast(Any, shard).attach(Followed(0, "Redis is away"))
+        for source in ("live", "near"):
+            reply = await service.recommend(PAGE, RecommendOptions(n=7))
+            assert len(ids(reply)) == 7
+            assert reply.info.served_by.rung == "stale", source
+            assert "Redis is away" in reply.info.served_by.reason
+        assert "near" in reply.info.served_by.reason
 
 
 async def test_lists_are_computed_ahead_for_the_next_snapshot(
