@@ -13,13 +13,14 @@ import typer
 
 from nearline.errors import NotFound
 from nearline.store.snapshot import Store
+from nearline_cli.local.bundled_redis import running_redis
 from nearline_cli.terminal import options
 
 if TYPE_CHECKING:
     from index_builder.options.build_options import BuildOptions
     from retrieval.changelog.redis_log import RedisLog
 
-# Address of the Redis that `nearline up` starts.
+# Address of the Redis that `nearline up` starts if no port is named.
 _DEFAULT_REDIS = f"redis://{options.DEFAULT_HOST}:{options.DEFAULT_PORT + 4}/0"
 RedisOption = Annotated[
     str,
@@ -38,8 +39,8 @@ async def open_change_log(store: Store, collection: str, redis: str) -> AsyncIte
     Args:
         store: The store.
         collection: Name of the collection.
-        redis: URL of its Redis. If empty, that of `nearline up`. Users are in the Redis in
-            NEARLINE_REDIS_USERS, if set.
+        redis: URL of its Redis. If empty, that of the `nearline up` that serves the store. Users are
+            in the Redis in NEARLINE_REDIS_USERS, if set.
     Raises:
         NotFound: The collection has no change log.
     """
@@ -52,7 +53,8 @@ async def open_change_log(store: Store, collection: str, redis: str) -> AsyncIte
             "item creates it"
         )
     users = os.environ.get("NEARLINE_REDIS_USERS", "")
-    logs = ChangeLogs(store, redis or _DEFAULT_REDIS, who=operator_name(), users_url=users)
+    url = redis or running_redis(store.files) or _DEFAULT_REDIS
+    logs = ChangeLogs(store, url, who=operator_name(), users_url=users)
     try:
         yield logs.log(collection)
     finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import re
 from pathlib import Path
 
 from nearline.errors import Unsupported
@@ -29,6 +31,9 @@ SETTINGS: dict[str, str] = {
 }
 # No collection has a name with a dot.
 _FOLDER = ".redis"
+# In the data folder: locked while a server has its data, and says which.
+LOCK = "lock"
+_LOCK_BYTES = 200
 
 
 def find_program() -> Path:
@@ -71,6 +76,20 @@ def data_folder(files: StoreFiles) -> Path:
 
     digest = hashlib.sha256(files.url.encode()).hexdigest()[:16]
     return Path(platformdirs.user_data_dir("nearline")) / "redis" / digest
+
+
+def running_redis(files: StoreFiles) -> str:
+    """Returns the URL of the Redis that holds the data of a store now; empty if none runs."""
+    try:
+        with (data_folder(files) / LOCK).open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found = re.search(r"redis://\S+", lock.read(_LOCK_BYTES))
+                return found.group() if found else ""
+    except OSError:
+        pass
+    return ""
 
 
 def redis_spec(files: StoreFiles, port: int) -> ProcessSpec:

@@ -22,14 +22,13 @@ from typing import NoReturn
 
 _POLL_S = 0.05
 _TIMEOUT_S = 1.0
-_LOCK = "lock"
 
 
 def main(argv: Sequence[str]) -> None:
     """Locks the folder, starts the watcher, and becomes the server."""
     from nearline.errors import NearlineError
     from nearline.serving import LIFELINE_VARIABLE
-    from nearline_cli.local.bundled_redis import HOST, command, find_program
+    from nearline_cli.local.bundled_redis import HOST, LOCK, command, find_program
 
     parser = argparse.ArgumentParser(prog="python -m nearline_cli.local.redis_process")
     parser.add_argument("--folder", type=Path, required=True, help="Data folder.")
@@ -40,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
         program = find_program()
         # It contains what people asked.
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = _lock(folder, f"{HOST}:{options.port}")
+        lock = _lock(folder / LOCK, f"{HOST}:{options.port}")
     except NearlineError as error:
         _fail(error.message)
     except OSError as error:
@@ -66,18 +65,18 @@ def main(argv: Sequence[str]) -> None:
     os.execv(program, command(program, folder, options.port))
 
 
-def _lock(folder: Path, address: str) -> int:
-    """Locks the folder for this process and the server that it becomes; returns the open file.
+def _lock(file: Path, address: str) -> int:
+    """Locks a file for this process and the server that it becomes; returns the open file.
 
     Two servers that write to one append-only file would silently destroy it.
     """
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another process"
         _fail(
-            f"{folder} is in use by {owner}; stop the other `nearline up`, name another Redis "
+            f"{file.parent} is in use by {owner}; stop the other `nearline up`, name another Redis "
             "with --redis URL (that one works, too), or run without one: --no-redis"
         )
     os.ftruncate(descriptor, 0)

@@ -260,6 +260,19 @@ async def test_a_second_redis_on_the_same_data_names_the_first(
 
 @pytest.mark.service
 @needs_redis
+async def test_commands_find_the_redis_of_a_store_on_whichever_port_it_runs(
+    supervisor: Up, tmp_path: Path
+) -> None:
+    files = LocalFiles(tmp_path)
+    assert bundled_redis.running_redis(files) == f"redis://{supervisor.address}/0"
+    supervisor.process.send_signal(signal.SIGTERM)
+    supervisor.process.wait(20)
+    assert bundled_redis.running_redis(files) == ""
+    assert bundled_redis.running_redis(LocalFiles(tmp_path / "none")) == ""
+
+
+@pytest.mark.service
+@needs_redis
 async def test_another_redis_on_the_port_is_not_mistaken_for_ours(tmp_path: Path) -> None:
     async with valkey() as url:
         port = int(url.rpartition(":")[2].removesuffix("/0"))
