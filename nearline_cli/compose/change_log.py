@@ -39,8 +39,8 @@ async def open_change_log(store: Store, collection: str, redis: str) -> AsyncIte
     Args:
         store: The store.
         collection: Name of the collection.
-        redis: URL of its Redis. If empty, that of the `nearline up` that serves the store. Users are
-            in the Redis in NEARLINE_REDIS_USERS, if set.
+        redis: URL of its Redis. If empty, that of the `nearline up` that serves the store. Users
+            are in the Redis in NEARLINE_REDIS_USERS, if set.
     Raises:
         NotFound: The collection has no change log.
     """
