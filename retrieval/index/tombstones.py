@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.index.filtering.planner import MAX_WIDTH, Matches, widening
+from retrieval.index.filtering.planner import MAX_WIDTH, WIDENING, Matches
 from retrieval.index.protocols import FilteredVectors
 from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams, VectorIndex
 
@@ -66,7 +66,7 @@ def search_alive(
 
 def _wider(params: SearchParams, info: IndexInfo, share: float) -> SearchParams:
     """Returns the widths of a search under a filter that keeps this share of the rows."""
-    factor = widening(share, info.rows)
+    factor = math.pow(share, -WIDENING)
     if "ef_search" in info.knobs:
         ef = params.ef_search or info.ef_search
         params = params._replace(ef_search=max(ef, min(MAX_WIDTH, round(ef * factor))))

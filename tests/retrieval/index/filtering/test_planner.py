@@ -225,12 +225,29 @@ def test_calibration_measures_until_its_time_is_up(
 
 
 @pytest.mark.parametrize(
-    ("rows", "exponent"),
+    ("rows", "widening"),
     [(1, 0.75), (50_000, 0.75), (223_607, 0.875), (1_000_000, 1.0), (10_000_000, 1.0)],
 )
-def test_a_filter_widens_the_search_of_a_large_index_more(rows: int, exponent: float) -> None:
-    assert planner.widening(1.0, rows) == 1
-    assert planner.widening(0.0625, rows) == pytest.approx(16**exponent, rel=1e-5)
+def test_a_filter_that_excludes_the_neighbourhood_widens_large_indexes_more(
+    indexes: dict[str, FaissIndex],
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    widening: float,
+) -> None:
+    filtered = FilteredSearch(indexes["HNSW32,Flat"], rows)
+    near = np.array([0, 1, 8])
+    monkeypatch.setattr(filtered, "_nearby_matches", lambda vectors, some, matches: near[vectors])
+    kept = np.ones(0, np.bool_)
+    half = planner.Matches(kept, kept, np.zeros(0, np.uint8), max(rows // 2, 1))
+    monkeypatch.setattr(planner, "_PROBE_ROWS", (16,) if rows > 16 else ())
+    shares = filtered._nearby_shares(np.arange(3), half)  # type: ignore[arg-type]
+    if rows <= 16:
+        assert shares.tolist() == [1, 1, 1]
+        return
+    # None, one and half of the 16 nearest rows match; half is no less than among all rows.
+    assert shares**0.75 == pytest.approx(
+        [(0.5 / 17) ** widening, (1.5 / 17) ** widening, (8.5 / 17) ** 0.75], rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("slowness", [0.5, 1.0, 2.0])
@@ -245,7 +262,7 @@ def test_at_the_calibrated_limit_both_strategies_cost_the_same(
     monkeypatch.setattr(planner, "time", clock)
     monkeypatch.setattr(planner, "_CALIBRATION_S", math.inf)
     limit = calibrate(indexes["HNSW32,Flat"])
-    wider = planner.widening(limit / ROWS, ROWS)
+    wider = (ROWS / limit) ** planner.WIDENING
     assert exact_s / (ROWS // 2) * limit == pytest.approx(graph_s * wider, rel=0.002)
 
 
