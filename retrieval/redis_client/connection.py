@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import hiredis
 import redis.asyncio
@@ -41,8 +41,6 @@ return 0
 Redis: TypeAlias = "redis.asyncio.Redis"
 Command: TypeAlias = tuple[str, ...]
 _PAUSE_S = 1.0
-# Calls whose commands are sent together, at most.
-_READS = 64
 
 
 def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES) -> Redis:
@@ -167,10 +165,9 @@ class PinnedConnection:
     async def exchange(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
         """Sends read-only commands together and returns their replies; not concurrency-safe.
 
-        The reply to a command that Redis refuses is a ResponseError. Callers must set their own
-        time limit.
+        Callers must set their own time limit.
 
-        Raises: RedisError, OSError: no reply.
+        Raises: RedisError, OSError: no reply, or an error.
         """
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -187,12 +184,7 @@ class PinnedConnection:
             # The stub only accepts a single word.
             packed = [hiredis.pack_command(one) for one in commands]  # type: ignore[arg-type]
             await connection.send_packed_command(packed)
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(await connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
+            replies = [await connection.read_response() for _ in commands]
         except BaseException:
             connection.socket_timeout = self._limit_s
             # Unread replies may still arrive on this connection.
@@ -221,33 +213,23 @@ class Cooldown:
         self._until_s = time.monotonic() + _PAUSE_S
 
 
-class _Read(NamedTuple):
-    """Commands that are sent together, and their future replies."""
-
-    commands: Sequence[Command]
-    replies: asyncio.Future[list[Any]]
-
-
 class RedisReader:
-    """Sends read-only commands, those of concurrent calls together.
+    """Sends read-only commands, those of each call together.
 
-    One exchange with Redis is under way at a time. The commands of the calls that come meanwhile
-    are sent together after it. Of eight concurrent calls, each takes 20 us of the event loop; with
-    a connection of its own, 42.
+    Concurrent calls use separate connections, which are reused later.
 
     Args:
         client: Redis; the caller owns and closes it.
         needed_by: The feature that needs Redis, as a plural noun.
-        timeout_s: Longest wait for the replies of an exchange.
+        timeout_s: Longest wait for the replies.
     """
 
     def __init__(self, client: Redis, needed_by: str, timeout_s: float) -> None:
+        self._client = client
         self._cluster = cluster_of(client)
         self._needed_by = needed_by
         self._timeout_s = timeout_s
-        self._connection = None if self._cluster else PinnedConnection(client)
-        self._waiting: list[_Read] = []
-        self._exchanges: asyncio.Task[None] | None = None
+        self._idle: list[PinnedConnection] = []
 
     async def ask(self, *commands: Command) -> list[Any]:
         """Returns the replies to commands, in order.
@@ -260,44 +242,11 @@ class RedisReader:
                     for words in commands:
                         pipe.execute_command(*words)
                     return list(await pipe.execute())
-        read = _Read(commands, asyncio.get_running_loop().create_future())
-        self._waiting.append(read)
-        if self._exchanges is None:
-            self._exchanges = asyncio.ensure_future(self._exchange_all())
-        return await read.replies
-
-    async def _exchange_all(self) -> None:
-        """Exchanges commands until no call waits."""
-        assert self._connection is not None, "a cluster has a connection for each node"
-        reads: Sequence[_Read] = ()
+        connection = self._idle.pop() if self._idle else PinnedConnection(self._client)
         try:
-            while self._waiting:
-                reads, self._waiting = self._waiting[:_READS], self._waiting[_READS:]
-                commands = [command for read in reads for command in read.commands]
-                async with asyncio.timeout(self._timeout_s):
-                    replies = iter(await self._connection.exchange(commands))
-                for read in reads:
-                    self._deliver(read, [next(replies) for _ in read.commands])
+            async with asyncio.timeout(self._timeout_s):
+                return await connection.exchange(commands)
         except REDIS_FAILURES as error:
-            # Calls that came meanwhile would wait as long in vain.
-            for read in (*reads, *self._waiting):
-                self._fail(read, error)
-            self._waiting = []
+            raise not_ready_error(error, self._needed_by) from error
         finally:
-            self._exchanges = None
-            # Left over only if the event loop ends.
-            for read in (*reads, *self._waiting):
-                read.replies.cancel()
-
-    def _deliver(self, read: _Read, replies: list[Any]) -> None:
-        refused = next((one for one in replies if isinstance(one, ResponseError)), None)
-        if refused is not None:
-            self._fail(read, refused)
-        elif not read.replies.done():
-            read.replies.set_result(replies)
-
-    def _fail(self, read: _Read, error: Exception) -> None:
-        if not read.replies.done():
-            failure = not_ready_error(error, self._needed_by)
-            failure.__cause__ = error
-            read.replies.set_exception(failure)
+            self._idle.append(connection)

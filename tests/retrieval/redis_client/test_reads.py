@@ -21,6 +21,7 @@ async def test_concurrent_calls_get_their_own_replies() -> None:
     async with valkey() as url, connect(url, timeout_s=10.0) as client:
         await client.hset("hash", mapping={"a": "1", "b": "2"})
         await client.set("text", "3")
+        # Two hundred connections take a busy machine a while; this is not about time.
         reads = RedisReader(client, "lists", 20.0)
         given_up = asyncio.ensure_future(reads.ask(("GET", "text")))
         await asyncio.sleep(0)
@@ -34,8 +35,6 @@ async def test_concurrent_calls_get_their_own_replies() -> None:
         assert answers[:-1] == [[[b"1", b"2"], b"3"]] * 200
         assert isinstance(answers[-1], NotReady) and "WRONGTYPE" in answers[-1].message
         assert given_up.cancelled()
-        # All used one connection, and this client another.
-        assert len(await client.client_list()) == 2
         assert await reads.ask(("GET", "text")) == [b"3"]
 
 
