@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import platform
 import sys
@@ -33,7 +34,7 @@ from nearline.errors import NearlineError, NotReady
 from nearline_cli.terminal.output import print_error, print_json, print_note, print_table
 
 BASELINE = Path(__file__).with_name("baselines") / "ratios.json"
-_LIMIT_S = 600.0
+_LIMIT_S, _MOST_S = 600.0, 86_400.0
 _SIZES = DriftSizes()
 
 
@@ -82,14 +83,24 @@ def _read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--rounds", type=int, choices=range(1, 101), metavar="N", default=_SIZES.rounds,
         help="Rounds, 1 to 100 (%(default)s).")  # fmt: skip
-    add("--seconds", type=float, default=_SIZES.seconds,
+    add("--seconds", type=_seconds, default=_SIZES.seconds,
         help="Seconds of each of the six parts of a round (%(default)g).")  # fmt: skip
-    add("--enough", type=float, default=45.0,
+    add("--enough", type=_seconds, default=45.0,
         help="Begin no further round after this many seconds (%(default)g).")  # fmt: skip
     add("--baseline", type=Path, default=BASELINE, help="File of the baseline.")
     add("--write", action="store_true", help="Make what is measured the new baseline.")
     add("--json", action="store_true", help="Print JSON lines instead of a table.")
     return parser.parse_args(argv)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= _MOST_S:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most {_MOST_S:g}")
+    return seconds
 
 
 async def _measure(sizes: DriftSizes, enough_s: float) -> dict[str, list[float]]:

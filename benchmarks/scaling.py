@@ -41,14 +41,18 @@ _QUICK = [
     *("--redis-users", "1k", "3k", "--rate", "20", "--rounds", "1", "--seconds", "1"),
 ]
 _SCENARIO = Scenario()
+# Callers need others than those that come back.
+_LEAST_USERS = 1_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, fits and prints; returns the exit status."""
     options = _read_options(argv)
     try:
-        if options.fit_only and not options.out:
-            raise InvalidRequest("--fit-only fits the rows of --out: name the file", field="out")
+        if options.fit_only and not (options.out and options.out.is_file()):
+            raise InvalidRequest(
+                "--fit-only fits the rows of --out: name a file of an earlier run", field="out"
+            )
         measured = MeasuredRows(options.out)
         if not options.fit_only:
             with _work_folder(options.work) as work:
@@ -70,7 +74,7 @@ def _read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="Use tiny sizes: two minutes, and no real figures.")
-    add("--only", nargs="+", choices=_KINDS, default=_KINDS, help="What to measure (%(default)s).")
+    add("--only", nargs="+", choices=_KINDS, default=_KINDS, help="What to measure. [default: all]")
     for name, default, text in (
         ("sizes", (50_000, 200_000, 1_000_000), "Numbers of vectors, and of items of lists"),
         ("shards", (1, 4), "Numbers of shards, of vectors and of lists"),
@@ -78,13 +82,15 @@ def _read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         ("users", (100_000, 1_000_000), "Numbers of users of lists, 1k or more"),
         ("redis-users", (10_000, 30_000, 100_000), "Numbers of users whose state is in Redis"),
     ):
-        add(f"--{name}", type=_size, nargs="+", default=default, help=f"{text} (%(default)s).")
+        shown = " ".join(map(str, default))
+        add(f"--{name}", type=_users if name == "users" else _size, nargs="+", default=default,
+            help=f"{text} ({shown}).")  # fmt: skip
     add("--layout", nargs="+", choices=_PLACES, default=_PLACES,
-        help="Shards in the router, or in a process each (%(default)s).")  # fmt: skip
+        help="Shards in the router, or in a process each. [default: both]")  # fmt: skip
     add("--dim", type=_size, default=384, help="Dimensions of a vector (%(default)s).")
     add("--queries", type=_size, default=500, help="Queries with exact answers (%(default)s).")
     add("--index", default="HNSW32,Flat", help="FAISS factory string (%(default)s).")
-    add("--recall", type=float, default=0.95,
+    add("--recall", type=_share, default=0.95,
         help="Recall@10 that decides the width of a graph (%(default)s).")  # fmt: skip
     add("--rate", type=_amount, default=20.0,
         help="Cold lists per second; hot ones are five times as many (%(default)g).")  # fmt: skip
@@ -98,8 +104,9 @@ def _read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--plot", type=Path, metavar="FOLDER", help="Draw the curves into scaling.html there.")
     add("--json", action="store_true", help="Print JSON lines instead of tables.")
     for name, value in _SCENARIO._asdict().items():
-        add(f"--plan-{name.replace('_', '-')}", type=_amount, default=value,
-            help=f"{name.replace('_', ' ')} of the scenario (%(default)g).")  # fmt: skip
+        add(f"--plan-{name.replace('_', '-')}", type=_share if name == "busy" else _amount,
+            default=value,
+            help=f"{name.replace('_', ' ')} of the scenario ({value:,g}).")  # fmt: skip
     given = list(sys.argv[1:] if argv is None else argv)
     return parser.parse_args([*_QUICK, *given] if "--quick" in given else given)
 
@@ -116,6 +123,18 @@ def _size(text: str) -> int:
     if not 1 <= amount <= 100_000_000:
         raise argparse.ArgumentTypeError(f"{text} is not between 1 and 100M")
     return amount
+
+
+def _users(text: str) -> int:
+    if (users := _size(text)) < _LEAST_USERS:
+        raise argparse.ArgumentTypeError(f"{text} is fewer than {_LEAST_USERS:,} users")
+    return users
+
+
+def _share(text: str) -> float:
+    if not 0 < (share := _amount(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return share
 
 
 @contextlib.contextmanager

@@ -119,8 +119,9 @@ def _check_alone(
 ) -> None:
     """Raises InvalidRequest if another field of a oneof is set."""
     if alternatives and (other := message.WhichOneof(oneof.name)) not in (None, name):
+        beside = path.removesuffix(name) + other
         raise InvalidRequest(
-            f"{path} and {other} exclude each other; send one of {', '.join(alternatives)}",
+            f"{path} and {beside} exclude each other; send one of {', '.join(alternatives)}",
             field=path,
         )
 

@@ -107,7 +107,7 @@ async def complete_absence(
             message = _describe_mismatch(requested, policy)
             return WhyNot(id=why.id, cause=Cause.FILTERED, rank=0, message=message)
     rank = await _rank_of(ranking, why.id)
-    message = f"other items rank before it: it ranks {rank}" if rank else why.message
+    message = f"it ranks {rank}, below the end of the list" if rank else why.message
     return replace(why, rank=rank, message=message)
 
 

@@ -308,9 +308,10 @@ def align_to_metric(
     if not collection.unit_length or abs(smallest - 1) + abs(largest - 1) <= _UNIT_SLACK:
         return matrix
     if smallest == 0:
+        number = int(np.flatnonzero(squares == 0)[0])
+        of = f" of query {number}" if len(squares) > 1 else ""
         raise InvalidRequest(
-            f"the vector of query {int(np.flatnonzero(squares == 0)[0])} is all zeros and has "
-            "no direction; leave it out",
+            f"the vector{of} is all zeros and has no direction; leave it out",
             field="query.vector",
         )
     # Rows of unit length stay unchanged, whatever rows they are sent with.

@@ -22,6 +22,16 @@ def measured(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
     monkeypatch.setattr(drift, "measure_ratios", rounds)
 
 
+@pytest.mark.parametrize("words", [("--seconds", "0"), ("--seconds", "nan"), ("--enough", "-1")])
+def test_a_duration_out_of_range_is_refused(
+    words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        drift.main(words)
+    assert ended.value.code == 2
+    assert f"argument {words[0]}" in capsys.readouterr().err
+
+
 def test_a_drift_is_printed_and_no_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,19 +30,30 @@ def test_rows_of_a_former_run_are_fitted_without_measuring(
     assert plan["Redis, states of users"]["value"] == pytest.approx(2e6 * 500)
 
 
-def test_a_fit_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
-    assert scaling.main(["--fit-only"]) == 1
-    assert "name the file" in capsys.readouterr().err
+@pytest.mark.parametrize("words", [(), ("--out", "/none/rows.jsonl")])
+def test_a_fit_needs_a_file(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert scaling.main(["--fit-only", *words]) == 1
+    assert "name a file of an earlier run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [("--sizes", "many"), ("--sizes", "0"), ("--sizes", "1G")])
-def test_a_size_out_of_range_is_refused(
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--sizes", "many"),
+        ("--sizes", "0"),
+        ("--sizes", "1G"),
+        ("--users", "999"),
+        ("--recall", "2"),
+        ("--plan-busy", "7"),
+    ],
+)
+def test_an_amount_out_of_range_is_refused(
     words: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         scaling.main(words)
     assert ended.value.code == 2
-    assert "--sizes" in capsys.readouterr().err
+    assert words[0] in capsys.readouterr().err
 
 
 def test_what_does_not_fit_the_minutes_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:

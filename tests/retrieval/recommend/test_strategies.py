@@ -85,7 +85,7 @@ async def test_items_of_the_request_are_excluded_from_trending_lists_and_otherwi
             # After d, b, f and a.
             assert reply.why_not is not None
             assert (reply.why_not.cause, reply.why_not.rank) == (Cause.OUTRANKED, 5)
-            assert reply.why_not.message == "other items rank before it: it ranks 5"
+            assert reply.why_not.message == "it ranks 5, below the end of the list"
 
 
 async def test_a_popular_surface_is_not_a_fallback(tmp_path: Path, known: BehaviourModel) -> None:
