@@ -277,9 +277,14 @@ class LocalShard:
     async def history(
         self, snapshot_id: str, request: HistoryRequest, deadline: float | None = None
     ) -> StoredHistory:
-        """Reads the history of a user, in microseconds; see `Shard.history`."""
+        """Reads the history of a user; see `Shard.history`."""
         await self._admission.admit(snapshot_id, None, deadline)
-        return self._required_behaviour().history(request)
+        behaviour = self._required_behaviour()
+        # In a thread: the tables are mapped, and pages that nobody read before come from disk.
+        found: StoredHistory = await self._threads.call_stoppable(
+            lambda stopped: behaviour.history(request)
+        )
+        return found
 
     async def ready(self, snapshot_id: str) -> bool:
         """Returns whether the shard holds this snapshot."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -18,9 +19,15 @@ from nearline.contract import Audience, Cause, RecommendOptions
 from nearline.errors import InvalidRequest
 from nearline.filters import Equals, In
 from nearline.store.snapshot import Store
+from retrieval.behaviour.behaviour_shard import BehaviourShard
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.cache.tiered_cache import TieredCache
-from retrieval.protocols.candidates import CandidatesRequest, ShardCandidates
+from retrieval.protocols.candidates import (
+    CandidatesRequest,
+    HistoryRequest,
+    ShardCandidates,
+    StoredHistory,
+)
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import Policies, default_policies
@@ -129,6 +136,22 @@ async def test_items_that_the_user_had_make_room_for_others_on_an_item_page(
             f"n{n:03d}" for n in range(140, 150)
         }
         assert len(reply.recommendations) == 8
+
+
+async def test_shards_read_the_history_of_a_user_beside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    read = BehaviourShard.history
+
+    def history(shard: BehaviourShard, request: HistoryRequest) -> StoredHistory:
+        threads.append(threading.get_ident())
+        return read(shard, request)
+
+    monkeypatch.setattr(BehaviourShard, "history", history)
+    async with recommender(tmp_path) as service:
+        await service.recommend(c.Audience(user_id=walks().users[0]))
+    assert len(threads) == 1 and threads[0] != threading.get_ident()
 
 
 async def test_shards_of_one_process_find_candidates_in_one_call(
