@@ -52,7 +52,7 @@ def target(tmp_path: Path) -> Iterator[Target]:
 def test_a_round_judges_all_queries(
     target: Target, width: int, recall: float, attribute: str
 ) -> None:
-    found = run_round(target, CallerLoad(width, attribute, callers=2, seconds=0.05))
+    found = run_round(target, CallerLoad(width, attribute, callers=2, seconds=0.3))
     assert found.recall == pytest.approx(recall)
     assert found.qps > 0
     assert 0 < found.p50_ms <= found.p99_ms
@@ -64,7 +64,7 @@ def test_inserts_add_new_rows_that_leave_the_recall_as_it_is(target: Target) -> 
     assert isinstance(client, BruteForceClient)
     assert min(client.added) == len(target.dataset.base)
     assert len(client.added) % 10 == 0
-    assert run_round(target, CallerLoad(64, "", callers=2, seconds=0.05)).recall == 1.0
+    assert run_round(target, CallerLoad(64, "", callers=2, seconds=0.3)).recall == 1.0
 
 
 def test_an_inserted_row_is_found(target: Target) -> None:
