@@ -43,12 +43,8 @@ async def find_candidates(
     Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: the filter names
         an attribute that does not exist.
     """
-    request = request._replace(min_watermark=context.min_watermark)
-    local = served.local_behaviour
-    if local is None:
-        return merge_candidates(await _parts(served, request, context), request.most)
-    allowed = await _matches(served, local, request, context)
-    return await run_stoppable(lambda stopped: local.find(request, allowed), context.deadline)
+    # Merging what many shards found takes long, so that is done in a thread, too.
+    return await score_candidates(served, request, context, lambda found: found)
 
 
 async def score_candidates(

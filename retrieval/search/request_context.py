@@ -117,7 +117,7 @@ class RequestContext:
         and that for more than a slow one.
         """
         stale = self.stale
-        reasons: dict[str, None] = dict.fromkeys([stale] if stale else ())
+        reasons: dict[str, None] = {stale: None} if stale else {}
         rung = STALE if stale else REDUCED if self.reduced else CPU_RUNG
         if self.words_only:
             rung = LEXICAL_RUNG
