@@ -33,17 +33,23 @@ def run(command: object, *arguments: str) -> dict[str, object]:
     return record
 
 
+def vectors_file(folder: Path, rng: np.random.Generator, rows: int = 2_050) -> str:
+    """Writes random vectors; returns the path of the file."""
+    path = folder / "vectors.npy"
+    np.save(path, rng.normal(size=(rows, 16)).astype(np.float32))
+    return str(path)
+
+
 @pytest.mark.service
 @nightly
 @pytest.mark.parametrize("mode", ["colocated", "separate"])
 def test_bench_prints_speed_recall_and_the_floor(
     tmp_path: Path, rng: np.random.Generator, mode: str
 ) -> None:
-    path = tmp_path / "vectors.npy"
-    np.save(path, rng.normal(size=(2_050, 16)).astype(np.float32))
+    path = vectors_file(tmp_path, rng)
     more = ("--separate",) if mode == "separate" else ()
     record = run(
-        bench_retrieval, "--vectors", str(path), "--queries", "50", "--seconds", "0.5",
+        bench_retrieval, "--vectors", path, "--queries", "50", "--seconds", "0.5",
         "--rounds", "1", *more,
     )  # fmt: skip
     assert (record["n"], record["dim"], record["mode"]) == (2_000, 16, mode)
@@ -63,9 +69,8 @@ def test_bench_prints_speed_recall_and_the_floor(
 def test_a_secured_router_is_compared_with_a_plain_one(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    path = tmp_path / "vectors.npy"
-    np.save(path, rng.normal(size=(550, 16)).astype(np.float32))
-    words = ("--vectors", str(path), "--queries", "50", "--seconds", "0.5", "--rounds", "1")
+    path = vectors_file(tmp_path, rng, 550)
+    words = ("--vectors", path, "--queries", "50", "--seconds", "0.5", "--rounds", "1")
     record = run(bench_retrieval, *words, "--secured")
     for name in ("qps", "secured_qps", "ratio_to_plain"):
         assert float(str(record[name])) > 0
@@ -77,10 +82,9 @@ def test_a_secured_router_is_compared_with_a_plain_one(
 def test_batches_are_compared_with_faiss_in_as_many_threads(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    path = tmp_path / "vectors.npy"
-    np.save(path, rng.normal(size=(2_050, 16)).astype(np.float32))
+    path = vectors_file(tmp_path, rng)
     record = run(
-        bench_retrieval, "--vectors", str(path), "--queries", "50", "--seconds", "0.5",
+        bench_retrieval, "--vectors", path, "--queries", "50", "--seconds", "0.5",
         "--rounds", "2", "--batch", "16", "--concurrency", "2",
     )  # fmt: skip
     assert record["threads"] == max(1, len(os.sched_getaffinity(0)) - 1)
@@ -109,10 +113,9 @@ def test_a_batch_that_cannot_be_measured_is_refused(
 @nightly
 @pytest.mark.service
 def test_bench_compares_two_indexes_in_one_server(tmp_path: Path, rng: np.random.Generator) -> None:
-    path = tmp_path / "vectors.npy"
-    np.save(path, rng.normal(size=(2_050, 16)).astype(np.float32))
+    path = vectors_file(tmp_path, rng)
     record = run(
-        bench_retrieval, "--vectors", str(path), "--queries", "50", "--seconds", "0.5",
+        bench_retrieval, "--vectors", path, "--queries", "50", "--seconds", "0.5",
         "--rounds", "2", "--index", "HNSW32,SQ8,Refine(SQfp16)", "--compare-index", "HNSW32,Flat",
         "--target-recall", "0.9",
     )  # fmt: skip

@@ -21,7 +21,7 @@ from retrieval.monitoring import drift
 from retrieval.monitoring.divergence import stability_index
 from retrieval.monitoring.drift import BASELINE_SEARCHES, DriftMonitor
 from retrieval.monitoring.samples import ItemCounts, Reservoir, SearchObservation
-from retrieval.protocols.candidates import NO_CANDIDATES, CandidatesRequest, ShardCandidates
+from retrieval.protocols.candidates import NO_CANDIDATES, ShardCandidates
 from retrieval.protocols.scored_rows import NO_ROWS
 from retrieval.protocols.shard import ShardQueries
 from retrieval.router.events import InteractionsEvent, SearchEvent
@@ -286,19 +286,12 @@ def _entropy(shares: NDArray[np.float64]) -> float:
 
 @pytest.mark.parametrize("away", [True, False])
 async def test_items_are_counted_once_all_shards_have_named_theirs(away: bool) -> None:
-    class Shard(FailingShard):
-        async def candidates(
-            self,
-            snapshot_id: str,
-            request: CandidatesRequest,
-            deadline: float | None = None,
-            also: Sequence[int] = (),
-        ) -> ShardCandidates:
-            return NO_CANDIDATES._replace(scored=[NO_ROWS])
+    async def candidates(*asked: object) -> ShardCandidates:
+        return NO_CANDIDATES._replace(scored=[NO_ROWS])
 
     model = learned(["a"], {}, {})
-    error = NotReady("away")
-    shards = [FailingShard(error) if away else Shard(error), Shard(error)]
+    first, second = [SimpleNamespace(server=number, candidates=candidates) for number in range(2)]
+    shards = [FailingShard(NotReady("away")) if away else first, second]
     served = SimpleNamespace(
         name="c", snapshot_id="s", learned=model, local_behaviour=None, shards=shards
     )
