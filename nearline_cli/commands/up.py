@@ -182,7 +182,7 @@ def up(
         bool,
         typer.Option(
             help="Archive live changes, compact them into a new snapshot when enough have "
-            "accumulated, and trim the log."
+            "accumulated, trim the log, and propose rebuilds after drift."
         ),
     ] = True,
     verbose: Annotated[

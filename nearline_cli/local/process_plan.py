@@ -200,7 +200,9 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
             _router(layout, port, behind, topology, worker, redis_url)
             for worker in range(layout.workers)
         ]
-        upkeep = [_upkeep(layout, embedding, redis_url)] if layout.upkeep and has_log else []
+        upkeep = []
+        if layout.upkeep and has_log:
+            upkeep.append(_upkeep(layout, f"{layout.host}:{port}", embedding, redis_url))
         gateway: list[ProcessSpec] = []
         if layout.http_port is not None:
             http_port = _take(ports, layout.host, layout.http_port, "--http-port")
@@ -349,13 +351,9 @@ def _generation(
     return _spec(layout, "generation", "generation", port, words, GENERATION_SERVICES)
 
 
-def _upkeep(layout: Layout, embedding: str, redis: str | None) -> ProcessSpec:
-    words = (
-        "--store",
-        layout.store.url,
-        *_address_words({"--embedding": embedding}),
-        *_redis_words(redis),
-    )
+def _upkeep(layout: Layout, retrieval: str, embedding: str, redis: str | None) -> ProcessSpec:
+    behind = {"--store": layout.store.url, "--retrieval": retrieval, "--embedding": embedding}
+    words = (*_address_words(behind), *_redis_words(redis))
     port = free_port(layout.host)
     # It offers no service of its own: check the health of the server.
     return _spec(layout, "upkeep", "index_builder.maintenance", port, words, ("",))

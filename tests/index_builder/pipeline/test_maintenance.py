@@ -1,4 +1,4 @@
-"""Maintenance rebuilds on request of a router, and retrains existing models."""
+"""Maintenance proposes rebuilds after drift or age, and retrains existing models."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from index_builder.releases.gate_report import make_check
 from nearline.errors import GateFailed
 from retrieval.embedders.endpoints import Embedders
 from retrieval.snapshots import aliases
+from retrieval.snapshots.gate_reports import require_gate_pass
+from retrieval.snapshots.proposals import Proposal, ProposalState, read_proposals
 from retrieval.users.records import LoggedInteraction
 from tests.index_builder.behaviour.circular_walks import ITEMS, walks
 from tests.index_builder.live_collection import Living
@@ -28,6 +30,12 @@ class _Users(NoUsers):
 
     async def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
         yield LoggedInteraction("new", "", "i01", "view", 2_000_000_000_000_000, None)
+
+
+class _NoInteractions(NoUsers):
+    async def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
+        return
+        yield
 
 
 class _Logs:
@@ -64,14 +72,50 @@ def living(tmp_path: Path) -> Living:
     return living
 
 
-async def test_a_requested_rebuild_includes_changes_below_the_limit(living: Living) -> None:
+def _proposed(living: Living) -> Proposal:
+    (proposal,) = read_proposals(living.store, "default")
+    return proposal
+
+
+async def test_a_requested_rebuild_is_proposed_with_changes_below_the_limit(
+    living: Living,
+) -> None:
     before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
     await living.upsert("new", "New.")
-    maintenance = _maintenance(living, "drift of score: 0.4 is above 0.25")
+    maintenance = _maintenance(living, "drift of score: 0.4 is above 0.25", "again")
     assert await maintenance.run_once("default")
-    assert living.manifest.parent_snapshot_id == before
+    proposal = _proposed(living)
+    assert living.store.alias_in_force("default").current == before
+    assert (proposal.state, proposal.current) == (ProposalState.OPEN, before)
+    assert proposal.reason == "drift of score: 0.4 is above 0.25"
+    # The gate has passed it: the server accepts its promotion.
+    verdict, _ = require_gate_pass(living.store, "default", proposal.snapshot_id)
+    assert verdict.passed
+    aliases.promote(living.store, "default", proposal.snapshot_id)
     assert "new" in living.texts()
+
+
+async def test_no_second_rebuild_begins_while_a_proposal_is_open(living: Living) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    maintenance = _maintenance(living, "drift", "more drift")
+    assert await maintenance.run_once("default")
     assert not await maintenance.run_once("default")
+    aliases.promote(living.store, "default", _proposed(living).snapshot_id)
+    assert await maintenance.run_once("default")
+    assert _proposed(living).reason == "more drift"
+
+
+async def test_a_compaction_outdates_a_proposal_and_removes_it(living: Living) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    assert await _maintenance(living, "drift").run_once("default")
+    proposed = _proposed(living).snapshot_id
+    await living.upsert("new", "New.")
+    compacting = _maintenance(living, share=0.0)
+    assert await compacting.run_once("default")
+    assert _proposed(living).state is ProposalState.OUTDATED
+    assert not await compacting.run_once("default")
+    assert proposed not in living.store.snapshot_ids("default")
+    assert not read_proposals(living.store, "default")
 
 
 async def test_a_rebuild_waits_during_a_trial_and_without_compaction(
@@ -81,6 +125,7 @@ async def test_a_rebuild_waits_during_a_trial_and_without_compaction(
     first = (await living.build(corpus)).snapshot_id
     await living.build(corpus)
     assert not await _maintenance(living, "drift", compact=False).run_once("default")
+    assert not await _maintenance(living, "drift", releases="off").run_once("default")
     aliases.split(living.store, "default", first, 0.1)
     maintenance = _maintenance(living, "drift")
     assert not await maintenance.run_once("default")
@@ -96,7 +141,38 @@ async def test_a_rebuild_trains_on_interactions_recorded_since(
     before = living.manifest.behaviour.interactions
     monkeypatch.setattr(living.log, "user_states", _Users, raising=False)
     assert await _maintenance(living, "drift of popularity: 0.4 is above 0.25").run_once("default")
-    assert living.manifest.behaviour.interactions == before + 1
+    built = living.store.manifest("default", _proposed(living).snapshot_id)
+    assert built.behaviour.interactions == before + 1
+
+
+async def test_old_models_are_trained_again_once_newer_interactions_were_recorded(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = TrainingOptions(interactions=walks(), kind_weights={"view": 1.0})
+    await living.build(living.corpus(TEXTS, 10), training=learning)
+    monkeypatch.setattr(living.log, "user_states", _NoInteractions, raising=False)
+    assert not await _maintenance(living).run_once("default")
+    monkeypatch.setattr(living.log, "user_states", _Users, raising=False)
+    assert not await _maintenance(living, models_age="0s").run_once("default")
+    assert not await _maintenance(living, models_age="100000d").run_once("default")
+    assert await _maintenance(living).run_once("default")
+    assert "models know nothing newer than" in _proposed(living).reason
+
+
+async def test_a_rebuild_that_the_gate_refuses_is_not_proposed_nor_repeated(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
+    failed = make_check("recall", False, "recall@10 is 0.5", "build again")
+    monkeypatch.setitem(gate._CHECKS, "recall", lambda comparison: failed)
+    maintenance = _maintenance(living, "drift", "drift again")
+    with pytest.raises(GateFailed, match=r"recall@10 is 0\.5"):
+        await maintenance.run_once("default")
+    assert not read_proposals(living.store, "default")
+    assert living.store.alias_in_force("default").current == before
+    assert not await maintenance.run_once("default")
+    # The refused snapshot is kept, to be examined.
+    assert len(list(living.store.snapshot_ids("default"))) == 2
 
 
 async def test_upkeep_asks_the_gate_and_does_not_repeat_a_refused_compaction(
