@@ -72,6 +72,12 @@ RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
         "nearline-server[retrieval,cpu,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)"
 USER 10001:10001
 
+FROM retrieval-service AS retrieval-milvus
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
+        "nearline-server[retrieval,cpu,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)" pymilvus
+USER 10001:10001
+
 # The two FAISS wheels write the same files: an image has one of them.
 FROM retrieval-service AS retrieval-gpu
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
@@ -127,4 +133,13 @@ RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
         "nearline-server[index-builder,gpu,training,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)"
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 10001:10001
+
+# --- index_builder-ray: head and workers of a Ray cluster; the head builds, the workers embed --------
+FROM embedding AS index_builder-ray
+USER 0
+# ray[default] has the server that KubeRay submits jobs to.
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --constraint /wheels/constraints.txt "ray[default]" \
+        "nearline-server[index-builder,cpu,objectstore,ray] @ file://$(echo /wheels/nearline_server-*.whl)"
 USER 10001:10001

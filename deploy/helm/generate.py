@@ -102,7 +102,7 @@ def chart(documents: list[Manifest]) -> dict[str, str]:
         if original["kind"] != "Namespace":
             kind, name = original["kind"], original["metadata"]["name"]
             name = re.sub(r"^store-\w{10}$", "store", name)
-            files[f"templates/{name}-{kind.lower()}.yaml"] = HEADER + _template(original)
+            files[f"templates/{name}-{kind.lower()}.yaml"] = _template(original)
     return files
 
 
@@ -122,6 +122,7 @@ def _template(original: Manifest) -> str:
     text = text.replace(
         "http://prometheus-operated.monitoring:9090", "{{ .Values.monitoring.prometheus }}"
     )
+    text = HEADER + text
     switch = SWITCHES.get(document["kind"])
     return f"{{{{- if .Values.{switch} }}}}\n{text}{{{{- end }}}}\n" if switch else text
 
