@@ -24,7 +24,8 @@ from tests.deploy.tools import ROOT, require_tool
 from tests.project.dockerfile import stage_text
 
 FOLDER = ROOT / "deploy" / "kubernetes"
-OVERLAYS = ("dev", "production", "gpu", "milvus", "ray", "region")
+# The base is what a service mesh protects; it lacks a Redis.
+OVERLAYS = ("base", "dev", "production", "gpu", "milvus", "ray", "region")
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 SETTINGS: dict[str, type[Settings]] = {
     "embedding": EmbeddingSettings,
@@ -55,8 +56,9 @@ def load_all(text: str) -> tuple[Manifest, ...]:
 @functools.cache
 def render(overlay: str) -> tuple[Manifest, ...]:
     """Returns the objects of an overlay, or skips the test if there is no kustomize."""
+    folder = FOLDER / overlay if overlay == "base" else FOLDER / "overlays" / overlay
     built = subprocess.run(
-        [require_tool("kustomize"), "build", str(FOLDER / "overlays" / overlay)],
+        [require_tool("kustomize"), "build", str(folder)],
         capture_output=True,
         text=True,
         timeout=60,

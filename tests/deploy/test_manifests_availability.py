@@ -101,7 +101,7 @@ def test_every_pod_is_scraped_at_the_port_of_its_metrics(overlay: str) -> None:
         for pod in servers(overlay):
             assert selects(monitor["spec"]["selector"], pod.labels)
             assert endpoint["port"] in [one["name"] for one in pod.container["ports"]]
-    assert len(of_kind(overlay, "PodMonitor")) == (0 if overlay == "dev" else 1)
+    assert len(of_kind(overlay, "PodMonitor")) == (0 if overlay in ("base", "dev") else 1)
 
 
 @overlays
@@ -112,7 +112,7 @@ def test_only_what_may_be_killed_runs_on_spot_machines(overlay: str) -> None:
         if any(each["key"] == "spot" for each in one.spec.get("tolerations", []))
     }
     assert spot == {one.name for one in pods(overlay)} & (
-        set() if overlay == "dev" else {"worker", "build"}
+        set() if overlay in ("base", "dev") else {"worker", "build"}
     )
 
 

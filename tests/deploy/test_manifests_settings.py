@@ -69,7 +69,7 @@ def test_a_server_listens_for_others_where_its_pod_says(overlay: str) -> None:
 def test_a_server_is_protected_as_the_overlay_says(overlay: str) -> None:
     for pod in servers(overlay):
         settings = pod.settings
-        if overlay == "dev":
+        if overlay in ("base", "dev"):
             assert settings.insecure and not settings.tls_cert
             continue
         mounts = {one["name"]: one["mountPath"] for one in pod.container["volumeMounts"]}
@@ -142,7 +142,7 @@ def test_a_client_learns_of_new_pods(overlay: str) -> None:
             assert 0 < pod.settings.connection_age_s <= 60
 
 
-@pytest.mark.parametrize("overlay", ["production", "gpu", "ray", "region", "dev"])
+@pytest.mark.parametrize("overlay", ["base", "production", "gpu", "ray", "region", "dev"])
 def test_the_router_knows_every_shard_that_runs(overlay: str) -> None:
     groups = [one for one in pods(overlay) if one.kind == "StatefulSet"]
     topology = ";".join(
@@ -155,7 +155,7 @@ def test_the_router_knows_every_shard_that_runs(overlay: str) -> None:
     assert len(groups) == (1 if overlay == "dev" else 2)
 
 
-@pytest.mark.parametrize("overlay", ["production", "gpu", "ray", "dev"])
+@pytest.mark.parametrize("overlay", ["base", "production", "gpu", "ray", "dev"])
 def test_builds_make_as_many_shards_as_run(overlay: str) -> None:
     build = pod_named(overlay, "build").settings
     assert build.shards == pod_named(overlay, "shards-a").replicas
