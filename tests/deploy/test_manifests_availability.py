@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
@@ -123,3 +125,32 @@ def test_the_guide_has_the_queries_by_which_workers_are_scaled() -> None:
     ]
     for trigger in workers["spec"]["triggers"]:
         assert trigger["metadata"]["query"] in " ".join(guide.split())
+
+
+def _gib(memory: str) -> float:
+    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", memory).groups()  # type: ignore[union-attr]
+    return int(number) / (1024 if unit == "Mi" else 1)
+
+
+def _cores(cpu: str) -> float:
+    return int(cpu[:-1]) / 1000 if cpu.endswith("m") else float(cpu)
+
+
+def test_the_guide_has_the_sum_of_what_pods_ask_for() -> None:
+    guide = (FOLDER.parents[1] / "docs/guides/deployment.md").read_text("utf-8")
+    (cores, memory) = re.findall(
+        r"\| \*\*all.*\| \*\*([\d.]+)\*\* \| \*\*([\d.]+) GiB\*\* \|", guide
+    )[0]
+    scalers = of_kind("production", "HorizontalPodAutoscaler", "ScaledObject")
+    smallest = {
+        one["spec"]["scaleTargetRef"]["name"]: one["spec"].get(
+            "minReplicas", one["spec"].get("minReplicaCount")
+        )
+        for one in scalers
+    }
+    asked = [
+        (smallest.get(one.name, one.replicas), one.container["resources"]["requests"])
+        for one in servers("production")
+    ]
+    assert sum(count * _cores(one["cpu"]) for count, one in asked) == float(cores)
+    assert sum(count * _gib(one["memory"]) for count, one in asked) == float(memory)
