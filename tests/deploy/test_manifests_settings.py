@@ -140,6 +140,10 @@ def test_a_client_learns_of_new_pods(overlay: str) -> None:
     for pod in servers(overlay):
         if isinstance(pod.settings, ServerSettings):
             assert 0 < pod.settings.connection_age_s <= 60
+    for one in of_kind(overlay, "Deployment", "StatefulSet"):
+        # Before the next old pod goes.
+        if one["metadata"]["name"] != "redis":
+            assert one["spec"]["minReadySeconds"] >= pods(overlay)[0].settings.connection_age_s
 
 
 @pytest.mark.parametrize("overlay", ["base", "production", "gpu", "ray", "region", "dev"])
