@@ -21,7 +21,7 @@ from index_builder.interactions.merge import NO_INTERACTIONS
 from index_builder.interactions.recorded_interactions import add_recorded
 from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
 from index_builder.options.training_options import TrainingOptions
-from index_builder.pipeline import compaction
+from index_builder.pipeline import compaction, upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.pipeline.training_data import inherit_options
 from index_builder.releases.build_gate import check_promoted, gate_of_build
@@ -88,14 +88,20 @@ class Maintenance:
         self._rebuilds = rebuilds
         self._age_s = parse_duration(config.age, "age")
         self._refused: dict[str, _Refusal] = {}
+        self._known: set[str] = set()
 
     async def run(self) -> None:
         """Runs forever; work that fails is retried in the next round."""
         while True:
             try:
                 names = self._settings.collection_names()
-                for name in names or await asyncio.to_thread(self._store.collections):
+                names = names or await asyncio.to_thread(self._store.collections)
+                for name in self._known.difference(names):
+                    upkeep_metrics.forget(name)
+                self._known = set(names)
+                for name in names:
                     await self._maintain(name)
+                upkeep_metrics.round_time.set_to_current_time()
             except NearlineError as error:
                 _log.warning("store not maintained", extra={"reason": error.message})
             await asyncio.sleep(self._settings.every_s)
@@ -103,6 +109,7 @@ class Maintenance:
     async def _maintain(self, name: str) -> None:
         try:
             await self.run_once(name)
+            upkeep_metrics.success_time.labels(name).set_to_current_time()
         except Conflict as error:
             _log.info("skipped", extra={"collection": name, "reason": error.message})
         except NearlineError as error:
@@ -128,6 +135,8 @@ class Maintenance:
             check = await compaction.check_compaction(
                 self._store, log, self._settings.share, self._age_s
             )
+            upkeep_metrics.pending_changes.labels(name).set(check.changes)
+            upkeep_metrics.show_log(name, await log.state(), await log.size_bytes())
         except NotFound:
             return False  # No snapshot is published yet, so there is nothing to compact.
         reason = "" if await self._was_refused(name) else check.reason
