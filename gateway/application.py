@@ -44,7 +44,24 @@ _requests = Histogram(
     "nearline_gateway_request_seconds",
     "Time until a reply, or the first event of a stream, by path and status.",
     ("path", "status"),
-    buckets=(0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.05, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16),
+    buckets=(
+        0.001,
+        0.002,
+        0.004,
+        0.008,
+        0.016,
+        0.032,
+        0.05,
+        0.064,
+        0.128,
+        0.256,
+        0.512,
+        1,
+        2,
+        4,
+        8,
+        16,
+    ),
 )
 _running = Gauge("nearline_gateway_running_requests", "Requests whose reply has not begun.")
 

@@ -14,7 +14,24 @@ _calls = Histogram(
     "Time of a call to another service, as its caller sees it, by service called, method and gRPC "
     "status.",
     ("target", "method", "code"),
-    buckets=(0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.05, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16),
+    buckets=(
+        0.001,
+        0.002,
+        0.004,
+        0.008,
+        0.016,
+        0.032,
+        0.05,
+        0.064,
+        0.128,
+        0.256,
+        0.512,
+        1,
+        2,
+        4,
+        8,
+        16,
+    ),
 )
 
 
