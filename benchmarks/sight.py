@@ -40,14 +40,15 @@ _SETTINGS = {
     "NEARLINE_RETRIEVAL_DRIFT_WINDOW_S": "2",
     "NEARLINE_RETRIEVAL_DRIFT_REBUILD": "0.0001",
     "NEARLINE_RETRIEVAL_RECORD_SHARE": "0.2",
-    "NEARLINE_RETRIEVAL_MAX_CALLS": "128",
+    "NEARLINE_RETRIEVAL_MAX_CALLS": "64",
     "NEARLINE_UPKEEP_EVERY_S": "2",
-    "NEARLINE_UPKEEP_SHARE": "0.02",
+    # Only when a rebuild is requested: each snapshot starts the comparison of drift again.
+    "NEARLINE_UPKEEP_SHARE": "100",
     "NEARLINE_UPKEEP_FORCE_PROMOTE": "sight",
     "NEARLINE_GENERATION_SMALL_PRICE": "1/2",
     "NEARLINE_GENERATION_LARGE_PRICE": "3/4",
 }
-_LIMITS = "[default]\nconcurrent = 100\n"
+_LIMITS = "[default]\nconcurrent = 40\n"
 
 
 class Shown(NamedTuple):

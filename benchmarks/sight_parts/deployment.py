@@ -101,6 +101,7 @@ class Deployment:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._pids: dict[str, int] = {}
+        self._addresses: dict[str, str] = {}
         self._ready = threading.Event()
         self.address = self.http = self.targets = ""
         threading.Thread(target=self._read, daemon=True).start()
@@ -116,12 +117,17 @@ class Deployment:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pids[name], number)
 
+    def address_of(self, name: str) -> str:
+        """Returns the address of a process, host:port."""
+        return self._addresses[name]
+
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             record = json.loads(line)
             if record.get("pid"):
                 self._pids[str(record["name"])] = int(record["pid"])
+                self._addresses[str(record["name"])] = str(record["address"])
             if record["event"] == "ready":
                 self.address, self.http = str(record["address"]), str(record["http"])
                 self.targets = str(record["metrics_targets"])
@@ -154,9 +160,10 @@ async def deployment(store: Path, environ: Mapping[str, str]) -> AsyncIterator[D
 
 @contextlib.contextmanager
 def prometheus(program: str, folder: Path, store: Path) -> Iterator[str]:
-    """Runs a Prometheus with the rules of deploy/ for the duration of the block; yields its address.
+    """Runs a Prometheus with the rules of deploy/ for the duration of the block.
 
     It reads the discovery files of the store, and scrapes and evaluates every second or two.
+    Yields its address.
     """
     config = yaml.safe_load((PROMETHEUS / "prometheus.yaml").read_text("utf-8"))
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "2s"}

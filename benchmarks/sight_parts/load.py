@@ -21,6 +21,7 @@ from nearline.errors import NearlineError
 _WORDS = ("compress a file", "parse a date", "open a socket", "sort a list", "read lines", "thread")
 _DIMENSIONS = 384
 _SEARCHERS = 6
+_FLOOD = 100
 _PAUSE_S = 0.5
 
 
@@ -62,23 +63,28 @@ class Load:
                 await client.close()
             await self._http.aclose()
 
-    async def flood(self, calls: int, timeout_s: float) -> None:
-        """Sends many searches at once, more than may run."""
-        vector = self._vector()
-        options = SearchOptions(k=100, ef_search=600)
-        asked = [
-            self._router.search(Query(vector=vector), options, timeout_s=timeout_s)
-            for _ in range(calls)
-        ]
-        await asyncio.gather(*asked, return_exceptions=True)
+    @contextlib.asynccontextmanager
+    async def flood(self) -> AsyncIterator[None]:
+        """Sends more searches at once than may run, for the duration of the block."""
+        tasks = [asyncio.create_task(_repeat(self._hurry, 0.0)) for _ in range(_FLOOD)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def submit_poison(self) -> None:
-        """Submits a document that cannot be indexed, and one that no worker can fetch."""
+        """Submits a document that cannot be indexed."""
         with contextlib.suppress(NearlineError):
             await self._ingest.submit([SourceFile("broken.pdf", b"%PDF-1.4 and nothing else")])
 
     def _vector(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         return self._numbers.standard_normal(_DIMENSIONS).astype(np.float32)
+
+    async def _hurry(self) -> None:
+        options = SearchOptions(k=100, ef_search=600)
+        await self._router.search(Query(vector=self._vector()), options, timeout_s=0.5)
 
     async def _search(self) -> None:
         at = next(self._count) % 10

@@ -13,11 +13,14 @@ from benchmarks.sight_parts.deployment import Deployment
 from benchmarks.sight_parts.expressions import PrometheusClient
 from benchmarks.sight_parts.load import Load
 from nearline.store.snapshot import Store
+from retrieval.redis_client.connection import connect
 from retrieval.snapshots import aliases
 
 _LIMIT_S = 120.0
 _POLL_S = 0.5
 _COLLECTION = "default"
+# Nine tenths of the memory of the bundled Redis, 512 MiB.
+_FILLERS, _FILLER_BYTES = 4, 115 << 20
 
 
 class Scenario:
@@ -56,10 +59,11 @@ class Scenario:
         await self._kill()
         await self._load.submit_poison()
         await self._see("a document becomes a dead letter", "max(nearline_ingest_dead_letters) > 0")
-        for calls, timeout_s in ((150, 0.3), (400, 5.0), (150, 0.3)):
-            await self._load.flood(calls, timeout_s)
-        await self._see("calls are refused", "sum(nearline_server_refused_calls_total) > 0")
-        await self._see("work is left out", "sum(nearline_server_left_out_total) > 0")
+        await self._fill_redis()
+        async with self._load.flood():
+            await self._see("a tenant is limited", "sum(nearline_server_limited_calls_total) > 0")
+            await self._see("calls are refused", "sum(nearline_server_refused_calls_total) > 0")
+            await self._see("work is left out", "sum(nearline_server_left_out_total) > 0")
         # Rates need two scrapes after the last event.
         await asyncio.sleep(5)
 
@@ -116,6 +120,15 @@ class Scenario:
             "texts are searched by words", "sum(nearline_retrieval_lexical_fallbacks_total) > 0"
         )
         up.signal("embedding", signal.SIGCONT)
+
+    async def _fill_redis(self) -> None:
+        """Fills the Redis beyond what the feed block admits, and empties it again."""
+        redis = connect(f"redis://{self._deployment.address_of('redis')}/0", timeout_s=30.0)
+        for number in range(_FILLERS):
+            await redis.set(f"filler:{number}", bytes(_FILLER_BYTES))
+        await self._see("writes are refused", "sum(nearline_feed_block_refusals_total) > 0")
+        await redis.delete(*(f"filler:{number}" for number in range(_FILLERS)))
+        await redis.aclose()
 
     async def _see(self, what: str, query: str) -> None:
         """Waits until a query returns data."""
