@@ -20,7 +20,7 @@ _LIMIT_S = 120.0
 _POLL_S = 0.5
 _COLLECTION = "default"
 # Nine tenths of the memory of the bundled Redis, 512 MiB.
-_FILLERS, _FILLER_BYTES = 4, 115 << 20
+_FILLERS, _FILLER_BYTES = 46, 10 << 20
 
 
 class Scenario:
