@@ -18,9 +18,12 @@ RULES: list[dict[str, Any]] = [
     for rule in group["rules"]
 ]
 ALERTS = {str(rule["alert"]): rule for rule in RULES if "alert" in rule}
-RECORDS = {
-    str(rule["record"]): frozenset(grouped_by(rule["expr"])) for rule in RULES if "record" in rule
-}
+RECORDS: dict[str, frozenset[str]] = {}
+for rule in RULES:
+    if "record" in rule:
+        # A rule keeps the labels of the recorded series that it reads.
+        read = [labels for name, labels in RECORDS.items() if name in rule["expr"]]
+        RECORDS[str(rule["record"])] = frozenset(grouped_by(rule["expr"])).union(*read)
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yaml"))
 RUNBOOKS = ROOT / "docs" / "runbooks"
 _FIRING = re.compile(r'ALERTS\{alertname="(\w+)",alertstate="firing"\}')
