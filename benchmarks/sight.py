@@ -28,8 +28,8 @@ from benchmarks.sight_parts.deployment import (
     run_command,
 )
 from benchmarks.sight_parts.expressions import Expression, PrometheusClient, expressions
-from benchmarks.sight_parts.load import Load
-from benchmarks.sight_parts.scenario import Scenario
+from benchmarks.sight_parts.load import AllCallers
+from benchmarks.sight_parts.scenario import FaultScenario
 from nearline.errors import NearlineError
 from nearline_cli.terminal.output import print_error, print_json, print_note, print_table
 
@@ -112,9 +112,9 @@ async def _look(folder: Path, program: str) -> list[Shown]:
             client = PrometheusClient(address)
             async with deployment(store, environ) as up:
                 print_note(f"{up.targets} lists the processes")
-                load = Load(up, item_ids(folder), Path(environ["NEARLINE_TLS_CA"]))
+                load = AllCallers(up, item_ids(folder), Path(environ["NEARLINE_TLS_CA"]))
                 async with load.running():
-                    await Scenario(up, store, load, client, print_note).run()
+                    await FaultScenario(up, store, load, client, print_note).run()
                     end_s = time.time()
             return [
                 Shown(one, await client.series(one.query, start_s, end_s)) for one in expressions()

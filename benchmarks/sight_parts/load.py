@@ -25,7 +25,7 @@ _FLOOD = 100
 _PAUSE_S = 0.5
 
 
-class Load:
+class AllCallers:
     """Callers of a deployment.
 
     Args:

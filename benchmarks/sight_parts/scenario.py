@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.sight_parts.deployment import Deployment
 from benchmarks.sight_parts.expressions import PrometheusClient
-from benchmarks.sight_parts.load import Load
+from benchmarks.sight_parts.load import AllCallers
 from nearline.store.snapshot import Store
 from retrieval.redis_client.connection import connect
 from retrieval.snapshots import aliases
@@ -19,11 +19,14 @@ from retrieval.snapshots import aliases
 _LIMIT_S = 120.0
 _POLL_S = 0.5
 _COLLECTION = "default"
+_FAILED_WRITES = (
+    'service="router",method="UpsertItems",code=~"UNAVAILABLE|INTERNAL|UNKNOWN|DEADLINE_EXCEEDED"'
+)
 # Nine tenths of the memory of the bundled Redis, 512 MiB.
 _FILLERS, _FILLER_BYTES = 46, 10 << 20
 
 
-class Scenario:
+class FaultScenario:
     """The events, in order.
 
     Args:
@@ -38,7 +41,7 @@ class Scenario:
         self,
         deployment: Deployment,
         store: Path,
-        load: Load,
+        load: AllCallers,
         prometheus: PrometheusClient,
         note: Callable[[str], None],
     ) -> None:
@@ -120,6 +123,11 @@ class Scenario:
             "texts are searched by words", "sum(nearline_retrieval_lexical_fallbacks_total) > 0"
         )
         up.signal("embedding", signal.SIGCONT)
+        up.signal("redis", signal.SIGSTOP)
+        await self._see(
+            "writes fail", f"sum(nearline_server_call_seconds_count{{{_FAILED_WRITES}}})"
+        )
+        up.signal("redis", signal.SIGCONT)
 
     async def _fill_redis(self) -> None:
         """Fills the Redis beyond what the feed block admits, and empties it again."""
