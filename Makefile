@@ -103,7 +103,7 @@ proto: $(VENV)/.stamp-dev ## Generate nearline/v1 and nearline/internal from pro
 	$(RUN) python -m grpc_tools.protoc -Iproto -I"$(SITE)" --python_out=. --pyi_out=. \
 		--grpc_python_out=. --mypy_grpc_out=only_async,generate_concrete_servicer_stubs:. $(PROTOS)
 
-docs: $(VENV)/.stamp-dev ## Generate docs/reference/settings.md and docs/reference/cli.md
+docs: $(VENV)/.stamp-dev ## Generate docs/reference: settings, commands, metrics
 	$(BIN)/python -m nearline_cli.docs_generator docs/reference
 
 clean: ## Remove .venv, caches and the demo's data

@@ -22,10 +22,9 @@ from index_builder.interactions.merge import NO_INTERACTIONS
 from index_builder.interactions.recorded_interactions import add_recorded
 from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
 from index_builder.options.training_options import TrainingOptions
-from index_builder.pipeline import compaction
+from index_builder.pipeline import compaction, upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.pipeline.training_data import inherit_options
-from index_builder.releases import metrics
 from index_builder.releases.build_gate import check_passed, check_promoted, gate_of_build
 from index_builder.releases.refusals import Refusals
 from index_builder.releases.release_loop import ReleaseLoop
@@ -90,14 +89,20 @@ class Maintenance:
         self._refused_compactions = Refusals(store)
         self._refused_rebuilds = Refusals(store)
         self._age_checked_s: dict[str, float] = {}
+        self._known: set[str] = set()
 
     async def run(self) -> None:
         """Runs forever; work that fails is retried in the next round."""
         while True:
             try:
                 names = self._settings.collection_names()
-                for name in names or await asyncio.to_thread(self._store.collections):
+                names = names or await asyncio.to_thread(self._store.collections)
+                for name in self._known.difference(names):
+                    upkeep_metrics.forget(name)
+                self._known = set(names)
+                for name in names:
                     await self._maintain(name)
+                upkeep_metrics.round_time.set_to_current_time()
             except NearlineError as error:
                 _log.warning("store not maintained", extra={"reason": error.message})
             await asyncio.sleep(self._settings.every_s)
@@ -105,6 +110,7 @@ class Maintenance:
     async def _maintain(self, name: str) -> None:
         try:
             await self.run_once(name)
+            upkeep_metrics.success_time.labels(name).set_to_current_time()
         except Conflict as error:
             _log.info("skipped", extra={"collection": name, "reason": error.message})
         except NearlineError as error:
@@ -131,6 +137,8 @@ class Maintenance:
             check = await compaction.check_compaction(
                 self._store, log, self._settings.share, self._age_s
             )
+            upkeep_metrics.pending_changes.labels(name).set(check.changes)
+            upkeep_metrics.show_log(name, await log.state(), await log.size_bytes())
         except NotFound:
             return False  # No snapshot is published yet, so there is nothing to compact.
         pending = await self._advance(name)
@@ -197,7 +205,7 @@ class Maintenance:
             await asyncio.to_thread(check_passed, verdict, built, self._store)
         except GateFailed:
             await self._refused_rebuilds.note(name, built)
-            metrics.proposals.labels(name, "refused").inc()
+            upkeep_metrics.proposals.labels(name, "refused").inc()
             raise
         self._refused_rebuilds.forget(name)
         await self._loop.propose(name, built, reason, judged)

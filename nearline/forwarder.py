@@ -48,8 +48,8 @@ SetHealth: TypeAlias = Callable[[str, int], Awaitable[None]]
 
 _calls = Histogram(
     "nearline_server_forwarded_seconds",
-    "Time of a call that is passed on to another service, by service and gRPC status.",
-    ("service", "code"),
+    "Time of a call that is passed on to another service, by service called and gRPC status.",
+    ("target", "code"),
     buckets=(0.001, 0.004, 0.016, 0.064, 0.256, 1, 4, 16, 64),
 )
 _refused = CounterMetric(
@@ -184,6 +184,7 @@ class _Route:
         audit: AuditLog | None,
     ) -> None:
         self._name = service.service.full_name
+        self._target = service.service.name.removesuffix("Service").lower()
         self._places = places
         self._access = access
         self._audit = audit
@@ -316,7 +317,7 @@ class _Route:
                 connection.running -= 1
             if party is not None:
                 self._places.free(party)
-            _calls.labels(self._name, code).observe(time.perf_counter() - start)
+            _calls.labels(self._target, code).observe(time.perf_counter() - start)
 
     async def _party(self, method: str, metadata: _Metadata, context: Context) -> str:
         """Returns whose call it is: the tenant, or, if callers are not told apart, a credential.

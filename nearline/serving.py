@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +19,7 @@ import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from prometheus_client import start_http_server
+from prometheus_client import Gauge, start_http_server
 
 from nearline.access.access_control import AccessControl
 from nearline.access.api_keys import KeyFile
@@ -28,16 +29,22 @@ from nearline.access.limits import LimitFile
 from nearline.access.rate_limiter import RateLimiter
 from nearline.allocator import return_large_blocks
 from nearline.call_guard import CallGuard, Context as Context, time_left_s as time_left_s
+from nearline.channel import observe_calls
+from nearline.client_metrics import observe_call
 from nearline.errors import NearlineError, SettingsError
 from nearline.forwarder import ForwardedService, Forwarder
 from nearline.loop_watchdog import LoopWatchdog
 from nearline.settings import ListenerSettings, ServerSettings
 from nearline.telemetry import configure_logging
-from nearline.tls import TlsFiles, is_loopback, server_credentials
+from nearline.tls import TlsFiles, certificate_expiry, is_loopback, server_credentials
 
 LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
 _NEVER = (1 << 31) - 1  # As gRPC has it.
 _log = logging.getLogger(__name__)
+_certificate_expiry = Gauge(
+    "nearline_server_certificate_expiry_timestamp_seconds",
+    "Time at which the certificate of this server expires, in seconds since 1970; 0 without TLS.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +129,7 @@ def run(main: Coroutine[None, None, None], service: str) -> None:
     """
     configure_logging("info", service)
     return_large_blocks()
+    observe_calls(observe_call)
     try:
         # grpc.aio passes every network event to the loop; uvloop takes a fifth less time.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -300,6 +308,8 @@ def start_metrics(settings: ListenerSettings) -> None:
     host, port = settings.metrics_host or settings.host, settings.metrics_port
     if not port:
         return
+    if settings.tls_cert:
+        _certificate_expiry.set_function(partial(_read_expiry, settings.tls_cert))
     try:
         start_http_server(port, addr=host)
     except OSError as error:
@@ -307,6 +317,13 @@ def start_metrics(settings: ListenerSettings) -> None:
             f"cannot serve metrics on {host}:{port}: {error.strerror}; "
             "choose another --metrics-port"
         ) from error
+
+
+def _read_expiry(file: str) -> float:
+    try:
+        return certificate_expiry(file)
+    except (OSError, ValueError):
+        return 0.0  # It is being replaced.
 
 
 def stop_event() -> asyncio.Event:

@@ -10,8 +10,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
+from index_builder.pipeline import upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
-from index_builder.releases import metrics
 from nearline.clients import AdminClient
 from nearline.counts import counted
 from nearline.durations import parse_duration
@@ -178,11 +178,11 @@ class ReleaseLoop:
     def _note(self, name: str, newest: Proposal | None) -> None:
         """Exports the newest proposal, and logs it once per state."""
         age_s = self._clock() - newest.time_s if newest and newest.is_pending else 0.0
-        metrics.proposal_age.labels(name).set(max(0.0, age_s))
+        upkeep_metrics.proposal_age.labels(name).set(max(0.0, age_s))
         if newest is None or self._noted.get(name) == (newest.snapshot_id, newest.state):
             return
         self._noted[name] = (newest.snapshot_id, newest.state)
-        metrics.proposals.labels(name, newest.state.value).inc()
+        upkeep_metrics.proposals.labels(name, newest.state.value).inc()
         extra = {
             "collection": name,
             "snapshot_id": newest.snapshot_id,

@@ -1,1 +1,1 @@
-"""Tests of how Nearline is deployed."""
+"""Tests of what deploy/ has: alerts, dashboards, images, manifests."""

@@ -13,7 +13,7 @@ import index_builder.ingest.metrics
 import nearline.call_guard
 from tests.deploy.manifests import FOLDER, OVERLAYS, of_kind, pod_named, pods, servers
 from tests.deploy.network_rules import selects
-from tests.project.metric_queries import check_query
+from tests.deploy.prometheus_tools import check_names
 
 overlays = pytest.mark.parametrize("overlay", OVERLAYS)
 # Whoever defines metrics is imported, so that they are known.
@@ -82,7 +82,7 @@ def test_scalers_ask_for_metrics_that_exist(overlay: str) -> None:
     known = {}
     for rule in rules["rules"]["custom"]:
         series, _, _ = rule["seriesQuery"].partition("{")
-        check_query(series)
+        check_names(series, {})
         known[rule["name"]["as"]] = series
     for one in of_kind(overlay, "HorizontalPodAutoscaler"):
         cpu, calls = one["spec"]["metrics"]
@@ -92,7 +92,7 @@ def test_scalers_ask_for_metrics_that_exist(overlay: str) -> None:
         assert known[name].startswith("nearline_gateway" if gateway else "nearline_server")
     for one in of_kind(overlay, "ScaledObject"):
         for trigger in one["spec"]["triggers"]:
-            check_query(trigger["metadata"]["query"])
+            check_names(trigger["metadata"]["query"], {})
             assert float(trigger["metadata"]["threshold"]) > 0
 
 

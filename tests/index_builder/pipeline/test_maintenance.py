@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from index_builder.maintenance import Maintenance
 from index_builder.options.training_options import TrainingOptions
+from index_builder.pipeline import upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.releases import gate
 from index_builder.releases.gate_report import make_check
-from nearline.errors import GateFailed
+from nearline.errors import GateFailed, NotReady
 from retrieval.embedders.endpoints import Embedders
 from retrieval.snapshots import aliases
 from retrieval.snapshots.gate_reports import require_gate_pass
@@ -195,3 +199,40 @@ async def test_upkeep_asks_the_gate_and_does_not_repeat_a_refused_compaction(
     record = living.store.alias_in_force("default")
     assert record.current not in (before, refused)
     assert (record.gate.passed, record.gate.forced_because) == (False, "we know it")
+
+
+async def test_metrics_show_the_log_and_when_it_was_maintained(living: Living) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    await living.upsert("new", "New.")
+    maintenance = _maintenance(living)
+
+    def gauge(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(f"nearline_upkeep_{name}", labels)
+
+    start_s = time.time()
+    running = asyncio.create_task(maintenance.run())
+    async with asyncio.timeout(20):
+        while (gauge("round_timestamp_seconds") or 0.0) < start_s:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait((running,))
+    assert (gauge("success_timestamp_seconds", collection="default") or 0.0) >= start_s
+    assert gauge("pending_changes", collection="default") == 1
+    assert gauge("log_changes", collection="default") == 1
+    assert gauge("log_bytes", collection="default") == 100
+
+
+async def test_a_collection_that_fails_is_not_shown_as_maintained(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    maintenance = _maintenance(living)
+
+    async def fail(name: str) -> bool:
+        raise NotReady("Redis is away")
+
+    upkeep_metrics.forget("default")
+    monkeypatch.setattr(maintenance, "run_once", fail)
+    await maintenance._maintain("default")
+    labels = {"collection": "default"}
+    assert REGISTRY.get_sample_value("nearline_upkeep_success_timestamp_seconds", labels) is None
