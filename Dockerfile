@@ -161,7 +161,7 @@ FROM base AS cli
 LABEL org.opencontainers.image.title="nearline-cli" \
     org.opencontainers.image.description="The command nearline"
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    /wheels/install.sh index-builder,cpu,objectstore
+    /wheels/install.sh index-builder,cpu,gateway,objectstore
 USER 10001:10001
 VOLUME /cache
 ENTRYPOINT ["nearline"]

@@ -16,6 +16,7 @@ from deploy.images.report import ImageReport, measure, write_report
 from deploy.images.sbom import write_sbom
 from deploy.images.smoke import make_volumes, smoke
 from deploy.images.targets import CPU_TARGETS, choose_targets, image_name
+from nearline.errors import NearlineError
 
 ROOT = Path(__file__).parents[2]
 _LABEL = "org.opencontainers.image."
@@ -33,11 +34,13 @@ def main() -> int:
     except ValueError as error:
         parser.error(str(error))
     chosen.out.mkdir(parents=True, exist_ok=True)
+    for log in chosen.out.glob("*.log"):
+        log.unlink()
     engine: Engine | None = None
     try:
         engine = choose_engine()
         _make(engine, targets, chosen.out, chosen.cyclonedx)
-    except EngineError as error:
+    except (EngineError, NearlineError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     finally:

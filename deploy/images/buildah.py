@@ -64,7 +64,11 @@ class Buildah:
             command += ["--label", f"{key}={value}"]
         for inside, path in build.mounts.items():
             command += ["--volume", f"{path}:{inside}:ro"]
+        replaced = self._find(build.image)
         run([*command, str(context)], f"building {build.image}", BUILD_TIMEOUT_S)
+        # Each image is a whole file system on this disk.
+        if replaced and replaced != self._find(build.image):
+            run(["buildah", "rmi", replaced], f"removing the old {build.image}")
 
     def digest(self, image: str) -> str:
         return f"sha256:{self._inspect(image)['FromImageID']}"
@@ -85,6 +89,11 @@ class Buildah:
         for container, _ in self._mounted.values():
             run(["buildah", "rm", container], "buildah rm")
         self._mounted.clear()
+
+    def _find(self, image: str) -> str:
+        """Returns the id of an image; empty if there is none."""
+        words = ("--quiet", "--no-trunc", "--filter", f"reference=localhost/{image}")
+        return run(["buildah", "images", *words], "buildah images").decode().strip()
 
     def _mount(self, image: str) -> Path:
         if image not in self._mounted:

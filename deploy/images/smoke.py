@@ -135,11 +135,11 @@ def _ask(generation: str) -> str:
 def _search_http(gateway: str) -> str:
     request = urllib.request.Request(
         f"http://{gateway}/v1/collections/default/search",
-        json.dumps({"text": QUERY}).encode(),
+        json.dumps({"query": {"text": QUERY}}).encode(),
         {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=_HTTP_TIMEOUT_S) as reply:
-        hits = json.load(reply)["hits"]
+        hits = json.load(reply)["result"]["hits"]
     _expect("gateway", bool(hits) and hits[0]["id"] == "returns.md", json.dumps(hits)[:500])
     return f"HTTP {reply.status} with {len(hits)} hits"
 

@@ -88,7 +88,12 @@ class Stack:
 
     def run_module(self, target: str, module: str, *arguments: str) -> str:
         """Runs a module to its end, as `serve` starts one; returns its standard output."""
-        return run(self._command(target, module, arguments), f"{target}: {module}").decode()
+        output = run(self._command(target, module, arguments), f"{target}: {module}").decode()
+        if target not in self._images:
+            # Containers run as another user, and write what this process has made, too.
+            for path in self._volumes.values():
+                run(["chmod", "--recursive", "a+rwX", str(path)], "chmod")
+        return output
 
     def path(self, target: str, inside: str) -> str:
         """Returns the path of a volume as a process of a target sees it."""
