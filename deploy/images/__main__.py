@@ -16,6 +16,7 @@ from deploy.images.report import ImageReport, measure, write_report
 from deploy.images.sbom import write_sbom
 from deploy.images.smoke import make_volumes, smoke
 from deploy.images.targets import CPU_TARGETS, choose_targets, image_name
+from deploy.images.upgrade import TARGETS as UPGRADED, upgrade
 from nearline.errors import NearlineError
 
 ROOT = Path(__file__).parents[2]
@@ -27,19 +28,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.images", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(CPU_TARGETS))
     parser.add_argument("--out", type=Path, default=ROOT / ".cache" / "images")
+    parser.add_argument(
+        "--upgrade-from", metavar="COMMIT", default="", help="start over volumes of its images"
+    )
     parser.add_argument("--cyclonedx", type=Path, default=Path("cyclonedx-py"))
     chosen = parser.parse_args()
     try:
         targets = choose_targets(chosen.targets)
     except ValueError as error:
         parser.error(str(error))
+    if chosen.upgrade_from and not set(UPGRADED) <= set(targets):
+        parser.error(f"--upgrade-from needs the targets {' '.join(UPGRADED)}")
     chosen.out.mkdir(parents=True, exist_ok=True)
     for log in chosen.out.glob("*.log"):
         log.unlink()
     engine: Engine | None = None
     try:
         engine = choose_engine()
-        _make(engine, targets, chosen.out, chosen.cyclonedx)
+        _make(engine, targets, chosen.out, chosen.cyclonedx, chosen.upgrade_from)
     except (EngineError, NearlineError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -49,7 +55,9 @@ def main() -> int:
     return 0
 
 
-def _make(engine: Engine, targets: list[str], out: Path, cyclonedx: Path) -> None:
+def _make(
+    engine: Engine, targets: list[str], out: Path, cyclonedx: Path, upgrade_from: str
+) -> None:
     base = prepare_base(engine, ROOT / "Dockerfile")
     print(f"{engine.name} builds from {base}, {engine.digest(base)}", flush=True)
     revision, epoch = _revision()
@@ -60,7 +68,8 @@ def _make(engine: Engine, targets: list[str], out: Path, cyclonedx: Path) -> Non
         for target in targets:
             image = image_name(target)
             started = time.monotonic()
-            engine.build(ROOT, Build(target, image, base, epoch, labels, mounts))
+            build = Build(target, image, base, epoch, labels, mounts)
+            engine.build(ROOT, build)
             seconds = time.monotonic() - started
             size_mb, largest = measure(engine, image)
             sbom = out / f"{target}.cdx.json"
@@ -83,6 +92,9 @@ def _make(engine: Engine, targets: list[str], out: Path, cyclonedx: Path) -> Non
         for target, seen in smoke(engine, images, volumes, out).items():
             (report,) = (one for one in reports if one.target == target)
             report.seen = seen
+        if upgrade_from:
+            found = upgrade(engine, ROOT, upgrade_from, build, Path(folder), out)
+            print(f"over volumes of {upgrade_from} were found: {found}")
     print(f"tested in {time.monotonic() - started:.0f} s")
     print(write_report(reports, base, out / "report.json"))
 

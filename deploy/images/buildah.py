@@ -85,6 +85,10 @@ class Buildah:
             *(*pairs, "--", *(config["Env"] or ()), *container.command),
         ]
 
+    def remove(self, image: str) -> None:
+        if self._find(image):
+            run(["buildah", "rmi", image], f"removing {image}")
+
     def close(self) -> None:
         for container, _ in self._mounted.values():
             run(["buildah", "rm", container], "buildah rm")

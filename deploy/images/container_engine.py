@@ -57,6 +57,9 @@ class ContainerEngine:
         first, *rest = container.command
         return [*command, "--entrypoint", first, container.image, *rest]
 
+    def remove(self, image: str) -> None:
+        run([self.name, "rmi", "--force", image], f"removing {image}")
+
     def close(self) -> None:
         pass  # Containers are removed when they end.
 

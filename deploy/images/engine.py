@@ -70,6 +70,9 @@ class Engine(Protocol):
     def command_line(self, container: Container) -> list[str]:
         """Returns the command line that runs a container in the foreground."""
 
+    def remove(self, image: str) -> None:
+        """Removes an image if it is there; none of its containers may run."""
+
     def close(self) -> None:
         """Removes what running containers has left behind; the images stay."""
 

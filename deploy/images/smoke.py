@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import nearline
+from deploy.images import milvus
 from deploy.images.engine import Engine, EngineError
 from deploy.images.stack import Stack
 from nearline import Client, Item, SearchOptions
@@ -21,7 +22,7 @@ _DOCUMENTS = {
 }
 _QUEUED = Item(id="gift", title="Gift cards", text="A gift card is valid for three years.")
 _QUEUED_QUERY = "how long is a gift card valid?"
-VOLUMES = ("/cache", "/store", "/redis", "/documents")
+VOLUMES = ("/cache", "/store", "/redis", "/milvus", "/documents")
 _HTTP_TIMEOUT_S = 30.0
 
 
@@ -65,14 +66,16 @@ def smoke(
         words = ("--corpus", documents, "--store", store, "--shards", "2", "--redis", redis)
         stack.run_module("index_builder", "index_builder", *words, "--embedding", embedding)
 
-        for target in ("retrieval-milvus", "retrieval"):
-            if target in images or target == "retrieval":
-                store = stack.path(target, "/store")
-                words = ("--store", store, "--embedding", embedding, "--redis", redis)
-                router = stack.serve(target, "retrieval", *words)
-                seen[target] = _search(router, target)
-        if "retrieval-milvus" in images:
-            stack.run("retrieval-milvus", "python", "-P", "-c", "import retrieval.milvus.client")
+        words = ("--embedding", embedding, "--redis", redis)
+        router = stack.serve(
+            "retrieval", "retrieval", "--store", stack.path("retrieval", "/store"), *words
+        )
+        seen["retrieval"] = _search(router, "retrieval")
+        if milvus.TARGET in images:
+            seen[milvus.TARGET] = milvus.serve_from_milvus(
+                *(stack, volumes["/store"], volumes["/milvus"]),
+                *(lambda address: _search(address, milvus.TARGET), "--store", "/store", *words),
+            )
 
         sources = ("--retrieval", router, "--embedding", embedding)
         generation = stack.serve("generation", "generation", *sources, "--redis", redis)
@@ -97,8 +100,7 @@ def check_kept(
     with Stack(engine, images, volumes, logs) as stack:
         redis = stack.redis()
         embedding = stack.serve("embedding", "embedding")
-        converted = "converting" in (logs / "embedding.log").read_text("utf-8")
-        _expect("embedding", not converted, "it did not find the model of its image")
+        _expect_own_model(logs)
         words = ("--store", stack.path("retrieval", "/store"), "--redis", redis)
         router = stack.serve("retrieval", "retrieval", *words, "--embedding", embedding)
         _search(router, "retrieval")
@@ -109,6 +111,12 @@ def check_kept(
 def _expect(target: str, is_right: bool, seen: str) -> None:
     if not is_right:
         raise EngineError(f"{target} answers wrongly: {seen}")
+
+
+def _expect_own_model(logs: Path) -> None:
+    """The image starts with the model that it brings, and converts none."""
+    converted = "converting" in (logs / "embedding.log").read_text("utf-8")
+    _expect("embedding", not converted, "it did not find the model of its image")
 
 
 def _search(

@@ -58,7 +58,7 @@ class Stack:
         folder = self._volumes["/redis"]
         words = command(find_program(), folder, port)
         address = f"127.0.0.1:{port}"
-        self._start(
+        self.start(
             "redis", words, lambda: "" if asyncio.run(answers_redis(address)) else "no answer"
         )
         return f"redis://{address}/0"
@@ -76,7 +76,7 @@ class Stack:
         port = str(free_port())
         address = f"127.0.0.1:{port}"
         words = self._command(target, module, ["--host", "127.0.0.1", "--port", port, *arguments])
-        self._start(module, words, lambda: _why_not(address, probe))
+        self.start(module, words, lambda: _why_not(address, probe))
         if target in self._images:
             self.run(target, "python", "-P", "-m", probe, address)
         return address
@@ -106,7 +106,11 @@ class Stack:
         container = Container(self._images[target], ["python", *words], self._volumes)
         return self._engine.command_line(container)
 
-    def _start(self, name: str, words: Sequence[str], why_not: Callable[[], str]) -> None:
+    def start(self, name: str, words: Sequence[str], why_not: Callable[[], str]) -> None:
+        """Starts a process, and waits until `why_not` returns nothing.
+
+        Raises: EngineError: it ends, or that takes too long; the text has the end of its log.
+        """
         log = self._logs / f"{name}.log"
         with log.open("ab") as stream:
             process = subprocess.Popen(
