@@ -24,7 +24,7 @@ _LABEL = "org.opencontainers.image."
 
 
 def main() -> int:
-    """Returns the exit code: 1 if an image was not built or failed its test, 2 for bad arguments."""
+    """Returns the exit code: 1 if an image is not built or fails its test, 2 for bad arguments."""
     parser = argparse.ArgumentParser(prog="python -m deploy.images", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(CPU_TARGETS))
     parser.add_argument("--out", type=Path, default=ROOT / ".cache" / "images")

@@ -17,7 +17,14 @@ _LOCAL = "localhost/nearline-base:trixie"
 # What python:3.13-slim leaves out, too.
 _UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/lib/apt/lists", "var/cache")
 # pip's settings that say where packages come from; others are matters of this machine.
-_PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout")
+_PIP_SETTINGS = (
+    "index-url",
+    "extra-index-url",
+    "trusted-host",
+    "proxy",
+    "timeout",
+    "default-timeout",
+)
 _CA_INSIDE = "/run/build-ca.crt"
 
 
@@ -50,7 +57,7 @@ def _bootstrap(engine: Engine) -> None:
         for name in _UNUSED:
             shutil.rmtree(root / name)
             (root / name).mkdir()
-        # `python` and `pip` on the path, as in Python's image; Debian's own refuses packages of pip.
+        # `python` and `pip` on the path, as in Python's image; Debian's own pip refuses.
         run(["chroot", str(root), "python3", "-m", "venv", "/usr/local"], "making /usr/local")
         engine.import_base(root, _LOCAL)
 
@@ -84,7 +91,6 @@ def _pip_settings() -> dict[str, str]:
     settings: dict[str, str] = {}
     for line in done.stdout.splitlines():
         name, _, value = line.partition("=")
-        # Variables come first in this list, and win: `:env:.cert`, then `global.cert`.
-        settings.setdefault(name.rpartition(".")[2], value.strip("'\""))
+        # Later lines win: files first, variables last, such as `:env:.cert`.
+        settings[name.rpartition(".")[2]] = value.strip("'\"")
     return settings
-

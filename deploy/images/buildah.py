@@ -1,4 +1,4 @@
-"""Buildah without a container engine: it needs root, but neither a daemon nor namespaces of its own.
+"""Buildah, for machines without a container engine: it needs root, but no daemon.
 
 Its containers are root file systems, which `unshare` and `chroot` run.
 """
@@ -49,7 +49,10 @@ class Buildah:
         made = run(["buildah", "from", "scratch"], "buildah from").decode().strip()
         try:
             run(["buildah", "copy", "--quiet", made, str(folder), "/"], "copying the base")
-            run(["buildah", "commit", "--quiet", "--format", "docker", made, image], f"making {image}")
+            run(
+                ["buildah", "commit", "--quiet", "--format", "docker", made, image],
+                f"making {image}",
+            )
         finally:
             run(["buildah", "rm", made], "buildah rm")
 

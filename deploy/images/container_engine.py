@@ -47,7 +47,9 @@ class ContainerEngine:
         return self._inspect(image, "{{.Id}}")
 
     def entrypoint(self, image: str) -> list[str]:
-        return [str(word) for word in json.loads(self._inspect(image, "{{json .Config.Entrypoint}}"))]
+        return [
+            str(word) for word in json.loads(self._inspect(image, "{{json .Config.Entrypoint}}"))
+        ]
 
     def command_line(self, container: Container) -> list[str]:
         command = [self.name, "run", "--rm", "--network", "host", "--read-only", "--tmpfs", "/tmp"]
@@ -64,5 +66,7 @@ class ContainerEngine:
         pass  # Containers are removed when they end.
 
     def _inspect(self, image: str, template: str) -> str:
-        output = run([self.name, "image", "inspect", "--format", template, image], f"reading {image}")
+        output = run(
+            [self.name, "image", "inspect", "--format", template, image], f"reading {image}"
+        )
         return output.decode().strip()

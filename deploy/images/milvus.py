@@ -6,7 +6,6 @@ import importlib.util
 import json
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from deploy.images.engine import EngineError, run
@@ -17,18 +16,15 @@ TARGET = "retrieval-milvus"
 _PROBE_S = 1.0
 
 
-def serve_from_milvus(
-    stack: Stack, store: Path, folder: Path, search: Callable[[str], str], *words: str
-) -> str:
-    """Exports the newest snapshot to a Milvus and searches there; returns what was found.
+def serve(stack: Stack, store: Path, folder: Path, *words: str) -> str:
+    """Exports the newest snapshot to a Milvus; returns the address of a router over it.
 
     Args:
         stack: The services.
         store: Store with the snapshot.
         folder: Where the Milvus keeps its data.
-        search: Searches by the address of a router.
         words: Arguments of the router.
-    Raises: EngineError: there is no Milvus, or the search fails.
+    Raises: EngineError: there is no Milvus, or the router does not serve.
     """
     if not all(map(importlib.util.find_spec, ("pymilvus", "milvus_lite"))):
         raise EngineError(
@@ -46,7 +42,7 @@ def serve_from_milvus(
         *("--store", str(store)),
     )
     milvus = ("--backend", "milvus", "--milvus-uri", uri)
-    return search(stack.serve(TARGET, "retrieval", *milvus, *words)) + ", from Milvus"
+    return stack.serve(TARGET, "retrieval", *milvus, *words)
 
 
 def _nearline(*words: str) -> str:

@@ -18,7 +18,7 @@ _METADATA = """
 cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 exec tar --create ./*.dist-info
 """
-# cyclonedx-py asks an interpreter for its path; a copy of the metadata has none that would run here.
+# cyclonedx-py asks an interpreter where packages are; that of the image does not run here.
 _INTERPRETER = "#!{python}\nimport json\nprint(json.dumps([{folder!r}]))\n"
 _DEBIAN = "${Package} ${Version} ${Architecture}\\n"
 

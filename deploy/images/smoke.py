@@ -15,15 +15,23 @@ from nearline import Client, Item, SearchOptions
 
 QUERY = "how long do I have to return an item?"
 _DOCUMENTS = {
-    "returns.md": "# Returns\n\nYou can return any item within 30 days of delivery. Send it back in "
-    "its original packaging. We refund the full price within five working days.\n",
-    "delivery.md": "# Delivery\n\nStandard delivery takes three to five working days and costs 4.90 "
-    "euros. Express delivery arrives on the next working day if you order before 2 pm.\n",
+    "returns.md": "# Returns\n\nYou can return any item within 30 days of delivery. Send it back "
+    "in its original packaging. We refund the full price within five working days.\n",
+    "delivery.md": "# Delivery\n\nStandard delivery takes three to five working days and costs "
+    "4.90 euros. Express delivery arrives on the next working day if you order before 2 pm.\n",
 }
 _QUEUED = Item(id="gift", title="Gift cards", text="A gift card is valid for three years.")
 _QUEUED_QUERY = "how long is a gift card valid?"
 VOLUMES = ("/cache", "/store", "/redis", "/milvus", "/documents")
 _HTTP_TIMEOUT_S = 30.0
+# Of a container: another user than root, and files that it cannot change except in three folders.
+_CONFINED = """
+test "$(id -u):$(id -g)" = 10001:10001
+for folder in / /srv /home/nearline /usr/local/bin /opt; do
+    if touch "$folder/probe" 2>/dev/null; then echo "$folder can be written" >&2; exit 1; fi
+done
+for folder in /tmp /cache /store; do touch "$folder/probe"; rm "$folder/probe"; done
+"""
 
 
 def make_volumes(folder: Path) -> dict[str, Path]:
@@ -40,7 +48,12 @@ def make_volumes(folder: Path) -> dict[str, Path]:
 
 
 def smoke(
-    engine: Engine, images: Mapping[str, str], volumes: Mapping[str, Path], logs: Path
+    engine: Engine,
+    images: Mapping[str, str],
+    volumes: Mapping[str, Path],
+    logs: Path,
+    *,
+    own_model: bool = True,
 ) -> dict[str, str]:
     """Starts one of everything; returns what each image did, by target.
 
@@ -48,34 +61,38 @@ def smoke(
         engine: What runs containers.
         images: Names of images by target; what is not there runs from this checkout.
         volumes: See `make_volumes`.
-        logs: Folder of the logs.
+        logs: Folder of the logs, new.
+        own_model: Whether the embedding image keeps its model outside of its volume.
     Raises: EngineError: a process failed, or answered wrongly.
     """
     seen: dict[str, str] = {}
     with Stack(engine, images, volumes, logs) as stack:
+        for target in images:
+            stack.run(target, "sh", "-euc", _CONFINED)
         redis = stack.redis()
         embedding = stack.serve("embedding", "embedding")
         with Client(embedding) as client:
             vectors = client.embed([QUERY, *_DOCUMENTS.values()]).vectors
             nearest = int((vectors[1:] @ vectors[0]).argmax())
             _expect("embedding", nearest == 0, f"document {nearest} is nearest")
+            if "embedding" in images and own_model:
+                _expect_own_model(logs)
             seen["embedding"] = f"{vectors.shape[1]} numbers per text"
 
         documents = stack.path("index_builder", "/documents")
         store = stack.path("index_builder", "/store")
-        words = ("--corpus", documents, "--store", store, "--shards", "2", "--redis", redis)
-        stack.run_module("index_builder", "index_builder", *words, "--embedding", embedding)
+        backends = ("--embedding", embedding, "--redis", redis)
+        build = ("--corpus", documents, "--store", store, "--shards", "2", *backends)
+        stack.run_module("index_builder", "index_builder", *build)
 
-        words = ("--embedding", embedding, "--redis", redis)
-        router = stack.serve(
-            "retrieval", "retrieval", "--store", stack.path("retrieval", "/store"), *words
-        )
+        store = stack.path("retrieval", "/store")
+        router = stack.serve("retrieval", "retrieval", "--store", store, *backends)
         seen["retrieval"] = _search(router, "retrieval")
         if milvus.TARGET in images:
-            seen[milvus.TARGET] = milvus.serve_from_milvus(
-                *(stack, volumes["/store"], volumes["/milvus"]),
-                *(lambda address: _search(address, milvus.TARGET), "--store", "/store", *words),
+            over = milvus.serve(
+                stack, volumes["/store"], volumes["/milvus"], "--store", "/store", *backends
             )
+            seen[milvus.TARGET] = _search(over, milvus.TARGET) + ", from Milvus"
 
         sources = ("--retrieval", router, "--embedding", embedding)
         generation = stack.serve("generation", "generation", *sources, "--redis", redis)
@@ -124,10 +141,10 @@ def _search(
     target: str,
     query: str = QUERY,
     wanted: str = "returns.md",
-    options: SearchOptions = SearchOptions(),
+    options: SearchOptions | None = None,
 ) -> str:
     with Client(router) as client:
-        hits = client.search(query, options=options).hits
+        hits = client.search(query, options=options or SearchOptions()).hits
     _expect(target, bool(hits) and hits[0].id == wanted, f"{[hit.id for hit in hits]}")
     return f"{len(hits)} hits, {hits[0].id} first"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,13 +38,20 @@ def upgrade(
     try:
         for target, image in older.items():
             engine.build(context, newest._replace(target=target, image=image, labels={}))
-        smoke(engine, older, volumes, logs)
+        smoke(engine, older, volumes, _new_folder(logs / "older"), own_model=False)
     finally:
         engine.close()
         for image in older.values():
             engine.remove(image)
     _spoil_models(volumes)
-    return check_kept(engine, {target: image_name(target) for target in TARGETS}, volumes, logs)
+    newer = {target: image_name(target) for target in TARGETS}
+    return check_kept(engine, newer, volumes, _new_folder(logs / "upgraded"))
+
+
+def _new_folder(path: Path) -> Path:
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
 
 
 def _export(root: Path, revision: str, context: Path) -> None:
