@@ -12,6 +12,7 @@ from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 from nearline import serving, settings, telemetry
 from nearline.loop_watchdog import LoopWatchdog
+from nearline.tracing.start import traced_calls
 
 # Under the name that supervisors read.
 _log = logging.getLogger("nearline.serving")
@@ -25,7 +26,11 @@ async def main(argv: Sequence[str]) -> None:
     if chosen.metrics_port:
         serving.start_metrics(chosen.host, chosen.metrics_port)
     application = make_application(chosen, Upstream.of(chosen))
-    async with http_server.serving(application, chosen) as address, LoopWatchdog():
+    async with (
+        traced_calls(chosen.trace_endpoint, chosen.trace_sample, chosen.section),
+        http_server.serving(application, chosen) as address,
+        LoopWatchdog(),
+    ):
         _log.info("serving", extra={"address": address})
         await stop.wait()
         _log.info("draining", extra={"address": address})
