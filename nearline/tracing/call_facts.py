@@ -61,7 +61,8 @@ def _add_request(facts: dict[str, Scalar], request: Message) -> None:
                 facts[name] = number
         if "mode" in named and named["mode"].enum_type is not None:
             chosen = named["mode"].enum_type.values_by_number.get(part.mode)  # type: ignore[attr-defined]
-            facts["mode"] = "" if chosen is None else chosen.name.lower()
+            if part.mode and chosen is not None:  # type: ignore[attr-defined]
+                facts["mode"] = chosen.name.rpartition("MODE_")[2].lower()
         if "filter" in named and part.HasField("filter"):
             facts["filter"] = filter_shape(part.filter)  # type: ignore[attr-defined]
 

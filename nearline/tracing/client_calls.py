@@ -36,7 +36,7 @@ class _TracedMethod:
 
     def __init__(self, call: Callable[..., Any], method: str, peer: str) -> None:
         self._call = call
-        self._method = method
+        self._method = method.lstrip("/")
         self._peer = peer
 
     def __call__(self, *request: Any, metadata: _Metadata = (), **named: Any) -> Any:
@@ -49,7 +49,7 @@ class _TracedMethod:
             # One that has ended belongs to a call that this task outlives.
             if (span := current_span()) is None:
                 return self._call(*request, metadata=metadata, **named)
-            if (part := span.child(self._method.lstrip("/"), SpanKind.CLIENT)) is not None:
+            if (part := span.child(self._method, SpanKind.CLIENT)) is not None:
                 return self._recorded(part, request, metadata, named)
             found = span.traceparent
         if found is not None:
@@ -59,7 +59,7 @@ class _TracedMethod:
     def _recorded(
         self, part: Span, request: Sequence[Any], metadata: _Metadata, named: dict[str, Any]
     ) -> Any:
-        part.attributes |= rpc_attributes(self._method) | {"server.address": self._peer}
+        part.attributes["server.address"] = self._peer
         metadata = (*metadata, (TRACEPARENT, part.traceparent))
         try:
             call = self._call(*request, metadata=metadata, **named)
@@ -70,14 +70,13 @@ class _TracedMethod:
         return call
 
 
-def rpc_attributes(method: str) -> dict[str, str]:
-    """Returns the attributes of a call. method: "/package.Service/Method"."""
-    service, _, name = method.lstrip("/").rpartition("/")
-    return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
-
-
 def end_rpc(span: Span, code: str) -> None:
-    """Ends the span of a call. code: Name of its gRPC status."""
+    """Ends the span of a call, which is named "package.Service/Method".
+
+    code: Name of its gRPC status.
+    """
+    service, _, method = span.name.rpartition("/")
+    span.attributes |= {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
     status = getattr(grpc.StatusCode, code, grpc.StatusCode.UNKNOWN)
     span.attributes["rpc.grpc.status_code"] = status.value[0]
     span.end("" if code == "OK" else code)
