@@ -242,8 +242,9 @@ def stage(name: str) -> _Stage | _NoStage:
     It yields the span, or None if the call is not recorded. Calls of other services within the
     block are parts of it. Do not yield from a generator within the block.
     """
-    span = current_span()
-    if span is None or (part := span.child(name)) is None:
+    # Not by `current_span`: most calls end here, and this is called several times in each.
+    found = _current.get()
+    if found.__class__ is not Span or found.end_ns or (part := found.child(name)) is None:
         return _NO_STAGE
     return _Stage(part)
 
