@@ -335,7 +335,7 @@ class EmbeddingService:
             span.record("tokenize", tokenize_s, embedded.queue_s + embedded.inference_s)
             span.record("queue", embedded.queue_s, embedded.inference_s)
             span.record("inference", embedded.inference_s)
-            span.set(tokens=int(tokens.sum()), lane=lane.value)
+            span.set({"tokens": int(tokens.sum()), "lane": lane.value})
         vectors = embedded.rows
         dim = self._model.dim if call.dimensions is None else call.dimensions
         if dim < vectors.shape[1]:

@@ -211,7 +211,7 @@ class AnswerComposer:
         reason: str,
     ) -> list[c.AnswerEvent]:
         cached = source is c.Source.CACHE
-        note(backend=outcome.backend, finish=outcome.finish.value, cached=cached)
+        note({"backend": outcome.backend, "finish": outcome.finish.value, "cached": cached})
         metrics.answers.labels(call.collection, "cached" if cached else outcome.finish.value).inc()
         fell = len(outcome.attempts) > 1 or bool(outcome.reason)
         done = c.Done(
@@ -239,7 +239,7 @@ class AnswerComposer:
         *,
         message: str = "",
     ) -> list[c.AnswerEvent]:
-        note(refused=reason.value)
+        note({"refused": reason.value})
         metrics.answers.labels(call.collection, reason.value).inc()
         refusal = c.Refusal(
             reason=reason,

@@ -158,7 +158,7 @@ def bench_retrieval(
 
             work = measure_secured(prepared, separate=separate, seconds=seconds, rounds=rounds)
         elif trace_sample:
-            from benchmarks.commands.retrieval_tracing import measure_traced
+            from benchmarks.commands.retrieval_traces import measure_traced
 
             work = measure_traced(
                 prepared, trace_sample, separate=separate, seconds=seconds, rounds=rounds

@@ -196,7 +196,7 @@ class Worker:
         self._held.difference_update(units)
         metrics.batch_seconds.observe(time.monotonic() - start)
         if span is not None:
-            span.set(units=len(units))
+            span.set({"units": len(units)})
             span.end()
 
     async def _pause(self, seconds: float) -> None:

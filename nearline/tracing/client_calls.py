@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
-from nearline.tracing.spans import Span, SpanKind, carried, current_span
+from nearline.tracing.spans import Span, SpanKind, carried
 from nearline.tracing.trace_context import TRACEPARENT, format_traceparent
 
 _Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
@@ -23,8 +23,14 @@ def traced(make: Callable[..., Any], peer: str) -> Callable[..., Any]:
     peer: Address of the channel.
     """
 
-    def traced_make(method: str, *arguments: Any, **named: Any) -> _TracedMethod:
-        return _TracedMethod(make(method, *arguments, **named), method, peer)
+    def traced_make(
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> _TracedMethod:
+        call = make(method, request_serializer, response_deserializer)
+        return _TracedMethod(call, method.lstrip("/"), peer)
 
     return traced_make
 
@@ -36,33 +42,39 @@ class _TracedMethod:
 
     def __init__(self, call: Callable[..., Any], method: str, peer: str) -> None:
         self._call = call
-        self._method = method.lstrip("/")
+        self._method = method
         self._peer = peer
 
-    def __call__(self, *request: Any, metadata: _Metadata = (), **named: Any) -> Any:
-        found = carried()
-        if found is None:
-            if _API not in sys.modules:
-                return self._call(*request, metadata=metadata, **named)
-            found = _application_traceparent()
-        if found.__class__ is Span:
-            # One that has ended belongs to a call that this task outlives.
-            if (span := current_span()) is None:
-                return self._call(*request, metadata=metadata, **named)
-            if (part := span.child(self._method, SpanKind.CLIENT)) is not None:
-                return self._recorded(part, request, metadata, named)
-            found = span.traceparent
-        if found is not None:
-            metadata = (*metadata, (TRACEPARENT, found))  # type: ignore[arg-type]
-        return self._call(*request, metadata=metadata, **named)
-
-    def _recorded(
-        self, part: Span, request: Sequence[Any], metadata: _Metadata, named: dict[str, Any]
+    def __call__(
+        self,
+        request: Any = None,
+        *,
+        timeout: float | None = None,
+        metadata: _Metadata = (),
+        wait_for_ready: bool | None = None,
     ) -> Any:
+        found = carried()
+        part, header = None, None
+        if isinstance(found, str):
+            header = found
+        elif found is None:
+            header = _application_traceparent() if _API in sys.modules else None
+        elif not found.end_ns:
+            # One that has ended belongs to a call that this task outlives.
+            part = found.child(self._method, SpanKind.CLIENT)
+            header = (part or found).traceparent
+        if header is not None:
+            metadata = (*metadata, (TRACEPARENT, header))
+        requests = () if request is None else (request,)
+        if part is None:
+            return self._call(
+                *requests, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready
+            )
         part.attributes["server.address"] = self._peer
-        metadata = (*metadata, (TRACEPARENT, part.traceparent))
         try:
-            call = self._call(*request, metadata=metadata, **named)
+            call = self._call(
+                *requests, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready
+            )
         except BaseException as error:
             part.end(type(error).__name__)
             raise

@@ -55,5 +55,5 @@ def end_call(
     if is_slow:
         slow.write(method, code, seconds, facts, span)
     if span is not None:
-        span.set(**facts)
+        span.set(facts)
         end_rpc(span, code)

@@ -7,7 +7,7 @@ stage costs two reads of it, about 0.2 µs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar, Token
 from enum import IntEnum
 from itertools import islice
@@ -143,16 +143,14 @@ class Span:
         if (part := self.child(name, start_ns=end_ns - int(seconds * 1e9))) is not None:
             part.end(end_ns=end_ns)
 
-    def set(self, **attributes: Scalar) -> None:
-        """Sets attributes nearline.NAME."""
-        for name, value in attributes.items():
-            self.attributes[f"nearline.{name}"] = _short(value)
+    def set(self, attributes: Mapping[str, Scalar]) -> None:
+        """Sets attributes; their names get the prefix "nearline."."""
+        self.attributes |= _named(attributes)
 
-    def event(self, name: str, **attributes: Scalar) -> None:
-        """Records that something happened now."""
+    def event(self, name: str, attributes: Mapping[str, Scalar]) -> None:
+        """Records that something happened now; attributes are named as by `set`."""
         if len(self.events) < _MAX_EVENTS:
-            found = {f"nearline.{key}": _short(value) for key, value in attributes.items()}
-            self.events.append((time.time_ns(), name, found))
+            self.events.append((time.time_ns(), name, _named(attributes)))
 
     @property
     def reference(self) -> SpanReference:
@@ -176,8 +174,11 @@ class Span:
             self._recording.finish(self)
 
 
-def _short(value: Scalar) -> Scalar:
-    return value[:_MAX_TEXT] if isinstance(value, str) else value
+def _named(attributes: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    return {
+        f"nearline.{name}": value[:_MAX_TEXT] if isinstance(value, str) else value
+        for name, value in attributes.items()
+    }
 
 
 # A span; or the header that a call that is not recorded passes on; or nothing is traced.
@@ -249,16 +250,16 @@ def stage(name: str) -> _Stage | _NoStage:
     return _Stage(part)
 
 
-def note(**attributes: Scalar) -> None:
+def note(attributes: Mapping[str, Scalar]) -> None:
     """Sets attributes of the call that runs now, if it is recorded; see `Span.set`."""
     if (span := current_span()) is not None:
-        span.root.set(**attributes)
+        span.root.set(attributes)
 
 
-def note_event(name: str, **attributes: Scalar) -> None:
+def note_event(name: str, attributes: Mapping[str, Scalar]) -> None:
     """Records in the call that runs now that something happened; see `Span.event`."""
     if (span := current_span()) is not None:
-        span.event(name, **attributes)
+        span.event(name, attributes)
 
 
 def carry_one_of(found: Iterable[Carried], name: str) -> Span | None:

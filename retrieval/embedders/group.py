@@ -152,7 +152,7 @@ class EndpointGroup:
                 raise failed if isinstance(failed, NotReady) else self._not_found()
             if failed is not None:
                 metrics.embedder_retries.labels("made").inc()
-                note_event("retry", embedder=endpoint.address)
+                note_event("retry", {"embedder": endpoint.address})
             tried.append(endpoint)
             work = _work_of(texts, endpoint)
             try:

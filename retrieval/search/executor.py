@@ -184,7 +184,7 @@ async def _round(
     )
     with stage("fan-out") as span:
         if span is not None:
-            span.set(shards=len(collection.shards), candidates=candidates)
+            span.set({"shards": len(collection.shards), "candidates": candidates})
         results = await _fan_out(collection, batch.queries, shard_options, options, context)
     with stage("merge"):
         return await _merged(collection, batch, options, k, candidates, results)

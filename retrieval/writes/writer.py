@@ -254,9 +254,8 @@ class Writer:
         watermark = b""
         if writes:
             left_s, size = _remaining_s(deadline), await asyncio.to_thread(added_bytes, writes)
-            with self._feed_block.adding("upserts", size):
-                with stage("append to change log"):
-                    appended = await log.append(writes, conditions.idempotency_key, left_s)
+            with self._feed_block.adding("upserts", size), stage("append to change log"):
+                appended = await log.append(writes, conditions.idempotency_key, left_s)
             watermark = appended.watermark.encode()
             for write, written in zip(writes, appended.results, strict=True):
                 document_id = write.change.document_id

@@ -206,7 +206,7 @@ class _Race(Generic[_P, _R]):
         if not self._calls.hedges.spend(now, keep):
             self._calls.count_hedge["refused"]()
             return False
-        note_event("hedge", replica=other.address)
+        note_event("hedge", {"replica": other.address})
         self._hedge = self._start(other)
         return True
 
@@ -219,7 +219,7 @@ class _Race(Generic[_P, _R]):
             self._calls.count_retry["refused"]()
             return False
         self._calls.count_retry["made"]()
-        note_event("retry", replica=other.address)
+        note_event("retry", {"replica": other.address})
         self._start(other)
         return True
 

@@ -192,7 +192,7 @@ class ReplicatedShard:
                 self._batcher.finish(batch, None, error)
             finally:
                 if span is not None:
-                    span.set(shard=self._number, queries=batch.queries.count)
+                    span.set({"shard": self._number, "queries": batch.queries.count})
                     span.end(failure)
 
     async def _search(

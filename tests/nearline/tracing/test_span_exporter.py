@@ -38,8 +38,8 @@ def exporter(endpoint: str, environ: dict[str, str] | None = None) -> Iterator[S
 def spans(number: int, finish: Callable[[Span], None]) -> None:
     for place in range(number):
         span = Span.begin(f"s{place}", SpanKind.SERVER, f"{place + 1:032x}", "", finish)
-        span.set(k=1, share=0.5, name="x", yes=True)
-        span.event("hedge", replica="r")
+        span.set({"k": 1, "share": 0.5, "name": "x", "yes": True})
+        span.event("hedge", {"replica": "r"})
         span.end("NOT_FOUND" if place else "")
 
 

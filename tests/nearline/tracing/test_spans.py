@@ -62,8 +62,8 @@ def test_a_call_that_is_not_recorded_has_no_stages() -> None:
         carry(nothing)
         with stage("part") as span:
             assert span is None
-        note(k=1)
-        note_event("hedge")
+        note({"k": 1})
+        note_event("hedge", {})
         assert current_span() is None
         assert passed_on() == nothing
 
@@ -86,7 +86,7 @@ def test_a_call_of_many_parts_keeps_the_first_and_says_so() -> None:
         with stage("part"):
             pass
     for _ in range(1_000):
-        note_event("happened", text="x" * 1_000)
+        note_event("happened", {"text": "x" * 1_000})
     call.end()
     assert len(ended) == MAX_SPANS
     assert call.attributes == {"nearline.spans_left_out": True}
@@ -107,7 +107,7 @@ def test_a_measured_part_lies_where_it_was() -> None:
 def test_notes_are_attributes_of_the_whole_call() -> None:
     call = begin([])
     with stage("part"):
-        note(snapshot="s1")
+        note({"snapshot": "s1"})
     assert call.attributes == {"nearline.snapshot": "s1"}
 
 
