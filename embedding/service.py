@@ -31,6 +31,7 @@ from embedding.tokenizer import TokenizerThreads, most_threads
 from embedding.validation import check_count, check_text
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, SnapshotMismatch, Unsupported
+from nearline.tracing.spans import current_span
 from nearline.vectors import normalise
 
 _log = logging.getLogger(__name__)
@@ -330,6 +331,11 @@ class EmbeddingService:
         self._metrics.lanes[lane].request(
             len(tokens), int(truncated.sum()), (tokenize_s, embedded.queue_s, embedded.inference_s)
         )
+        if (span := current_span()) is not None:
+            span.record("tokenize", tokenize_s, embedded.queue_s + embedded.inference_s)
+            span.record("queue", embedded.queue_s, embedded.inference_s)
+            span.record("inference", embedded.inference_s)
+            span.set({"tokens": int(tokens.sum()), "lane": lane.value})
         vectors = embedded.rows
         dim = self._model.dim if call.dimensions is None else call.dimensions
         if dim < vectors.shape[1]:

@@ -12,6 +12,7 @@ from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 from nearline import serving, settings, telemetry
 from nearline.loop_watchdog import LoopWatchdog
+from nearline.tracing.start import traced_calls
 
 # Under the name that supervisors read.
 _log = logging.getLogger("nearline.serving")
@@ -24,7 +25,11 @@ async def main(argv: Sequence[str]) -> None:
     stop = serving.stop_event()
     serving.start_metrics(chosen)
     application = make_application(chosen, Upstream.of(chosen))
-    async with http_server.serving(application, chosen) as address, LoopWatchdog():
+    async with (
+        traced_calls(chosen.trace_endpoint, chosen.trace_sample, chosen.section),
+        http_server.serving(application, chosen) as address,
+        LoopWatchdog(),
+    ):
         _log.info("serving", extra={"address": address})
         await stop.wait()
         _log.info("draining", extra={"address": address})

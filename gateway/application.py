@@ -28,6 +28,7 @@ from gateway.mcp.http_endpoint import McpEndpoint
 from gateway.openapi import openapi
 from gateway.problem import MEDIA_TYPE, http_status, problem, problem_headers
 from gateway.request_context import REQUEST_ID, TIMEOUT, request_id
+from gateway.request_trace import RequestTrace, note_route
 from gateway.routes import ROUTES
 from gateway.rpc_endpoint import RpcEndpoint
 from gateway.settings import GatewaySettings
@@ -35,6 +36,9 @@ from gateway.upstream import Upstream
 from nearline import __version__
 from nearline.channel_security import LANE_KEY
 from nearline.errors import InternalError, NearlineError, NotFound, Unsupported
+from nearline.tracing.recorded_calls import exemplar
+from nearline.tracing.slow_requests import SlowRequestLog
+from nearline.tracing.trace_context import TRACE_ID_KEY, TRACEPARENT
 
 _log = logging.getLogger(__name__)
 _Endpoint = Callable[[Request], Awaitable[Response]]
@@ -69,6 +73,7 @@ _running = Gauge("nearline_gateway_running_requests", "Requests whose reply has 
 def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette:
     """Returns the application; it closes the upstream when it ends."""
     mcp_endpoint = McpEndpoint(upstream, settings)
+    answering = partial(_answering, SlowRequestLog(settings.slow_request_ms))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -80,7 +85,7 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
     routes = [
         HttpRoute(
             route.path,
-            _answering(route.path, RpcEndpoint(calls, service, name, route)),
+            answering(route.path, RpcEndpoint(calls, service, name, route)),
             methods=[route.verb],
         )
         for service, methods in ROUTES.items()
@@ -89,7 +94,7 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
     routes += [
         HttpRoute(
             one.path,
-            _answering(one.path, partial(one.answer, calls), one.error_body),
+            answering(one.path, partial(one.answer, calls), one.error_body),
             methods=[one.verb],
         )
         for one in PATHS
@@ -101,24 +106,27 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
 
     routes += [
         HttpRoute(
-            http_endpoint.PATH, _answering(http_endpoint.PATH, mcp_endpoint), methods=["POST"]
+            http_endpoint.PATH, answering(http_endpoint.PATH, mcp_endpoint), methods=["POST"]
         ),
         HttpRoute("/healthz", _alive, methods=["GET"]),
         HttpRoute("/openapi.json", openapi_document, methods=["GET"]),
     ]
-    middleware = [Middleware(GZipMiddleware, minimum_size=_COMPRESS_BYTES, compresslevel=1)]
+    middleware = [
+        Middleware(RequestTrace),
+        Middleware(GZipMiddleware, minimum_size=_COMPRESS_BYTES, compresslevel=1),
+    ]
     if settings.origins:
         middleware.insert(
-            0,
+            1,
             Middleware(
                 CORSMiddleware,
                 allow_origins=settings.origins,
                 allow_methods=["GET", "POST", "PUT", "DELETE"],
                 allow_headers=[
-                    *("authorization", "content-type", REQUEST_ID, TIMEOUT, LANE_KEY),
+                    *("authorization", "content-type", REQUEST_ID, TIMEOUT, LANE_KEY, TRACEPARENT),
                     *http_endpoint.HEADERS,
                 ],
-                expose_headers=[REQUEST_ID, "ratelimit", "retry-after"],
+                expose_headers=[REQUEST_ID, TRACE_ID_KEY, "ratelimit", "retry-after"],
                 max_age=600,
             ),
         )
@@ -130,12 +138,15 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
     )
 
 
-def _answering(path: str, endpoint: _Endpoint, error_body: ErrorBody | None = None) -> _Endpoint:
+def _answering(
+    slow: SlowRequestLog, path: str, endpoint: _Endpoint, error_body: ErrorBody | None = None
+) -> _Endpoint:
     """Returns an endpoint whose errors are problem details, or have a body of another shape."""
 
     async def answer(request: Request) -> Response:
         start = time.perf_counter()
         own_id = request_id(request)
+        span = note_route(request.method, path)
         try:
             with _running.track_inprogress():
                 response = await endpoint(request)
@@ -154,7 +165,10 @@ def _answering(path: str, endpoint: _Endpoint, error_body: ErrorBody | None = No
             )
             response = _failed(failure, own_id, error_body)
         response.headers[REQUEST_ID] = own_id
-        _requests.labels(path, response.status_code).observe(time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        _requests.labels(path, response.status_code).observe(seconds, exemplar(span))
+        if slow.is_slow(seconds):
+            slow.write(f"{request.method} {path}", str(response.status_code), seconds, {}, span)
         return response
 
     return answer

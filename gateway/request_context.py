@@ -12,6 +12,8 @@ from gateway.settings import GatewaySettings
 from gateway.upstream import CallContext
 from nearline.channel_security import LANE_KEY
 from nearline.errors import InvalidRequest
+from nearline.tracing.trace_context import TRACEPARENT, parse_traceparent
+from nearline.tracing.tracer import is_tracing
 
 REQUEST_ID: Final = "x-request-id"
 _MAX_REQUEST_ID: Final = 128
@@ -51,6 +53,10 @@ def call_context(request: Request, settings: GatewaySettings) -> CallContext:
                 break
     if (lane := headers.get(LANE_KEY)) is not None:
         metadata.append((LANE_KEY, lane))
+    traceparent = headers.get(TRACEPARENT)
+    if traceparent is not None and not is_tracing() and parse_traceparent(traceparent):
+        # Services may trace even if this gateway does not; if it does, its calls carry its own.
+        metadata.append((TRACEPARENT, traceparent))
     for name, value in metadata:
         if not (str(value).isascii() and str(value).isprintable()):
             raise InvalidRequest(

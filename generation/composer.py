@@ -32,6 +32,7 @@ from nearline.access.readers import ReaderFilter
 from nearline.errors import NearlineError
 from nearline.filters import admits
 from nearline.sentences import estimate_tokens
+from nearline.tracing.spans import note, stage
 
 _MESSAGES = {
     c.RefusalReason.OFF_TOPIC: "The collection seems to be about other things.",
@@ -100,12 +101,14 @@ class AnswerComposer:
             return
         # Without the snapshot's calibration the answer must not be cached.
         key = self._key(call) if certain else None
-        cached = await self._cached(call, key)
+        with stage("look for cached answer"):
+            cached = await self._cached(call, key)
         if cached is not None:
             for event in await self._repeat(call, cached):
                 yield event
             return
-        reading = await self._reader.read(found, call.left_s())
+        with stage("read evidence"):
+            reading = await self._reader.read(found, call.left_s())
         calibration = choose_calibration(calibration, judged=reading.judged)
         sure = calibration.assess(reading.signals)
         refused = _refusal_reason(call.question, sure, calibration, judged=reading.judged)
@@ -208,6 +211,7 @@ class AnswerComposer:
         reason: str,
     ) -> list[c.AnswerEvent]:
         cached = source is c.Source.CACHE
+        note({"backend": outcome.backend, "finish": outcome.finish.value, "cached": cached})
         metrics.answers.labels(call.collection, "cached" if cached else outcome.finish.value).inc()
         fell = len(outcome.attempts) > 1 or bool(outcome.reason)
         done = c.Done(
@@ -235,6 +239,7 @@ class AnswerComposer:
         *,
         message: str = "",
     ) -> list[c.AnswerEvent]:
+        note({"refused": reason.value})
         metrics.answers.labels(call.collection, reason.value).inc()
         refusal = c.Refusal(
             reason=reason,

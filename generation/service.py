@@ -21,6 +21,7 @@ from nearline.access.caller import ANONYMOUS, Caller
 from nearline.access.readers import ReaderFilter
 from nearline.errors import InvalidRequest, NotFound
 from nearline.filters import text_conditions
+from nearline.tracing.spans import stage
 
 
 def check_question(question: c.Question, writers: Collection[str]) -> None:
@@ -144,11 +145,13 @@ class GenerationService:
         """Answers a question; see `Generator.generate`."""
         check_question(question, self._composer.writers)
         call = RequestContext(question, collection, caller, timeout_s)
-        call.recalled = await self._memory.recall(question, collection, caller)
+        with stage("recall conversation"):
+            call.recalled = await self._memory.recall(question, collection, caller)
         call.condensed = rewrite_query(question.text, call.recalled.turns)
         narrowed = self._readers.narrow(question.filter, caller)
         asked = replace(question, text=call.condensed, filter=narrowed)
-        found = await self._reader.find(asked, collection, call.left_s())
+        with stage("find evidence"):
+            found = await self._reader.find(asked, collection, call.left_s())
         call.found(found.reply.info)
         yield c.Evidence(
             # Attributes were read for the rights check only; they name other readers.

@@ -15,6 +15,14 @@ class GenerationSettings(ModelSettings):
 
     section: ClassVar[str] = "generation"
 
+    # Language models write for seconds.
+    slow_request_ms: float = Field(
+        10_000.0,
+        ge=0,
+        le=3_600_000,
+        description="Milliseconds beyond which a request is logged as slow, the whole answer "
+        "included; 0 logs none.",
+    )
     retrieval: str = Field(
         "127.0.0.1:7700", description="Router that finds the evidence, host:port."
     )

@@ -1,40 +1,36 @@
-"""The wrapper of every server method: readiness, rights, request id, metrics, error mapping."""
+"""The wrapper of every server method: readiness, rights, request id, metrics, spans, errors."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
-from prometheus_client import Histogram
 
-from nearline import status
 from nearline.access.access_control import AccessControl
 from nearline.access.audit_log import AuditLog
 from nearline.access.method_guard import MethodGuard, current_caller
-from nearline.access.rate_limiter import RateLimiter, RunningCall
+from nearline.access.rate_limiter import RateLimiter
 from nearline.admission import Admission, EndCall
 from nearline.allocator import MemoryReturn
+from nearline.call_outcomes import Context as Context, MethodCalls, abort_call
 from nearline.channel_security import LANE_KEY
 from nearline.contract import Lane
 from nearline.errors import (
     DeadlineExceeded,
-    InternalError,
     InvalidRequest,
-    NearlineError,
     NotReady,
-    Overloaded,
     Unsupported,
 )
 from nearline.request_decoder import decoded_request, decoded_stream, tolerant_decoder
+from nearline.tracing.call_facts import has_info
+from nearline.tracing.slow_requests import SlowRequestLog
+from nearline.tracing.spans import stage
+from nearline.tracing.tracer import begin_call
 
-REQUEST_ID_KEY = "x-request-id"
-_MAX_REQUEST_ID = 128
 # Operators and other services need these most when a service is overloaded.
 _UNLIMITED_SERVICE = "nearline.v1.AdminService"
 _UNLIMITED_METHODS = frozenset({"GetInfo", "GetStatus", "LoadSnapshot", "UnloadSnapshot"})
@@ -46,33 +42,7 @@ _LASTING_METHODS = frozenset({"WatchJob"})
 _PUBLIC_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
 
 _log = logging.getLogger(__name__)
-# With a bucket that ends at what searches promise, 50 ms: alerts and dashboards count by it.
-_calls = Histogram(
-    "nearline_server_call_seconds",
-    "Time of a call inside the server, by method and gRPC status.",
-    ("method", "code"),
-    buckets=(
-        0.001,
-        0.002,
-        0.004,
-        0.008,
-        0.016,
-        0.032,
-        0.05,
-        0.064,
-        0.128,
-        0.256,
-        0.512,
-        1,
-        2,
-        4,
-        8,
-        16,
-    ),
-)
 
-# Strings: the classes are generic in the stubs only.
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
@@ -96,6 +66,7 @@ class CallGuard:
         audit: Records audited calls and refusals. Optional.
         limiter: Limits the calls of each tenant and key. Optional.
         stream_idle_s: Seconds after which a stream that sends no request is ended.
+        slow_request_ms: Milliseconds beyond which a call is logged as slow; 0 logs none.
     """
 
     def __init__(
@@ -106,7 +77,10 @@ class CallGuard:
         audit: AuditLog | None = None,
         limiter: RateLimiter | None = None,
         stream_idle_s: float = 600.0,
+        slow_request_ms: float = 0.0,
     ) -> None:
+        self._slow = SlowRequestLog(slow_request_ms)
+        self._never_slow = SlowRequestLog(0)
         self._stream_idle_s = stream_idle_s
         self.open = False
         self._limiter = limiter
@@ -130,7 +104,7 @@ class CallGuard:
                 continue
             limited = service_name != _UNLIMITED_SERVICE and name not in _UNLIMITED_METHODS
             rights = MethodGuard(service_name, name, self._access, self._audit, self._limiter)
-            guarded[name] = self._wrap(name, handler, limited, rights)
+            guarded[name] = self._wrap(service_name, name, handler, limited, rights)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service_name, guarded),)
         )
@@ -145,7 +119,9 @@ class CallGuard:
         """
         self._server.add_generic_rpc_handlers((_OtherMethods(services),))
 
-    def _wrap(self, method: str, handler: Handler, limited: bool, rights: MethodGuard) -> Handler:
+    def _wrap(
+        self, service: str, method: str, handler: Handler, limited: bool, rights: MethodGuard
+    ) -> Handler:
         """Returns a guarded handler. limited: Whether it may be refused because others run."""
         codec: dict[str, Any] = {
             "request_deserializer": tolerant_decoder(
@@ -153,30 +129,36 @@ class CallGuard:
             ),
             "response_serializer": handler.response_serializer,
         }
-        call = _Calls(method, rights, self._admission)
         streams_in = handler.stream_unary is not None or handler.stream_stream is not None
         decoded = partial(decoded_stream, self._stream_idle_s) if streams_in else decoded_request
+        # Of others nobody expects that they are quick.
+        quick = limited and not (streams_in or method in _BULK_METHODS | _LASTING_METHODS)
+        slow = self._slow if quick else self._never_slow
+        call = MethodCalls(f"{service}/{method}", rights, self._admission, slow)
         if handler.unary_unary is not None or handler.stream_unary is not None:
             inner: Any = handler.unary_unary or handler.stream_unary
 
             # One request, or an iterator of requests, as the method expects.
             async def unary(request: Any, context: Context) -> Any:
                 start = time.perf_counter()
+                span = begin_call(call.name, context.invocation_metadata)
                 counted = end_call = None
                 try:
                     counted = await rights.identify(context)
-                    end_call = await self._admit(method, context, limited, streams=streams_in)
+                    with stage("admission"):
+                        end_call = await self._admit(method, context, limited, streams=streams_in)
                     reply = await inner(rights.check(decoded(request)), context)
                 except BaseException as error:
+                    end = call.fail(error, context, start, span, request)
                     request = None
-                    await call.fail(error, context, start, counted, begun=end_call is not None)
+                    await call.abort(end, context, counted, span, begun=end_call is not None)
                     raise
                 finally:
                     if end_call is not None:
                         end_call()
                     if counted is not None:
                         counted.end()
-                call.succeed(context, start, counted)
+                call.succeed(context, start, counted, span, request, reply)
                 return reply
 
             if handler.unary_unary is not None:
@@ -187,22 +169,27 @@ class CallGuard:
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             start = time.perf_counter()
-            counted = end_call = None
+            span = begin_call(call.name, context.invocation_metadata)
+            counted = end_call = informing = None
             try:
                 counted = await rights.identify(context)
-                end_call = await self._admit(method, context, limited, streams=lasts)
+                with stage("admission"):
+                    end_call = await self._admit(method, context, limited, streams=lasts)
                 async for reply in inner(rights.check(decoded(request)), context):
+                    if informing is None and has_info(reply):
+                        informing = reply
                     yield reply
             except BaseException as error:
+                end = call.fail(error, context, start, span, request)
                 request = None
-                await call.fail(error, context, start, counted, begun=end_call is not None)
+                await call.abort(end, context, counted, span, begun=end_call is not None)
                 raise
             finally:
                 if end_call is not None:
                     end_call()
                 if counted is not None:
                     counted.end()
-            call.succeed(context, start, counted)
+            call.succeed(context, start, counted, span, request, informing)
 
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(stream, **codec)
@@ -253,7 +240,7 @@ def _public(method: str, handler: Handler, idle_s: float) -> Handler:
         try:
             request = decoded_request(request)
         except InvalidRequest as error:
-            await abort(context, error)
+            await abort_call(context, error)
         return await inner(request, context)
 
     async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
@@ -261,19 +248,13 @@ def _public(method: str, handler: Handler, idle_s: float) -> Handler:
             async for reply in inner(decoded_stream(idle_s, requests), context):
                 yield reply
         except (InvalidRequest, DeadlineExceeded) as error:
-            await abort(context, error)
+            await abort_call(context, error)
 
     if handler.unary_unary is not None:
         return grpc.unary_unary_rpc_method_handler(one, **codec)
     if handler.unary_stream is not None:
         return grpc.unary_stream_rpc_method_handler(one, **codec)
     return grpc.stream_stream_rpc_method_handler(stream, **codec)
-
-
-async def abort(context: Context, error: NearlineError, *trailers: tuple[str, str]) -> None:
-    """Ends a call with an error, its details, and more trailers."""
-    code, message = status.status_code(error), status.wire_message(error)
-    await context.abort(code, message, (*status.to_trailers(error), *trailers))
 
 
 class _OtherMethods(grpc.GenericRpcHandler):
@@ -292,105 +273,7 @@ class _OtherMethods(grpc.GenericRpcHandler):
                 f"this server has {self._services}, and no method {method!r}; check that the port "
                 "is the right service's, and that client and server are of the same version"
             )
-            await abort(context, error)
+            await abort_call(context, error)
             yield b""  # Makes this a generator.
 
         return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-class _Calls:
-    """Outcomes of the calls of one method."""
-
-    def __init__(self, method: str, rights: MethodGuard, admission: Admission) -> None:
-        self._admission = admission
-        self._method = method
-        self._rights = rights
-        self._succeeded = _calls.labels(method, "OK")
-
-    def succeed(self, context: Context, start: float, counted: RunningCall | None) -> None:
-        if counted is not None:
-            context.set_trailing_metadata(counted.trailers())
-        self._succeeded.observe(time.perf_counter() - start)
-        if self._rights.records:
-            self._rights.record("OK", context, request_id_of(context))
-
-    def _end(self, code: str, context: Context, start: float, request_id: str = "") -> None:
-        _calls.labels(self._method, code).observe(time.perf_counter() - start)
-        if self._rights.records:
-            self._rights.record(code, context, request_id or request_id_of(context))
-
-    async def fail(
-        self,
-        error: BaseException,
-        context: Context,
-        start: float,
-        counted: RunningCall | None,
-        *,
-        begun: bool,
-    ) -> None:
-        """Aborts the call with the status of the error; returns if gRPC handles it itself.
-
-        gRPC keeps the error and all frames that it names, with the request in them, until the next
-        collection of garbage: release them first.
-        """
-        if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            self._end("CANCELLED", context, start)
-            return
-        if isinstance(error, grpc.aio.AbortError):
-            self._end("ABORTED_BY_HANDLER", context, start)
-            return
-        request_id = request_id_of(context)
-        if isinstance(error, NotImplementedError):
-            # Generated servicers raise it for methods added to the protocol later.
-            error = Unsupported(f"{self._method} is not served by this version of the service")
-        elif not isinstance(error, NearlineError):
-            error = self._internal(error, request_id)
-        _release_frames(error)
-        self._end(status.status_code(error).name, context, start, request_id)
-        left = () if counted is None else counted.trailers()
-        if isinstance(error, Overloaded) and not begun:
-            if counted is not None:
-                counted.end()
-            await self._hold(context)
-        await abort(context, error, (REQUEST_ID_KEY, request_id), *left)
-
-    async def _hold(self, context: Context) -> None:
-        """Holds a refusal back if there are many; see `Admission.hold_s`."""
-        if current_caller().through_service:
-            # Its connection carries the calls of others, too.
-            return
-        if hold_s := self._admission.hold_s():
-            left_s = context.time_remaining()
-            # Until its caller nearly gives up: else callers in a hurry would be refused more often.
-            await asyncio.sleep(hold_s if left_s is None else min(hold_s, 0.8 * left_s))
-
-    def _internal(self, error: BaseException, request_id: str) -> InternalError:
-        error_id = secrets.token_hex(8)
-        _log.error(
-            "unexpected error in a call",
-            exc_info=error,
-            extra={"error_id": error_id, "method": self._method, "request_id": request_id},
-        )
-        return InternalError(
-            f"internal error {error_id}; the server's log has the cause under this id"
-        )
-
-
-def _release_frames(error: BaseException) -> None:
-    """Drops the tracebacks of an error and of its causes."""
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is not None and id(one) not in seen:
-            seen.add(id(one))
-            one.__traceback__ = None
-            waiting += (one.__cause__, one.__context__)
-
-
-def request_id_of(context: Context) -> str:
-    """Returns the caller's request id, or a new one."""
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY:
-            return str(value)[:_MAX_REQUEST_ID]
-    return secrets.token_hex(8)

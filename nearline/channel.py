@@ -20,6 +20,7 @@ from nearline.client_throttle import ClientThrottle
 from nearline.contract import Lane
 from nearline.errors import InvalidRequest, NearlineError, Overloaded
 from nearline.tls import TlsFiles
+from nearline.tracing.client_calls import traced
 
 # Used if the caller sets none: a call without a deadline can hang forever.
 DEFAULT_TIMEOUT_S = 10.0
@@ -125,17 +126,17 @@ def observed_call(request: type[Message] | None) -> Iterator[None]:
 
 
 class _SplitChannel:
-    """A channel whose streams have connections of their own.
+    """A channel whose streams have connections of their own, and whose calls are traced.
 
     A server runs some calls of a connection at once (`max_streams`), and the others wait unseen:
     streams, which may last for hours, would keep every other call of the process waiting.
     """
 
-    def __init__(self, calls: grpc.aio.Channel, streams: grpc.aio.Channel) -> None:
-        self.unary_unary = calls.unary_unary
-        self.unary_stream = streams.unary_stream
-        self.stream_unary = streams.stream_unary
-        self.stream_stream = streams.stream_stream
+    def __init__(self, calls: grpc.aio.Channel, streams: grpc.aio.Channel, address: str) -> None:
+        self.unary_unary = traced(calls.unary_unary, address)
+        self.unary_stream = traced(streams.unary_stream, address)
+        self.stream_unary = traced(streams.stream_unary, address)
+        self.stream_stream = traced(streams.stream_stream, address)
 
 
 class ServiceChannel:
@@ -179,7 +180,7 @@ class ServiceChannel:
     @property
     def grpc_channel(self) -> grpc.aio.Channel:
         """The gRPC channel, for stubs."""
-        return cast(grpc.aio.Channel, _SplitChannel(self._channel, self._streams))
+        return cast(grpc.aio.Channel, _SplitChannel(self._channel, self._streams, self.address))
 
     async def call(
         self, make: Callable[[], Awaitable[_Reply]], request: Message | None = None

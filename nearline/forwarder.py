@@ -22,7 +22,8 @@ from nearline.access.api_keys import KeyExpired
 from nearline.access.audit_log import AuditLog
 from nearline.access.caller import Caller
 from nearline.access.rights import METHODS
-from nearline.call_guard import REQUEST_ID_KEY, Context, Handler, abort, request_id_of, time_left_s
+from nearline.call_guard import Handler, time_left_s
+from nearline.call_outcomes import REQUEST_ID_KEY, Context, abort_call, request_id_of
 from nearline.channel import ServiceChannel, send_requests
 from nearline.channel_security import ChannelSecurity
 from nearline.errors import (
@@ -33,6 +34,10 @@ from nearline.errors import (
     Unsupported,
 )
 from nearline.tls import is_loopback
+from nearline.tracing.client_calls import end_rpc
+from nearline.tracing.recorded_calls import exemplar, trace_trailers, with_trace
+from nearline.tracing.trace_context import TRACEPARENT
+from nearline.tracing.tracer import begin_call, is_tracing
 
 # To each service. A server runs a bounded number of calls of one connection (--max-streams), and
 # the others wait unseen; with the least busy one of several, no call waits behind those of others.
@@ -244,7 +249,7 @@ class _Route:
                     request, timeout=time_left_s(context), metadata=metadata
                 )
                 reply = await call
-                context.set_trailing_metadata(await call.trailing_metadata())
+                context.set_trailing_metadata(with_trace(await call.trailing_metadata()))
                 return reply
 
         return grpc.unary_unary_rpc_method_handler(forward)
@@ -261,7 +266,7 @@ class _Route:
                 try:
                     while (reply := await call.read()) is not grpc.aio.EOF:
                         yield reply
-                    context.set_trailing_metadata(await call.trailing_metadata())
+                    context.set_trailing_metadata(with_trace(await call.trailing_metadata()))
                 finally:
                     call.cancel()
 
@@ -279,7 +284,7 @@ class _Route:
                 try:
                     while (reply := await call.read()) is not grpc.aio.EOF:
                         yield reply
-                    context.set_trailing_metadata(await call.trailing_metadata())
+                    context.set_trailing_metadata(with_trace(await call.trailing_metadata()))
                 finally:
                     call.cancel()
                     sending.cancel()
@@ -295,6 +300,7 @@ class _Route:
         """
         start = time.perf_counter()
         code = "CANCELLED"
+        span = begin_call(f"{self._name}/{method}", context.invocation_metadata)
         received: Any = context.invocation_metadata() or ()
         party: str | None = None
         connection: _Connection | None = None
@@ -308,7 +314,8 @@ class _Route:
             code = "OK"
         except NearlineError as error:
             code = error.status
-            await abort(context, error, (REQUEST_ID_KEY, request_id_of(context)))
+            found = REQUEST_ID_KEY, request_id_of(context)
+            await abort_call(context, error, found, *trace_trailers(span))
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             await self._abort(context, error)
@@ -317,7 +324,9 @@ class _Route:
                 connection.running -= 1
             if party is not None:
                 self._places.free(party)
-            _calls.labels(self._target, code).observe(time.perf_counter() - start)
+            _calls.labels(self._target, code).observe(time.perf_counter() - start, exemplar(span))
+            if span is not None:
+                end_rpc(span, code)
 
     async def _party(self, method: str, metadata: _Metadata, context: Context) -> str:
         """Returns whose call it is: the tenant, or, if callers are not told apart, a credential.
@@ -372,12 +381,15 @@ class _Route:
         """Ends a call with the error of the service, or with what gRPC said in its place."""
         trailers = tuple(error.trailing_metadata() or ())
         if any(key == status.DETAILS_KEY for key, _ in trailers):
-            await context.abort(error.code(), error.details() or "", trailers)
+            await context.abort(error.code(), error.details() or "", with_trace(trailers))
         typed = status.from_rpc_error(error, self._peer)
-        await abort(context, typed, (REQUEST_ID_KEY, request_id_of(context)))
+        await abort_call(context, typed, (REQUEST_ID_KEY, request_id_of(context)))
 
 
 def _passed_on(metadata: Iterable[tuple[str, str | bytes]]) -> _Metadata:
     """Returns the metadata of a call as they are sent on, without those of its connection."""
     kept = [one for one in metadata if one[0] != "user-agent" and not one[0].startswith("grpc-")]
+    if is_tracing():
+        # The call that passes it on is a part of this server's, and says so itself.
+        kept = [one for one in kept if one[0] != TRACEPARENT]
     return (*kept, _FORWARDED)

@@ -37,6 +37,7 @@ from nearline.loop_watchdog import LoopWatchdog
 from nearline.settings import ListenerSettings, ServerSettings
 from nearline.telemetry import configure_logging
 from nearline.tls import TlsFiles, certificate_expiry, is_loopback, server_credentials
+from nearline.tracing.start import traced_calls
 
 LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
 _NEVER = (1 << 31) - 1  # As gRPC has it.
@@ -69,7 +70,8 @@ async def serve(
 
     The port is bound first, with health NOT_SERVING. `ready` then loads and warms up, and health
     becomes SERVING. To stop, the server calls `stopping`, reports NOT_SERVING, waits `drain_s` for
-    load balancers to notice and `grace_s` for calls in flight, then calls `close`.
+    load balancers to notice and `grace_s` for calls in flight, then calls `close`, and sends the
+    last spans to the collector.
 
     Args:
         callers: Callers beside those of `settings.keys` and of tokens. Optional.
@@ -77,8 +79,13 @@ async def serve(
     Raises: SettingsError: a port is taken. Any error of `ready`, once the server has stopped.
     """
     stop = stop_event()
-    host = await _Host.start(settings, registrations, callers, forwarded)
-    try:
+    async with contextlib.AsyncExitStack() as ends:
+        traces = traced_calls(settings.trace_endpoint, settings.trace_sample, settings.section)
+        await ends.enter_async_context(traces)
+        host = await _Host.start(settings, registrations, callers, forwarded)
+        if close is not None:
+            ends.push_async_callback(close)
+        ends.push_async_callback(host.stop, settings.grace_s)
         if await _finish_or_stop(ready(), stop):
             # Loaded objects live as long as the process; spare the collector from walking them.
             gc.collect()
@@ -91,10 +98,6 @@ async def serve(
                 stopping()
             _log.info("draining", extra={"address": host.address})
             await host.drain(settings.drain_s)
-    finally:
-        await host.stop(settings.grace_s)
-        if close is not None:
-            await close()
     _log.info("stopped", extra={"address": host.address})
 
 
@@ -185,7 +188,13 @@ class _Host:
         audit = AuditLog(Path(settings.audit_log)) if settings.audit_log else None
         limiter = RateLimiter(LimitFile(settings.limits)) if settings.limits else None
         guard = CallGuard(
-            server, settings.max_calls, access, audit, limiter, settings.stream_idle_s
+            server,
+            settings.max_calls,
+            access,
+            audit,
+            limiter,
+            settings.stream_idle_s,
+            settings.slow_request_ms,
         )
         address = f"{settings.host}:{settings.port}"
         try:

@@ -43,6 +43,7 @@ _SHARED_SETTINGS = (
     "READERS_ATTRIBUTE",
     "REDIS_CACHE",
     "REDIS_USERS",
+    "SLOW_REQUEST_MS",
     "TLS_CERT",
     "TLS_CLIENT_CA",
     "TLS_KEY",
@@ -50,6 +51,8 @@ _SHARED_SETTINGS = (
     "TOKEN_CLAIMS",
     "TOKEN_ISSUER",
     "TOKEN_KEYS",
+    "TRACE_ENDPOINT",
+    "TRACE_SAMPLE",
 )
 # Variables outside any section.
 SHARED_VARIABLES = (
@@ -152,6 +155,23 @@ class ListenerSettings(Settings):
     insecure: bool = Field(
         False,
         description="Serve on an address other than loopback without TLS or without credentials.",
+    )
+    trace_endpoint: str = Field(
+        "",
+        description="Collector that takes traces by OTLP over gRPC, host:port or an https:// "
+        "address. Empty: nothing is traced.",
+    )
+    trace_sample: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the requests that are traced, beside those whose callers trace them.",
+    )
+    slow_request_ms: float = Field(
+        500.0,
+        ge=0,
+        le=3_600_000,
+        description="Milliseconds beyond which a request is logged as slow; 0 logs none.",
     )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."

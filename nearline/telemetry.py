@@ -7,18 +7,23 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from nearline.tracing.spans import current_span
+
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes one JSON object per record: time, level, service, event, extra fields."""
+    """Writes one JSON object per record: time, level, service, event, extra fields, trace_id."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the line. An exception becomes the field `exception`."""
+        """Returns the line. An exception becomes the field `exception`.
+
+        A line of a call that is recorded has its trace_id.
+        """
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -26,6 +31,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
+        if (span := current_span()) is not None:
+            line["trace_id"] = span.trace_id
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -82,6 +82,15 @@ def bench_retrieval(
             "--secured", help="Compare a router with TLS, an API key and limits with one without."
         ),
     ] = False,
+    trace_sample: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Compare a router that traces this share of the requests with one that traces "
+            "none; 0: no comparison.",
+        ),
+    ] = 0.0,
     batch: Annotated[
         int,
         typer.Option(
@@ -114,6 +123,8 @@ def bench_retrieval(
         )
     if secured and (compare_index or backend is Backend.MILVUS):
         raise InvalidRequest("--secured compares two routers; leave out the other comparisons")
+    if trace_sample and (compare_index or secured or batch > 1 or backend is Backend.MILVUS):
+        raise InvalidRequest("--trace-sample compares routers; leave out the other comparisons")
     if batch > 1 and (compare_index or separate or secured or backend is Backend.MILVUS):
         raise InvalidRequest("--batch compares with FAISS alone; leave out the other comparisons")
     if batch > queries:
@@ -146,6 +157,12 @@ def bench_retrieval(
             from benchmarks.commands.retrieval_security import measure_secured
 
             work = measure_secured(prepared, separate=separate, seconds=seconds, rounds=rounds)
+        elif trace_sample:
+            from benchmarks.commands.retrieval_traces import measure_traced
+
+            work = measure_traced(
+                prepared, trace_sample, separate=separate, seconds=seconds, rounds=rounds
+            )
         elif batch > 1:
             from benchmarks.commands.retrieval_batches import measure_batches
 

@@ -13,6 +13,7 @@ from generation.checks.sentence_verifier import VerifiedSentence
 from generation.evidence.sources import EvidenceSource
 from nearline import contract as c
 from nearline.errors import NearlineError
+from nearline.tracing.spans import stage
 
 # Spans of a sentence that are compared with it; each takes about 3 ms on two cores.
 MAX_SPANS = 8
@@ -78,9 +79,10 @@ class EntailmentCheck:
         ]
         body = sentence.body[:_MAX_CHARACTERS]
         try:
-            scores = await self._service.entail(
-                premises, [body] * len(premises), timeout_s=timeout_s
-            )
+            with stage("check sentence"):
+                scores = await self._service.entail(
+                    premises, [body] * len(premises), timeout_s=timeout_s
+                )
         except NearlineError:
             return sentence
         return correct(sentence, max(scores.entailment), max(scores.contradiction))

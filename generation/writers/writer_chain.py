@@ -17,6 +17,7 @@ from generation.protocols.writer import AnswerPiece, AnswerTask, Writer, WriterE
 from generation.writers.extractive import EXTRACTIVE
 from generation.writers.routing import Route, remaining_rungs
 from nearline import contract as c
+from nearline.tracing.spans import current_span
 
 # Reserved from the caller's time while a model writes: enough to answer from the evidence instead,
 # and for the end to arrive.
@@ -145,6 +146,7 @@ class WriterChain:
         outcome, rungs = self.outcome, self._rungs
         while True:
             start = time.monotonic()
+            call = current_span()
             outcome.backend = rungs[0]
             failed: ChatError | None = None
             parts = self._parts(rungs[0])
@@ -159,6 +161,8 @@ class WriterChain:
             except ChatError as error:
                 failed = error
             seconds = time.monotonic() - start
+            if call is not None:
+                call.record(f"write ({rungs[0]})", seconds)
             outcome.citations = self._citer.count
             outcome.attempts.append(
                 c.Attempt(

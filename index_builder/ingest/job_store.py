@@ -22,6 +22,7 @@ from index_builder.ingest.script_runner import NEEDED_BY, open_pipeline, run_scr
 from nearline import contract as c
 from nearline.access.tenant_ids import name_of
 from nearline.errors import Conflict, InvalidRequest, NotFound, Overloaded
+from nearline.tracing.spans import current_span
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability
 
@@ -218,6 +219,7 @@ class JobStore:
         size = sum(len(one) for one in words[::3] if isinstance(one, bytes))
         _check_fits(count, size, limits)
         await self._durability.check()
+        span = current_span()
         job_id, lane = submission.job_id, Lane(submission.priority, submission.tenant)
         answer = await run_script(
             self._client,
@@ -231,6 +233,7 @@ class JobStore:
                 *(job_id, submission.tenant, submission.collection, submission.priority.value),
                 *(submission.callback_id, submission.offset, int(submission.more)),
                 *(int(submission.ttl_s * 1_000), limits.units, limits.tenant_units, limits.bytes),
+                "" if span is None else span.traceparent,
                 *words,
             ],
             self._durability,

@@ -280,4 +280,5 @@ def _unit(name: bytes, fields: Sequence[bytes], failed: int = 0, losses: int = 0
         error=error,
         failed=failed,
         losses=losses,
+        trace=replies.get(b"trace", b"").decode(errors="replace"),
     )

@@ -59,6 +59,7 @@ class Unit:
     error: Why it is invalid, found when its file was read; empty if nothing is known.
     failed: Number of failed attempts.
     losses: Number of workers that were lost while they held it.
+    trace: Traceparent of its submission; empty if that was not recorded.
     """
 
     lane: Lane
@@ -71,6 +72,7 @@ class Unit:
     error: str = ""
     failed: int = 0
     losses: int = 0
+    trace: str = ""
 
     @property
     def name(self) -> str:

@@ -26,10 +26,9 @@ from index_builder.ingest.script_functions import (
 # Adds sources to a job.
 # KEYS: meta, tenants, loads, jobs, open, dead, sources of dead letters, lane, job, results, bytes
 # of results. ARGV: job id, tenant, collection, priority, callback id, offset, 1 if more follow,
-# milliseconds to keep results, limits of units, of the tenant's units and of bytes; then for each
-# source its bytes
-# (empty: those of the dead letter), its submission time (empty: now) and the dead letter that it
-# was (empty: none).
+# milliseconds to keep results, limits of units, of the tenant's units and of bytes, traceparent of
+# the submission (empty: it is not recorded); then for each source its bytes (empty: those of the
+# dead letter), its submission time (empty: now) and the dead letter that it was (empty: none).
 # Replies OK; GAP and the number of the job's sources; CLOSED; OTHER if the job has another tenant,
 # collection or priority; FULL, MINE or BYTES with the current value; LETTER and one that does not
 # exist; DROPPED and one whose source was dropped.
@@ -45,7 +44,8 @@ SUBMIT: Final = (
 local meta, tenants, loads, jobs, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local dead, sources, lane, job, results = unpack(KEYS, 6, 10)
 local tenant, offset, more = ARGV[2], tonumber(ARGV[6]), ARGV[7] == '1'
-local count = (#ARGV - 11) / 3
+local count = (#ARGV - 12) / 3
+local trace = ARGV[12] ~= '' and {'trace', ARGV[12]} or {}
 local said = redis.call('HMGET', job, 'sources', 'open', 'tenant', 'collection', 'priority',
   'units')
 local known = tonumber(said[1] or '0')
@@ -65,7 +65,7 @@ if said[1] then
 end
 if offset ~= known then return {'GAP', known} end
 local more_bytes = 0
-for i = 12, #ARGV, 3 do
+for i = 13, #ARGV, 3 do
   local letter, size = ARGV[i + 2], #ARGV[i]
   if letter ~= '' then
     if #redis.call('XRANGE', dead, letter, letter) == 0 then return {'LETTER', letter} end
@@ -90,7 +90,7 @@ end
 put(lane, tenant, tenants, meta)
 local place = tonumber(said[6] or '0')
 local last = tonumber(redis.call('HGET', meta, 'clock') or '0')
-for i = 12, #ARGV, 3 do
+for i = 13, #ARGV, 3 do
   local as_of = ARGV[i + 1]
   if as_of == '' then
     last = math.max(now_us, last + 1)
@@ -102,7 +102,7 @@ for i = 12, #ARGV, 3 do
     forget(meta, dead, sources, letter)
   end
   redis.call('XADD', lane, '*', 'job', ARGV[1], 'place', whole(place), 'as_of', as_of,
-    'collection', ARGV[3], 'source', source)
+    'collection', ARGV[3], 'source', source, unpack(trace))
   place = place + 1
 end
 redis.call('HSET', meta, 'clock', whole(last))

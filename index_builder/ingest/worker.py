@@ -32,6 +32,7 @@ from nearline.clients import AdminClient, RetrievalClient
 from nearline.contract import IngestWorker, Lane
 from nearline.errors import NearlineError, NotReady, SettingsError
 from nearline.retry import Backoff
+from nearline.tracing.tracer import begin_work
 from retrieval.redis_client.connection import connect
 from retrieval.writes.feed_block import FeedBlock, redis_resource
 
@@ -175,6 +176,7 @@ class Worker:
 
     async def _process(self, units: Sequence[Unit]) -> None:
         start = time.monotonic()
+        span = begin_work("ingest batch", (one.trace for one in units if one.trace))
         self._held.update(units)
         try:
             finished = await self._processor.process(units)
@@ -193,6 +195,9 @@ class Worker:
             await self._pause(_AWAY_S)
         self._held.difference_update(units)
         metrics.batch_seconds.observe(time.monotonic() - start)
+        if span is not None:
+            span.set({"units": len(units)})
+            span.end()
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

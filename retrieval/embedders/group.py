@@ -21,6 +21,7 @@ from nearline.errors import (
     Overloaded,
     SnapshotMismatch,
 )
+from nearline.tracing.spans import note_event
 from retrieval.balancing.retry_budget import RetryBudget
 from retrieval.embedders.endpoint import CHECK_TIMEOUT_S, EmbeddingEndpoint
 from retrieval.protocols import metrics
@@ -151,6 +152,7 @@ class EndpointGroup:
                 raise failed if isinstance(failed, NotReady) else self._not_found()
             if failed is not None:
                 metrics.embedder_retries.labels("made").inc()
+                note_event("retry", {"embedder": endpoint.address})
             tried.append(endpoint)
             work = _work_of(texts, endpoint)
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +17,7 @@ from nearline import contract as c
 from nearline.admission import leave_out
 from nearline.errors import first_of
 from nearline.filters import Equals, both
+from nearline.tracing.spans import stage
 from retrieval.protocols import metrics
 from retrieval.protocols.compute_threads import Stopped, run_stoppable
 from retrieval.protocols.shard import ShardHits, ShardOptions, ShardQueries
@@ -181,7 +182,24 @@ async def _round(
         context.min_watermark,
         boosts,
     )
-    results = await _fan_out(collection, batch.queries, shard_options, options, context)
+    with stage("fan-out") as span:
+        if span is not None:
+            span.set({"shards": len(collection.shards), "candidates": candidates})
+        results = await _fan_out(collection, batch.queries, shard_options, options, context)
+    with stage("merge"):
+        return await _merged(collection, batch, options, k, candidates, results)
+
+
+async def _merged(
+    collection: ServedCollection,
+    batch: QueryBatch,
+    options: c.SearchOptions,
+    k: int,
+    candidates: int,
+    results: Mapping[int, Sequence[ShardHits]],
+) -> _Round:
+    """Merges or fuses what the shards found, by shard number."""
+    hybrid, boosts = batch.mode is c.SearchMode.HYBRID, options.boosts
     ranked: list[_RankedHits] = []
     plans: list[list[c.FilterPlan]] = []
     terms: list[Sequence[c.Term]] = []

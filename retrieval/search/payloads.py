@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from nearline import contract as c
+from nearline.tracing.spans import stage
 from retrieval.protocols.shard import HighlightRequest, ItemsRequest
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
@@ -57,9 +58,10 @@ async def fill_payloads(
         )
         for shard, hits in pending.items()
     }
-    results, _ = await fanout.gather_reads(
-        calls, context, collection=collection.name, full=options.require_full_coverage
-    )
+    with stage("payload"):
+        results, _ = await fanout.gather_reads(
+            calls, context, collection=collection.name, full=options.require_full_coverage
+        )
     for shard, fetched in results.items():
         # A shard of an older release does not highlight.
         highlights = fetched.highlights or [()] * len(fetched.items)

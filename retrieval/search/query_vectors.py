@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
+from nearline.tracing.spans import stage
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols import metrics
 from retrieval.search.collection import ServedCollection
@@ -41,7 +42,8 @@ async def embed_texts(
     left = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
     vectors: NDArray[np.float32] | None = None
     try:
-        vectors, cpu_reason = await embedders.embed(texts, collection.fingerprint, left)
+        with stage("embed"):
+            vectors, cpu_reason = await embedders.embed(texts, collection.fingerprint, left)
     except (NotReady, Overloaded, DeadlineExceeded, InternalError) as error:
         if not collection.words_by_default:
             raise

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from nearline.errors import NearlineError, Overloaded
+from nearline.tracing.spans import Carried, carried
 from nearline.wait_times import WAITS
 from retrieval.protocols import metrics
 from retrieval.protocols.shard import ShardQueries
@@ -27,6 +28,7 @@ class _Entry(NamedTuple, Generic[_R]):
     answer: Future[Sequence[_R]]
     deadline: float | None
     submitted_s: float
+    carried: Carried
 
 
 class Batch(NamedTuple, Generic[_O, _R]):
@@ -123,7 +125,7 @@ class Batcher(Generic[_O, _R]):
             group = self._waiting.get(options)
             if group is None:
                 group = self._waiting[options] = deque()
-            group.append(_Entry(queries, answer, deadline, time.monotonic()))
+            group.append(_Entry(queries, answer, deadline, time.monotonic(), carried()))
             self._waiting_count += queries.count
         self._start_runner()
         return answer
@@ -137,7 +139,7 @@ class Batcher(Generic[_O, _R]):
                 return None
         options, entries = group
         if len(entries) == 1:
-            queries, _, deadline, _ = entries[0]
+            queries, _, deadline, *_ = entries[0]
         else:
             queries = ShardQueries.concatenate([entry.queries for entry in entries])
             deadlines = [entry.deadline for entry in entries]

@@ -14,6 +14,7 @@ from nearline.access.rights import OLD_SHARD_SERVICE
 from nearline.call_guard import Context, Handler, time_left_s
 from nearline.internal.v1 import shard_pb2, shard_pb2_grpc
 from nearline.serving import Registration
+from nearline.tracing.spans import stage
 from retrieval.protocols.candidates import HistoryRequest
 from retrieval.protocols.shard import CountRequest, ItemsRequest, ScanRequest, SuggestRequest
 from retrieval.protocols.watermark import decode_watermark
@@ -75,9 +76,10 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
             queries = codec.queries_from_proto(request, loaded.snapshot.manifest.dim)
             options = codec.options_from_proto(request.options)
             validation.check_search(queries, options)
-            results = await loaded.shard.search(
-                request.snapshot_id, queries, options, _deadline(context)
-            )
+            with stage("index search"):
+                results = await loaded.shard.search(
+                    request.snapshot_id, queries, options, _deadline(context)
+                )
             response = codec.hits_to_proto(results)
             wire.set_duration(response.elapsed, time.perf_counter() - start)
             return response

@@ -25,6 +25,7 @@ from nearline.errors import (
 )
 from nearline.store.snapshot import partition_of, shard_of
 from nearline.times import in_utc, to_us
+from nearline.tracing.spans import stage
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite, added_bytes
 from retrieval.embedders.endpoints import Embedders
@@ -253,7 +254,7 @@ class Writer:
         watermark = b""
         if writes:
             left_s, size = _remaining_s(deadline), await asyncio.to_thread(added_bytes, writes)
-            with self._feed_block.adding("upserts", size):
+            with self._feed_block.adding("upserts", size), stage("append to change log"):
                 appended = await log.append(writes, conditions.idempotency_key, left_s)
             watermark = appended.watermark.encode()
             for write, written in zip(writes, appended.results, strict=True):

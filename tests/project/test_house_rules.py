@@ -87,6 +87,12 @@ IMPORTERS = {
         "benchmarks/peers/vectors.py",
     },
     "lightgbm": {"index_builder/behaviour/lambdamart.py"},
+    "opentelemetry": {
+        "nearline/tracing/otlp.py",
+        "nearline/tracing/span_exporter.py",
+        # Counts spans of benchmarks.
+        "benchmarks/baselines/trace_sink.py",
+    },
     "ray": {"index_builder/execution/ray_cluster.py", "index_builder/execution/ray_executor.py"},
     "implicit": {
         "index_builder/behaviour/als.py",

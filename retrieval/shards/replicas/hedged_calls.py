@@ -17,6 +17,7 @@ from nearline.errors import (
     Overloaded,
     SnapshotGone,
 )
+from nearline.tracing.spans import note_event
 from retrieval.balancing.retry_budget import RetryBudget
 from retrieval.protocols import metrics
 from retrieval.protocols.quantiles import RecentQuantiles
@@ -205,6 +206,7 @@ class _Race(Generic[_P, _R]):
         if not self._calls.hedges.spend(now, keep):
             self._calls.count_hedge["refused"]()
             return False
+        note_event("hedge", {"replica": other.address})
         self._hedge = self._start(other)
         return True
 
@@ -217,6 +219,7 @@ class _Race(Generic[_P, _R]):
             self._calls.count_retry["refused"]()
             return False
         self._calls.count_retry["made"]()
+        note_event("retry", {"replica": other.address})
         self._start(other)
         return True
 

@@ -6,6 +6,7 @@ import asyncio
 from asyncio import Future
 from collections.abc import Callable, Sequence
 
+from nearline.tracing.spans import carry_one_of
 from retrieval.protocols.candidates import (
     CandidatesRequest,
     HistoryRequest,
@@ -179,12 +180,20 @@ class ReplicatedShard:
     async def _run(self) -> None:
         """Sends batches until none is waiting."""
         while (batch := self._batcher.take()) is not None:
+            # This task was started by one request, and works for others.
+            span = carry_one_of((one.carried for one in batch.entries), "shard")
+            failure = ""
             try:
                 snapshot_id, options = batch.options
                 results = await self._search(snapshot_id, batch.queries, options, batch.deadline)
                 self._batcher.finish(batch, results)
             except Exception as error:
+                failure = type(error).__name__
                 self._batcher.finish(batch, None, error)
+            finally:
+                if span is not None:
+                    span.set({"shard": self._number, "queries": batch.queries.count})
+                    span.end(failure)
 
     async def _search(
         self,

@@ -79,6 +79,24 @@ def test_a_secured_router_is_compared_with_a_plain_one(
 
 @pytest.mark.service
 @nightly
+def test_a_router_that_traces_is_compared_with_two_that_do_not(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = vectors_file(tmp_path, rng, 550)
+    words = ("--vectors", path, "--queries", "50", "--seconds", "0.5", "--rounds", "2")
+    record = run(bench_retrieval, *words, "--trace-sample", "0.5", "--separate")
+    for side in ("traced", "untraced"):
+        ratios = record[side]
+        assert isinstance(ratios, dict)
+        for name in ("qps", "p50", "cpu"):
+            low, high = ratios[f"{name}_interval"]
+            assert 0 < low <= ratios[f"{name}_ratio"] <= high
+    spans = record["spans"]
+    assert isinstance(spans, int) and spans > 100
+
+
+@pytest.mark.service
+@nightly
 def test_batches_are_compared_with_faiss_in_as_many_threads(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:

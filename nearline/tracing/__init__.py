@@ -1,0 +1,1 @@
+"""Traces of calls across services: spans, sampling, propagation, export, and slow requests."""

@@ -1,0 +1,104 @@
+"""Spans of requests over HTTP."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from nearline.tracing.spans import Span, carry
+from nearline.tracing.trace_context import format_traceparent
+from nearline.tracing.tracer import Tracer, use_tracer
+from nearline.v1 import generation_pb2, retrieval_pb2
+from tests.gateway.gateways import gateway
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SAMPLED = {"traceparent": format_traceparent(TRACE, SPAN, sampled=True)}
+SEARCH, ANSWERS = "/v1/collections/shop/search", "/v1/collections/shop/answers"
+
+
+@pytest.fixture
+def ended() -> Iterator[list[Span]]:
+    """The spans of this process, gateway and services alike."""
+    found: list[Span] = []
+    use_tracer(Tracer(0.0, found.append))
+    yield found
+    use_tracer(None)
+    carry(None)
+
+
+async def test_a_request_is_named_after_its_route_and_holds_the_call_of_the_service(
+    ended: list[Span],
+) -> None:
+    async with gateway() as (client, behind):
+        behind.answers["Search"] = lambda request: retrieval_pb2.SearchResponse()
+        reply = await client.post(SEARCH, json={"query": {"text": "tea"}}, headers=SAMPLED)
+    assert reply.headers["x-trace-id"] == TRACE
+    *_, inner, call, request = ended
+    assert request.name == "POST /v1/collections/{collection}/search"
+    assert request.parent_id == SPAN
+    assert [call.parent_id, inner.parent_id] == [request.span_id, call.span_id]
+    assert request.attributes == {
+        "http.request.method": "POST",
+        "http.route": "/v1/collections/{collection}/search",
+        "http.response.status_code": 200,
+    }
+    assert "tea" not in repr([one.attributes for one in ended])
+
+
+async def test_the_span_of_a_stream_lasts_until_its_last_event(ended: list[Span]) -> None:
+    event = generation_pb2.GenerateResponse(delta=generation_pb2.DeltaEvent(text="x"))
+    async with gateway() as (client, behind):
+        behind.answers["Generate"] = lambda request: [event] * 3
+        async with client.stream("POST", ANSWERS, json={"question": "?"}, headers=SAMPLED) as reply:
+            names = [line async for line in reply.aiter_lines() if line.startswith("event")]
+    assert names == ["event: delta"] * 3
+    assert ended[-1].name == "POST /v1/collections/{collection}/answers"
+    assert max(one.end_ns for one in ended) == ended[-1].end_ns
+
+
+async def test_requests_of_other_paths_name_none_and_probes_are_not_traced(
+    ended: list[Span],
+) -> None:
+    async with gateway() as (client, _):
+        assert (await client.get("/healthz", headers=SAMPLED)).status_code == 200
+        assert ended == []
+        assert (await client.get("/jane.doe@example.com", headers=SAMPLED)).status_code == 404
+    [span] = ended
+    assert span.name == "GET"
+    assert span.attributes == {
+        "http.request.method": "GET",
+        "http.response.status_code": 404,
+    }
+
+
+@pytest.mark.parametrize("value", ["", "nonsense", "x" * 10_000, SAMPLED["traceparent"] + "-x"])
+async def test_a_hostile_header_harms_nobody(value: str, ended: list[Span]) -> None:
+    async with gateway() as (client, behind):
+        behind.answers["Search"] = lambda request: retrieval_pb2.SearchResponse()
+        headers = {"traceparent": value}
+        reply = await client.post(SEARCH, json={"query": {"text": "tea"}}, headers=headers)
+        assert reply.status_code == 200
+        assert "x-trace-id" not in reply.headers
+        assert behind.metadata["traceparent"].endswith("-00")
+    assert ended == []
+
+
+async def test_a_gateway_that_does_not_trace_passes_the_header_on() -> None:
+    async with gateway() as (client, behind):
+        behind.answers["Search"] = lambda request: retrieval_pb2.SearchResponse()
+        await client.post(SEARCH, json={"query": {"text": "tea"}}, headers=SAMPLED)
+        assert behind.metadata["traceparent"] == SAMPLED["traceparent"]
+        await client.post(SEARCH, json={}, headers={"traceparent": "nonsense"})
+        assert "traceparent" not in behind.metadata
+
+
+async def test_a_slow_request_is_a_line_with_its_route(caplog: pytest.LogCaptureFixture) -> None:
+    async with gateway(slow_request_ms=0.001) as (client, behind):
+        behind.answers["Search"] = lambda request: retrieval_pb2.SearchResponse()
+        with caplog.at_level(logging.WARNING):
+            await client.post(SEARCH, json={"query": {"text": "tea"}})
+    found = [one for one in caplog.records if one.getMessage() == "slow request"]
+    assert [vars(one)["method"] for one in found] == ["POST /v1/collections/{collection}/search"]
+    assert "tea" not in repr([vars(one) for one in found])
