@@ -95,7 +95,7 @@ def test_every_extra_that_an_image_installs_exists() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
     named = re.findall(r"nearline-server\[([\w,-]+)\]", dockerfile)
     extras = SERVER["project"]["optional-dependencies"]
-    assert len(named) == 8 and {extra for one in named for extra in one.split(",")} <= set(extras)
+    assert len(named) == 10 and {extra for one in named for extra in one.split(",")} <= set(extras)
 
 
 @pytest.mark.parametrize("name", LICENSES)
