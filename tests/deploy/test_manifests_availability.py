@@ -138,19 +138,16 @@ def _cores(cpu: str) -> float:
 
 def test_the_guide_has_the_sum_of_what_pods_ask_for() -> None:
     guide = (FOLDER.parents[1] / "docs/guides/deployment.md").read_text("utf-8")
-    (cores, memory) = re.findall(
-        r"\| \*\*all.*\| \*\*([\d.]+)\*\* \| \*\*([\d.]+) GiB\*\* \|", guide
-    )[0]
-    scalers = of_kind("production", "HorizontalPodAutoscaler", "ScaledObject")
-    smallest = {
-        one["spec"]["scaleTargetRef"]["name"]: one["spec"].get(
-            "minReplicas", one["spec"].get("minReplicaCount")
-        )
-        for one in scalers
-    }
+    row = r"\| \*\*all.*\| \*\*([\d.]+)\*\* \| \*\*([\d.]+) GiB\*\* \|"
+    ((cores, memory),) = re.findall(row, guide)
+    smallest: dict[str, int] = {}
+    for one in of_kind("production", "HorizontalPodAutoscaler", "ScaledObject"):
+        spec = one["spec"]
+        least = spec.get("minReplicas", spec.get("minReplicaCount"))
+        smallest[spec["scaleTargetRef"]["name"]] = least
     asked = [
-        (smallest.get(one.name, one.replicas), one.container["resources"]["requests"])
-        for one in servers("production")
+        (smallest.get(pod.name, pod.replicas or 0), pod.container["resources"]["requests"])
+        for pod in servers("production")
     ]
-    assert sum(count * _cores(one["cpu"]) for count, one in asked) == float(cores)
-    assert sum(count * _gib(one["memory"]) for count, one in asked) == float(memory)
+    assert sum(count * _cores(each["cpu"]) for count, each in asked) == float(cores)
+    assert sum(count * _gib(each["memory"]) for count, each in asked) == float(memory)

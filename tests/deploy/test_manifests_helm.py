@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -70,8 +71,13 @@ def test_the_chart_installs_what_the_production_overlay_does() -> None:
 
 
 def test_the_chart_is_what_its_generator_makes_now(tmp_path: Path) -> None:
-    require_tool("kustomize")
-    subprocess.run([sys.executable, FOLDER / "generate.py", tmp_path], check=True, timeout=60)
+    path = os.pathsep.join((str(Path(require_tool("kustomize")).parent), os.environ["PATH"]))
+    subprocess.run(
+        [sys.executable, FOLDER / "generate.py", tmp_path],
+        check=True,
+        env=os.environ | {"PATH": path},
+        timeout=60,
+    )
     made = {one.relative_to(tmp_path): one.read_text() for one in tmp_path.rglob("*.yaml")}
     there = {one.relative_to(CHART): one.read_text() for one in CHART.rglob("*.yaml")}
     assert made == there, "run python deploy/helm/generate.py"

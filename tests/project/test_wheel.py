@@ -98,9 +98,8 @@ def test_every_extra_that_an_image_installs_exists() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
     named = re.findall(r"/wheels/install\.sh ([\w,-]+)", dockerfile)
     extras = SERVER["project"]["optional-dependencies"]
-    assert len(named) == len(CPU_TARGETS) + len(GPU_TARGETS) and {
-        extra for one in named for extra in one.split(",")
-    } <= set(extras)
+    assert len(named) >= len(CPU_TARGETS) + len(GPU_TARGETS)
+    assert {extra for one in named for extra in one.split(",")} <= set(extras)
 
 
 @pytest.mark.parametrize("name", LICENSES)
