@@ -15,7 +15,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . ./server \
 
 # --- what every image shares ----------------------------------------------------------------------
 FROM ${BASE_IMAGE} AS base
-# With it, two builds of one commit have the same bytes.
+# With it, two builds of one commit have the same layers.
 ARG SOURCE_DATE_EPOCH
 LABEL org.opencontainers.image.vendor="Nearline" \
     org.opencontainers.image.licenses="Apache-2.0"
