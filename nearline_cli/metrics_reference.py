@@ -10,7 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 # By section of the page: the modules that define metrics.
 MODULES = {
     "Servers of gRPC": (
-        *("nearline.call_outcomes", "nearline.admission", "nearline.access.rate_limiter"),
+        *("nearline.calls.outcomes", "nearline.admission", "nearline.access.rate_limiter"),
         *("nearline.forwarder", "nearline.serving"),
     ),
     "Every process": (
