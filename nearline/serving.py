@@ -31,7 +31,7 @@ from nearline.call_guard import CallGuard, Context as Context, time_left_s as ti
 from nearline.errors import NearlineError, SettingsError
 from nearline.forwarder import ForwardedService, Forwarder
 from nearline.loop_watchdog import LoopWatchdog
-from nearline.settings import ServerSettings
+from nearline.settings import ListenerSettings, ServerSettings
 from nearline.telemetry import configure_logging
 from nearline.tls import TlsFiles, is_loopback, server_credentials
 
@@ -203,8 +203,7 @@ class _Host:
         guard.refuse_other_methods(names)
         await host._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await forwarder.start(host._health.set)
-        if settings.metrics_port:
-            start_metrics(settings.host, settings.metrics_port)
+        start_metrics(settings)
         await server.start()
         return host
 
@@ -290,8 +289,14 @@ def _check_promises(settings: ServerSettings) -> None:
     _log.warning("not protected", extra={"reason": warning})
 
 
-def start_metrics(host: str, port: int) -> None:
-    """Serves the metrics of this process. Raises: SettingsError: the port is taken."""
+def start_metrics(settings: ListenerSettings) -> None:
+    """Serves the metrics of this process, if the settings name a port for them.
+
+    Raises: SettingsError: the port is taken.
+    """
+    host, port = settings.metrics_host or settings.host, settings.metrics_port
+    if not port:
+        return
     try:
         start_http_server(port, addr=host)
     except OSError as error:

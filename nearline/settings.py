@@ -37,6 +37,8 @@ _SHARED_SETTINGS = (
     "INSECURE",
     "KEYS",
     "LIMITS",
+    "METRICS_HOST",
+    "METRICS_PORT",
     "READERS_ATTRIBUTE",
     "REDIS_CACHE",
     "REDIS_USERS",
@@ -135,10 +137,10 @@ class ListenerSettings(Settings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 picks a free port.")
     metrics_port: int = Field(
-        0,
-        ge=0,
-        le=65535,
-        description="Port of the Prometheus endpoint on this host; 0 disables it.",
+        0, ge=0, le=65535, description="Port of the Prometheus endpoint; 0 disables it."
+    )
+    metrics_host: str = Field(
+        "", description="Address of the Prometheus endpoint. Empty: that in `host`."
     )
     tls_cert: str = Field(
         "",
