@@ -45,9 +45,7 @@ class ComposeService:
     has_image: bool
 
 
-def read_compose(
-    file: Path, environ: Mapping[str, str] | None = None
-) -> dict[str, ComposeService]:
+def read_compose(file: Path, environ: Mapping[str, str] | None = None) -> dict[str, ComposeService]:
     """Returns the services of a Compose file, by name.
 
     environ: Variables that the file refers to. Optional; None means those of this process.
