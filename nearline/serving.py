@@ -36,6 +36,7 @@ from nearline.telemetry import configure_logging
 from nearline.tls import TlsFiles, is_loopback, server_credentials
 
 LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
+_NEVER = (1 << 31) - 1  # As gRPC has it.
 _log = logging.getLogger(__name__)
 
 
@@ -165,6 +166,8 @@ class _Host:
                 # Clients ping idle channels to keep them alive; accept a ping every 10 s.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                # Otherwise clients resolve a name again only when a connection breaks.
+                ("grpc.max_connection_age_ms", round(settings.connection_age_s * 1_000) or _NEVER),
             ),
         )
         access = _open_access(settings, callers)

@@ -31,6 +31,7 @@ SECTIONS = (
 # Settings that a variable without a section sets for all servers that have them.
 _SHARED_SETTINGS = (
     "AUDIT_LOG",
+    "CONNECTION_AGE_S",
     "FEED_BLOCK_DISK",
     "FEED_BLOCK_MEMORY",
     "FEED_BLOCK_REDIS",
@@ -190,6 +191,13 @@ class ServerSettings(ListenerSettings):
         gt=0,
         le=86_400,
         description="Seconds after which a stream that sends no request is ended.",
+    )
+    connection_age_s: float = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description="Seconds after which a client is asked to connect again, by which it learns of "
+        "servers that joined under the same name; its calls and streams go on. 0: never.",
     )
     keys: str = Field(
         "",
