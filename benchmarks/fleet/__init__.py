@@ -1,1 +1,1 @@
-"""Containers as processes: starts what compose.yaml and Kubernetes manifests say, without images."""
+"""Containers as processes: runs what compose.yaml and Kubernetes manifests say, without images."""

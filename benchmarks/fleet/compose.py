@@ -5,39 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import random
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.fleet.compose_file import ComposeService, read_compose, read_volume
 from benchmarks.fleet.containers import Container, Mount
-from benchmarks.fleet.running import Executed, Folders, RunningContainer, Stop
+from benchmarks.fleet.network import Addresses, write_hosts
+from benchmarks.fleet.running import Executed, RunningContainer, Stop, client_container
+from benchmarks.fleet.volumes import fleet_folders, owned_folder
 from nearline.errors import NotFound, NotReady
 
 START_S = 300.0
-# Where each fleet has its addresses: 127.A.B.1 and following. 127.0 is the machine's own.
-_NETWORKS = [(a, b) for a in range(20, 250) for b in range(250)]
-
-
-class Addresses:
-    """Hands out loopback addresses of one fleet, each once."""
-
-    def __init__(self) -> None:
-        # Not the shared generator: tests seed it, and neighbours would draw the same.
-        first, second = random.SystemRandom().choice(_NETWORKS)
-        self._prefix = f"127.{first}.{second}"
-        self._numbers = itertools.count(1)
-
-    def take(self) -> str:
-        """Returns an address that no container had."""
-        number = next(self._numbers)
-        return f"{self._prefix}.{number}" if number < 255 else self._later(number)
-
-    def _later(self, number: int) -> str:
-        first, second, third = map(int, self._prefix.split("."))
-        return f"{first}.{second}.{(third + number // 255) % 256}.{number % 255 + 1}"
 
 
 class ComposeFleet:
@@ -47,6 +26,8 @@ class ComposeFleet:
         file: The file; the Dockerfile is next to it.
         folder: An empty folder for volumes, logs and roots.
         images: Folders that images bring, by their path in the container.
+        environ: Variables that the file refers to. Optional; None means those of this process.
+        added: Variables of every container besides those of the file. Optional.
     """
 
     def __init__(
@@ -55,16 +36,15 @@ class ComposeFleet:
         folder: Path,
         images: Mapping[str, Path],
         environ: Mapping[str, str] | None = None,
+        added: Mapping[str, str] | None = None,
     ) -> None:
+        self._added = added or {}
         self.services = read_compose(file, environ)
         self.stops: list[Stop] = []
         self._file = file
         self._images = images
         self._volumes = folder / "volumes"
-        self._folders = Folders(folder / "roots", folder / "logs", folder / "hosts")
-        for one in (self._volumes, self._folders.roots, self._folders.logs):
-            one.mkdir(parents=True)
-        self._folders.hosts.touch()
+        self._folders = fleet_folders(folder)
         self._addresses = Addresses()
         self._running: dict[str, list[RunningContainer]] = {}
         self._jobs = itertools.count(1)
@@ -135,6 +115,15 @@ class ComposeFleet:
             await job.stop()
             raise
         return Executed(code, job.log.read_text("utf-8", "replace"))
+
+    def start_client(
+        self, name: str, module: str, arguments: Sequence[str] = ()
+    ) -> RunningContainer:
+        """Starts a program of this checkout, which finds the services by their names."""
+        container = client_container(name, module, arguments)
+        client = RunningContainer(container, self._addresses.take(), self._folders)
+        client.start()
+        return client
 
     async def replace(self, service: str, timeout_s: float = START_S) -> list[Stop]:
         """Replaces the containers of a service, as `up --force-recreate --no-deps` does.
@@ -213,33 +202,26 @@ class ComposeFleet:
             elif not found.exists():
                 raise NotFound(f"{source} is no file or folder of this machine", field="volume")
             mounts[path] = Mount(found, read_only)
-        if service.has_image:
+        if service.image is not None:
+            for path in service.image.volumes:
+                # As an engine does: a volume without a name, which goes with the container.
+                if path not in mounts:
+                    mounts[path] = Mount(self._volume(f"{name}{path.replace('/', '-')}", one.user))
             mounts |= {
                 path: Mount(found, True)
                 for path, found in self._images.items()
-                if path in one.environ.values() and path not in mounts
+                if path in one.environ.values()
             }
-        return replace(one, name=name, mounts=mounts)
+        return replace(one, name=name, mounts=mounts, environ={**one.environ, **self._added})
 
     def _volume(self, name: str, user: str) -> Path:
-        """Returns the folder of a named volume; a new one belongs to who has it first."""
-        folder = self._volumes / name
-        if not folder.exists():
-            folder.mkdir()
-            if user and os.getuid() == 0:
-                owner, _, group = user.partition(":")
-                os.chown(folder, int(owner), int(group or owner))
-        return folder
+        return owned_folder(self._volumes / name, user)
 
     def _write_hosts(self) -> None:
-        """Writes which names containers resolve; in place, since they have this very file."""
-        lines = ["127.0.0.1 localhost"]
-        for name, containers in self._running.items():
-            lines += [f"{one.address} {name}" for one in containers]
-        text = "\n".join(lines) + "\n"
-        with self._folders.hosts.open("r+", encoding="utf-8") as file:
-            file.write(text)
-            file.truncate()
+        write_hosts(
+            self._folders.hosts,
+            [(one.address, name) for name, group in self._running.items() for one in group],
+        )
 
 
 @contextlib.asynccontextmanager
@@ -248,9 +230,10 @@ async def compose_fleet(
     folder: Path,
     images: Mapping[str, Path],
     environ: Mapping[str, str] | None = None,
+    added: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ComposeFleet]:
     """Makes a fleet for the duration of the block, and stops what runs at its end."""
-    fleet = ComposeFleet(file, folder, images, environ)
+    fleet = ComposeFleet(file, folder, images, environ, added)
     try:
         yield fleet
     finally:

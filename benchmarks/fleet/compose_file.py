@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.fleet.containers import Container, ExecCheck, Mount, Probe
+from benchmarks.fleet.containers import Container, ExecCheck, Probe
 from benchmarks.fleet.dockerfile import Image, read_stage
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -31,10 +31,11 @@ _KNOWN = {
 class ComposeService:
     """A service of the file.
 
-    container: Named as the service. entrypoint: The words before the command. needs: Services that must be in a state first, one of
-    "service_started", "service_healthy" and "service_completed_successfully". volumes: Named
-    volumes, or paths of the host, by path in the container, with whether they are read-only.
-    has_image: Whether the image is built from this repository's Dockerfile.
+    container: Named as the service. entrypoint: The words before the command. needs: Services that
+    must be in a state first, one of "service_started", "service_healthy" and
+    "service_completed_successfully". volumes: Named volumes, or paths of the host, by path in the
+    container, with whether they are read-only.
+    image: What this repository's Dockerfile says; None for other images.
     """
 
     container: Container
@@ -42,7 +43,7 @@ class ComposeService:
     needs: Mapping[str, str]
     volumes: Mapping[str, tuple[str, bool]]
     profiles: tuple[str, ...]
-    has_image: bool
+    image: Image | None
 
 
 def read_compose(file: Path, environ: Mapping[str, str] | None = None) -> dict[str, ComposeService]:
@@ -72,7 +73,7 @@ def _service(
     image = read_stage(dockerfile, build["target"]) if build else Image()
     entrypoint = _words(service.get("entrypoint")) or image.entrypoint
     # A service with an entrypoint of its own does not have the image's command.
-    command = _words(service.get("command")) or ("" if service.get("entrypoint") else image.command)
+    command = _words(service.get("command")) or (() if service.get("entrypoint") else image.command)
     container = Container(
         name=name,
         words=(*entrypoint, *command),
@@ -87,14 +88,14 @@ def _service(
     )
     needs = service.get("depends_on") or {}
     if isinstance(needs, list):
-        needs = dict.fromkeys(needs, {"condition": "service_started"})
+        needs = {one: {"condition": "service_started"} for one in needs}
     return ComposeService(
         container=container,
         entrypoint=tuple(entrypoint),
         needs={one: how["condition"] for one, how in needs.items()},
         volumes=dict(read_volume(text, folder) for text in service.get("volumes") or ()),
         profiles=tuple(service.get("profiles") or ()),
-        has_image=build is not None,
+        image=image if build else None,
     )
 
 

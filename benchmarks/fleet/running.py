@@ -268,6 +268,18 @@ class RunningContainer:
             self._on_change()
 
 
+def client_container(name: str, module: str, arguments: Sequence[str]) -> Container:
+    """Returns a container with a program of this checkout, such as a load on a fleet."""
+    return Container(
+        name=name,
+        words=("python", "-P", "-m", module, *arguments),
+        environ={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        tmpfs=("/tmp",),
+        grace_s=60.0,
+        restarts=False,
+    )
+
+
 def _placed(container: Container, address: str) -> Container:
     """Returns the container with its address where it names itself."""
 

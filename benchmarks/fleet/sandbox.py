@@ -20,32 +20,39 @@ from pathlib import Path
 from benchmarks.fleet.containers import Container, Mount
 
 # Homes are private to their users, and no container has them.
-_LEFT_OUT = ("/tmp", "/root", "/home")
-# Arguments: the root folder, the hosts file, and the command.
+_LEFT_OUT = {"/proc", "/tmp", "/root", "/home"}
+# Arguments: the root folder, the hosts file, folders of / that are left out, and the command.
 _PREAMBLE = """
 set -e
-root=$1 hosts=$2
-shift 2
+root=$1 hosts=$2 left_out=$3
+shift 3
 mount -t tmpfs -o mode=0755 none "$root"
 for entry in /*; do
-  case $entry in /proc|/tmp|/root|/home) continue ;; esac
+  case $left_out in *" $entry "*) continue ;; esac
   if [ -L "$entry" ]; then cp -P "$entry" "$root$entry"
   elif [ -d "$entry" ]; then
     mkdir "$root$entry"
     mount --rbind -o ro=recursive "$entry" "$root$entry"
   fi
 done
-mkdir "$root/proc" "$root/tmp"
+mkdir -p "$root/proc" "$root/tmp"
 mount -t proc proc "$root/proc"
 mount -t tmpfs none "$root/dev/shm"
 mount --bind "$hosts" "$root/etc/hosts"
 """
-_MOUNT_FOLDER = 'mkdir -p "$root{path}" && mount --rbind{options} {source} "$root{path}"\n'
-_MOUNT_FILE = (
-    'mkdir -p "$root{parent}" && touch "$root{path}" '
-    '&& mount --bind{options} {source} "$root{path}"\n'
-)
-_MOUNT_TMPFS = 'mkdir -p "$root{path}" && mount -t tmpfs -o mode=1777 none "$root{path}"\n'
+_MOUNT_FOLDER = """
+mkdir -p "$root{path}"
+mount --rbind{options} {source} "$root{path}"
+"""
+_MOUNT_FILE = """
+mkdir -p "$root{parent}"
+touch "$root{path}"
+mount --bind{options} {source} "$root{path}"
+"""
+_MOUNT_TMPFS = """
+mkdir -p "$root{path}"
+mount -t tmpfs -o mode=1777 none "$root{path}"
+"""
 _START = """
 mount -o remount,ro "$root"
 exec chroot "$root" "$@"
@@ -88,9 +95,11 @@ def command(container: Container, words: Sequence[str], root: Path, hosts: Path)
     """
     root.mkdir(exist_ok=True)
     script = [_PREAMBLE]
+    # Mounts need a place; a folder of this machine with the same name is left out.
+    left_out = _LEFT_OUT | {"/" + path.split("/")[1] for path in container.mounts}
     for path in container.tmpfs:
         script.append(_MOUNT_TMPFS.format(path=path))
-    for path, mount in (*_interpreter(), *container.mounts.items()):
+    for path, mount in (*_interpreter(left_out), *container.mounts.items()):
         layout = _MOUNT_FILE if mount.source.is_file() else _MOUNT_FOLDER
         script.append(
             layout.format(
@@ -106,6 +115,7 @@ def command(container: Container, words: Sequence[str], root: Path, hosts: Path)
         *("setpriv", "--pdeathsig", "KILL"),
         *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", *_as_root()),
         *("sh", "-c", "".join(script), "sh", str(root), str(hosts)),
+        f" {' '.join(sorted(left_out))} ",
         *("setpriv", *_user(container), *_NO_RIGHTS, "--", *words),
     ]
 
@@ -134,14 +144,14 @@ def first_process(pid: int) -> int | None:
     return int(children[0]) if children else None
 
 
-def _interpreter() -> list[tuple[str, Mount]]:
+def _interpreter(left_out: set[str]) -> list[tuple[str, Mount]]:
     """Returns the folders with this interpreter and the code, where they would be left out."""
     checkout = Path(__file__).resolve().parents[2]
     folders = {checkout, Path(sys.prefix), Path(sys.base_prefix)}
     return [
         (str(folder), Mount(folder, True))
         for folder in sorted(folders)
-        if any(folder.is_relative_to(top) for top in _LEFT_OUT)
+        if any(folder.is_relative_to(top) for top in left_out)
     ]
 
 
