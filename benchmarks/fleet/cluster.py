@@ -262,10 +262,16 @@ class Cluster:
                 if service.name in self._balancers:
                     names.append((self._balancers[service.name][0], service.name))
                 continue
-            for pod in self._pods_of(service):
-                names.append((pod.address, service.name))
-                if pod.workload.service == service.name:
-                    names.append((pod.address, f"{pod.name}.{service.name}"))
+            # gRPC's resolver takes all names of an address for one: a pod has a single name here.
+            names += [
+                (
+                    pod.address,
+                    f"{pod.name}.{service.name}"
+                    if pod.workload.service == service.name
+                    else service.name,
+                )
+                for pod in self._pods_of(service)
+            ]
         write_hosts(self._folders.hosts, names)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.fleet.containers import Container, Mount
 
+_BYTECODE = "/bytecode"
 # Homes are private to their users, and no container has them.
 _LEFT_OUT = {"/proc", "/tmp", "/root", "/home"}
 # Arguments: the root folder, the hosts file, folders of / that are left out, and the command.
@@ -76,9 +77,19 @@ def why_not() -> str:
 
 
 def environment(container: Container) -> dict[str, str]:
-    """Returns the environment of its processes; PATH begins with this interpreter's folder."""
+    """Returns the environment of its processes; PATH begins with this interpreter's folder.
+
+    Images bring bytecode. Here processes keep it in a folder that they share; without, each start
+    would compile every module.
+    """
     folders = (str(Path(sys.executable).parent), "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-    return {"PATH": os.pathsep.join(folders), "HOME": "/tmp", **container.environ}
+    return {
+        "PATH": os.pathsep.join(folders),
+        "HOME": "/tmp",
+        **container.environ,
+        "PYTHONPYCACHEPREFIX": _BYTECODE,
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
 
 
 def command(container: Container, words: Sequence[str], root: Path, hosts: Path) -> list[str]:
@@ -94,12 +105,17 @@ def command(container: Container, words: Sequence[str], root: Path, hosts: Path)
         hosts: File with the names of peers, as /etc/hosts.
     """
     root.mkdir(exist_ok=True)
+    bytecode = Path(__file__).resolve().parents[2] / ".cache" / "bytecode"
+    if not bytecode.exists():
+        bytecode.mkdir(parents=True)
+        bytecode.chmod(0o1777)
+    own = {**container.mounts, _BYTECODE: Mount(bytecode)}
     script = [_PREAMBLE]
     # Mounts need a place; a folder of this machine with the same name is left out.
-    left_out = _LEFT_OUT | {"/" + path.split("/")[1] for path in container.mounts}
+    left_out = _LEFT_OUT | {"/" + path.split("/")[1] for path in own}
     for path in container.tmpfs:
         script.append(_MOUNT_TMPFS.format(path=path))
-    for path, mount in (*_interpreter(left_out), *container.mounts.items()):
+    for path, mount in (*_interpreter(left_out), *own.items()):
         layout = _MOUNT_FILE if mount.source.is_file() else _MOUNT_FOLDER
         script.append(
             layout.format(
@@ -116,7 +132,8 @@ def command(container: Container, words: Sequence[str], root: Path, hosts: Path)
         *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", *_as_root()),
         *("sh", "-c", "".join(script), "sh", str(root), str(hosts)),
         f" {' '.join(sorted(left_out))} ",
-        *("setpriv", *_user(container), *_NO_RIGHTS, "--", *words),
+        # A change of the user clears what unshare has set.
+        *("setpriv", *_user(container), *_NO_RIGHTS, "--pdeathsig", "KILL", "--", *words),
     ]
 
 
