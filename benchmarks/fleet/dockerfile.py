@@ -35,7 +35,7 @@ def read_stage(dockerfile: str, name: str) -> Image:
             stages[stage.strip()] = (parent.split()[-1], current)
         else:
             current.append((keyword, rest))
-    lineage = []
+    lineage: list[list[tuple[str, str]]] = []
     while name in stages or not lineage:
         parent, instructions = stages[name]
         lineage.append(instructions)

@@ -11,6 +11,8 @@ import pytest
 
 from benchmarks.fleet.cluster import Cluster, cluster
 from benchmarks.fleet.manifests import read_manifests
+from nearline import RetrievalClient, contract as c
+from nearline.errors import NearlineError
 from tests.deploy.fleet_parts import (
     ADDED,
     ROOT,
@@ -41,13 +43,18 @@ async def serving(folder: Path, kustomization: str) -> AsyncIterator[Cluster]:
 
 
 async def until_loaded(running: Cluster) -> None:
-    """Waits until a client finds documents; shards look for snapshots every few seconds."""
-    client = running.start_client("first", "benchmarks.fleet.load", ["--seconds", "1", "--retry"])
-    assert await client.wait() == 0, client.tail()
-    assert not failures(load_record(client.tail())), client.tail()
+    """Waits until every router finds documents: it looks for snapshots every few seconds."""
+    options = c.SearchOptions(k=1, mode=c.SearchMode.HYBRID)
+    for pod in running.of("router"):
+        async with asyncio.timeout(120), RetrievalClient(f"{pod.address}:7700") as client:
+            while True:
+                with contextlib.suppress(NearlineError):
+                    if (await client.search(c.Query(text="boats"), options)).hits:
+                        break
+                await asyncio.sleep(0.2)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 async def test_a_rollout_of_every_workload_under_load_fails_no_request(tmp_path: Path) -> None:
     async with serving(tmp_path / "fleet", "tests/deploy/replicas") as running:
         await until_loaded(running)
