@@ -20,9 +20,11 @@ import asyncio
 import itertools
 import json
 import os
+import random
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,17 @@ from benchmarks.soak_parts.samples import Samples
 
 _ROOT = Path(__file__).resolve().parents[1]
 _DOCUMENTS = 200
+_WAYS = ("north", "south", "east", "west")
+_PLACES = (
+    *("mills", "castles", "meadows", "vineyards", "quarries", "harbours", "forests", "villages"),
+    *("marshes", "abbeys", "factories", "orchards", "bridges", "gorges", "dunes", "markets"),
+)
+_GOODS = (
+    *("grain", "coal", "salt", "timber", "wool", "iron", "wine", "bricks", "glass", "paper"),
+    *("cattle", "sugar", "copper", "cotton", "stone", "oil", "fruit", "letters", "guests", "tea"),
+)
+# Documents that live writes change: fewer than those of builds.
+_WRITTEN = 40
 _REDIS_SHARE = 0.85
 _REDIS_MAX = 512 << 20
 _BACK_S = 180.0
@@ -79,7 +92,7 @@ class Soak:
         await self._build()
         await self._fleet.up()
         self._report("serving")
-        words = ["--write", "--retry", "--documents", str(_DOCUMENTS)]
+        words = ["--write", "--retry", "--documents", str(_DOCUMENTS), "--written", str(_WRITTEN)]
         words += ["--rate", str(options.rate), "--budget", str(options.budget)]
         load = self._fleet.start_client("load", "benchmarks.fleet.load", words)
         self._began = time.monotonic()
@@ -99,7 +112,7 @@ class Soak:
         killed = [stop.name for stop in stops if stop.killed]
         return self._figures(json.loads(text[-1]) if text else {}, killed)
 
-    async def _repeat(self, every_s: float, work: Any) -> None:
+    async def _repeat(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         for number in itertools.count(1):
             await asyncio.sleep(self._began + number * every_s - time.monotonic())
             await work()
@@ -108,7 +121,7 @@ class Soak:
         figures = await self._samples.take()
         lives = len(self._samples.redis_bytes)
         if lives % 15 == 1:
-            self._report("sample", **figures)
+            self._report("sample", figures)
 
     async def _kill(self) -> None:
         """Kills a container, and waits until it is ready again."""
@@ -116,7 +129,7 @@ class Soak:
         running = [name for name in services if self._fleet.containers(name)]
         (container, *_) = self._fleet.containers(running[self._kills % len(running)])
         self._kills += 1
-        self._report("kill", container=container.name)
+        self._report("kill", {"container": container.name})
         container.kill()
         began = time.monotonic()
         while container.ready:
@@ -125,18 +138,20 @@ class Soak:
             await container.wait_ready(_BACK_S)
         except Exception as error:
             self._not_back.append(f"{container.name}: {error}")
-        self._report("back", container=container.name, seconds=time.monotonic() - began)
+        seconds = round(time.monotonic() - began, 1)
+        self._report("back", {"container": container.name, "seconds": seconds})
 
     async def _build(self) -> None:
-        """Builds a snapshot in which every document has changed, and which goes live."""
+        """Builds a snapshot in which a tenth of the documents have changed, and which goes live."""
         for number in range(_DOCUMENTS):
-            text = f"# River {number}\n\nRiver {number} flows north, with {self._built} boats.\n"
-            (self._documents / f"d{number}.md").write_text(text, "utf-8")
+            if not self._built or number % 10 == self._built % 10:
+                text = _document(number, self._built)
+                (self._documents / f"d{number}.md").write_text(text, "utf-8")
         self._built += 1
         volume = f"{self._documents}:/documents:ro"
         done = await self._fleet.run("build", ["--corpus", "/documents"], [volume])
         self._failed_builds += done.code != 0
-        self._report("build", code=done.code, end=done.output[-300:] if done.code else "")
+        self._report("build", {"code": done.code, "end": done.output[-1500:] if done.code else ""})
 
     def _figures(self, requests: dict[str, Any], killed: list[str]) -> dict[str, Any]:
         options, samples = self._options, self._samples
@@ -184,9 +199,20 @@ class Soak:
             "missed": [name for name, met in bars.items() if not met],
         }
 
-    def _report(self, event: str, **fields: object) -> None:
+    def _report(self, event: str, fields: Mapping[str, object] | None = None) -> None:
         at = round(time.monotonic() - self._began, 1)
-        print(json.dumps({"event": event, "at_s": at, **fields}), flush=True)
+        print(json.dumps({"event": event, "at_s": at, **(fields or {})}), flush=True)
+
+
+def _document(number: int, version: int) -> str:
+    """Returns a document about a river, unlike the others; each version ends otherwise."""
+    draw = random.Random(number)
+    places = " and ".join(draw.sample(_PLACES, 3))
+    goods = ", ".join(draw.sample(_GOODS, 4))
+    return (
+        f"# River {number}\n\nThe river {number} flows {draw.choice(_WAYS)} past {places}. "
+        f"Its boats carry {goods}.\n\nThe {version}th survey counted {number * 7 + version} boats.\n"
+    )
 
 
 async def _run(options: argparse.Namespace) -> int:
