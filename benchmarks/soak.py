@@ -142,7 +142,7 @@ class Soak:
         self._report("back", {"container": container.name, "seconds": seconds})
 
     async def _build(self) -> None:
-        """Builds a snapshot in which a tenth of the documents have changed, and which goes live."""
+        """Builds a snapshot that goes live, in which a tenth of the documents have changed."""
         for number in range(_DOCUMENTS):
             if not self._built or number % 10 == self._built % 10:
                 text = _document(number, self._built)
@@ -209,9 +209,10 @@ def _document(number: int, version: int) -> str:
     draw = random.Random(number)
     places = " and ".join(draw.sample(_PLACES, 3))
     goods = ", ".join(draw.sample(_GOODS, 4))
+    boats = number * 7 + version
     return (
         f"# River {number}\n\nThe river {number} flows {draw.choice(_WAYS)} past {places}. "
-        f"Its boats carry {goods}.\n\nThe {version}th survey counted {number * 7 + version} boats.\n"
+        f"Its boats carry {goods}.\n\nThe {version}th survey counted {boats} boats.\n"
     )
 
 
