@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fleet import sandbox
-from benchmarks.fleet.containers import Container, ExecCheck, Mount, Probe, TcpCheck
+from benchmarks.fleet.containers import Check, Container, ExecCheck, Mount, Probe, TcpCheck
 from benchmarks.fleet.network import Addresses, write_hosts
 from benchmarks.fleet.running import Folders, RunningContainer
 from benchmarks.fleet.volumes import fleet_folders, owned_folder
@@ -18,7 +18,6 @@ pytestmark = [
     pytest.mark.skipif(bool(sandbox.why_not()), reason=sandbox.why_not() or "-"),
 ]
 USER = "10001:10001"
-OFTEN = {"interval_s": 0.1, "start_interval_s": 0.1, "timeout_s": 5.0}
 # Listens on its first argument, and stays for the second one's seconds after SIGTERM.
 SERVER = """
 import signal, socket, sys, time
@@ -39,9 +38,15 @@ def folders(tmp_path: Path) -> Folders:
     return made
 
 
+def often(check: Check, failures: int = 3) -> Probe:
+    return Probe(
+        check=check, interval_s=0.1, start_interval_s=0.1, timeout_s=5.0, failures=failures
+    )
+
+
 def server(stays_s: float = 0.0, **fields: object) -> Container:
     words = ("python", "-I", "-S", "-c", SERVER, "0.0.0.0", str(stays_s))
-    ready = Probe(check=TcpCheck(7000), **OFTEN)
+    ready = often(TcpCheck(7000))
     return Container(name="one", words=words, ready=ready, **fields)  # type: ignore[arg-type]
 
 
@@ -120,7 +125,7 @@ async def test_a_hook_runs_before_the_signal_and_within_the_grace_period(folders
 
 
 async def test_a_failed_check_of_life_restarts_the_container(folders: Folders) -> None:
-    alive = Probe(check=ExecCheck(("test", "!", "-e", "/state/ill")), failures=2, **OFTEN)  # type: ignore[arg-type]
+    alive = often(ExecCheck(("test", "!", "-e", "/state/ill")), failures=2)
     state = owned_folder(folders.roots.parent / "volumes" / "state", "")
     container = server(alive=alive, grace_s=0.5, mounts={"/state": Mount(state)})
     running = RunningContainer(container, Addresses().take(), folders)
