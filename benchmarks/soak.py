@@ -125,6 +125,9 @@ class Soak:
 
     async def _kill(self) -> None:
         """Kills a container, and waits until it is ready again."""
+        left_s = self._began + self._options.minutes * 60 - time.monotonic()
+        if left_s < self._options.kill_s / 2:
+            return  # It would be told to stop before it is back.
         services = list(self._fleet.services)
         running = [name for name in services if self._fleet.containers(name)]
         (container, *_) = self._fleet.containers(running[self._kills % len(running)])

@@ -1,7 +1,8 @@
 """Kubernetes without a cluster: runs the pods of manifests, their probes, hooks and services.
 
-What controllers do is done on request: start, roll out, drain, restart. Not there: scheduling,
-network policies, quotas, autoscaling.
+What controllers do is done on request: start, roll out, drain, restart. As in a cluster, balancers
+and names notice a second late that a pod ends. Not there: scheduling, network policies, quotas,
+autoscaling.
 """
 
 from __future__ import annotations
@@ -30,18 +31,23 @@ from benchmarks.fleet.volumes import fleet_folders, owned_folder
 from nearline.errors import NotReady
 
 START_S = 300.0
+# Endpoints, DNS and kube-proxy take about that long.
+_LAG_S = 1.0
 
 
 @dataclass(slots=True)
 class Pod:
-    """A running pod; ending: It was told to stop, so it is no endpoint any more."""
+    """A running pod.
+
+    leaves_s: Once it was told to stop: time of the event loop until which it is an endpoint.
+    """
 
     name: str
     address: str
     workload: Workload
     labels: Mapping[str, str]
     containers: list[RunningContainer]
-    ending: bool = False
+    leaves_s: float | None = None
 
     @property
     def ready(self) -> bool:
@@ -105,7 +111,7 @@ class Cluster:
 
     def of(self, workload: str) -> list[Pod]:
         """Returns the pods of a workload that are not ending, the oldest first."""
-        return [pod for pod in self.pods if pod.workload.name == workload and not pod.ending]
+        return [pod for pod in self.pods if pod.workload.name == workload and pod.leaves_s is None]
 
     def address(self, service: str) -> str:
         """Returns the address of a service that has one."""
@@ -157,13 +163,17 @@ class Cluster:
         await asyncio.gather(*ending)
 
     async def end(self, pod: Pod) -> list[Stop]:
-        """Ends a pod: it leaves the endpoints at the same time as it is told to stop."""
-        pod.ending = True
-        self._write_hosts()
-        stops = await pod.stop()
+        """Ends a pod: it is told to stop, and leaves the endpoints a second later."""
+        loop = asyncio.get_running_loop()
+        pod.leaves_s = loop.time() + _LAG_S
+        stops, _ = await asyncio.gather(pod.stop(), self._forget_later())
         self.stops += stops
         self.pods.remove(pod)
         return stops
+
+    async def _forget_later(self) -> None:
+        await asyncio.sleep(_LAG_S)
+        self._write_hosts()
 
     async def run_job(self, name: str) -> Executed:
         """Runs the pod of a CronJob once, as `kubectl create job --from` does, until it ends."""
@@ -252,7 +262,7 @@ class Cluster:
             pod
             for pod in self.pods
             if service.selector.items() <= pod.labels.items()
-            and (service.unready_too or (pod.ready and not pod.ending))
+            and (service.unready_too or _is_endpoint(pod))
         ]
 
     def _write_hosts(self) -> None:
@@ -273,6 +283,12 @@ class Cluster:
                 for pod in self._pods_of(service)
             ]
         write_hosts(self._folders.hosts, names)
+
+
+def _is_endpoint(pod: Pod) -> bool:
+    if pod.leaves_s is None:
+        return pod.ready
+    return asyncio.get_running_loop().time() < pod.leaves_s
 
 
 @contextlib.asynccontextmanager

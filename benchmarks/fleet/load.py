@@ -35,7 +35,7 @@ USERS = 50
 _POLL_S = 0.25
 _WHOLE = (c.Finish.COMPLETE, c.Finish.LENGTH)
 # Requests of each kind among twenty.
-READS = {"search": 9, "list": 6, "http": 3, "answer": 2}
+READS = {"search": 7, "list": 5, "http": 6, "answer": 2}
 WRITES = {"search": 6, "list": 4, "http": 2, "answer": 2, "write": 3, "interaction": 2, "ingest": 1}
 
 

@@ -59,7 +59,7 @@ async def test_a_rollout_of_every_workload_under_load_fails_no_request(tmp_path:
     async with serving(tmp_path / "fleet", "tests/deploy/replicas") as running:
         await until_loaded(running)
         # No --retry: the client of Nearline, and one of a few lines for HTTP, call once.
-        words = ["--rate", "4", "--budget", "30"]
+        words = ["--rate", "8", "--budget", "30"]
         load = running.start_client("load", "benchmarks.fleet.load", words)
         for name in ("router", *SHARDS, "embedding", "generation", "gateway"):
             before = {pod.address for pod in running.of(name)}

@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.skipif(bool(sandbox.why_not()), reason=sandbox.why_not() or "-"),
 ]
 USER = "10001:10001"
+SLEEP = b"sleep\000600\0"
 # Listens on its first argument, and stays for the second one's seconds after SIGTERM.
 SERVER = """
 import signal, socket, sys, time
@@ -152,11 +153,11 @@ async def test_nothing_of_a_container_is_left_when_its_runner_is_killed(folders:
     assert shell.stdout is not None
     starter = int(await shell.stdout.readline())
     async with asyncio.timeout(30):
-        while not (first := sandbox.first_process(starter)) or b"sleep\0" not in command_of(first):
+        while not (first := sandbox.first_process(starter)) or command_of(first) != SLEEP:
             await asyncio.sleep(0.01)
         shell.kill()
         await shell.wait()
-        while b"sleep" in command_of(first):
+        while command_of(first) == SLEEP:
             await asyncio.sleep(0.01)
 
 
