@@ -12,7 +12,7 @@ from benchmarks.fleet.containers import Check, ExecCheck, GrpcCheck, HttpCheck, 
 from nearline import health
 
 if TYPE_CHECKING:
-    from benchmarks.fleet.running import RunningContainer
+    from benchmarks.fleet.container_process import RunningContainer
 
 
 async def passes(running: RunningContainer, check: Check, timeout_s: float) -> bool:

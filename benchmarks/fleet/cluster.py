@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.fleet.balancer import Balancer
+from benchmarks.fleet.container_process import Executed, RunningContainer, Stop, client_container
 from benchmarks.fleet.containers import Container, Mount
 from benchmarks.fleet.manifests import (
     Manifests,
@@ -26,7 +27,6 @@ from benchmarks.fleet.manifests import (
     port_number,
 )
 from benchmarks.fleet.network import Addresses, write_hosts
-from benchmarks.fleet.running import Executed, RunningContainer, Stop, client_container
 from benchmarks.fleet.volumes import fleet_folders, owned_folder
 from nearline.errors import NotReady
 

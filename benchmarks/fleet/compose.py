@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.fleet.compose_file import ComposeService, read_compose, read_volume
+from benchmarks.fleet.container_process import Executed, RunningContainer, Stop, client_container
 from benchmarks.fleet.containers import Container, Mount
 from benchmarks.fleet.network import Addresses, write_hosts
-from benchmarks.fleet.running import Executed, RunningContainer, Stop, client_container
 from benchmarks.fleet.volumes import fleet_folders, owned_folder
 from nearline.errors import NotFound, NotReady
 

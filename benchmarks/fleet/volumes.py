@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from benchmarks.fleet.running import Folders
+from benchmarks.fleet.container_process import Folders
 
 
 def fleet_folders(folder: Path) -> Folders:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.fleet.compose import ComposeFleet
-from benchmarks.fleet.running import RunningContainer
+from benchmarks.fleet.container_process import RunningContainer
 from benchmarks.soak_parts.trend import Trend, fit_trend
 from nearline.errors import NearlineError
 from nearline.store.snapshot import PARTITIONS

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.fleet.compose import ComposeFleet, compose_fleet
-from benchmarks.fleet.running import Executed
+from benchmarks.fleet.container_process import Executed
 from nearline import Item, RetrievalClient, contract as c
 from nearline.clients import AdminClient, IngestClient
 from tests.deploy.fleet_parts import (

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fleet import sandbox
+from benchmarks.fleet.container_process import Folders, RunningContainer
 from benchmarks.fleet.containers import Check, Container, ExecCheck, Mount, Probe, TcpCheck
 from benchmarks.fleet.network import Addresses, write_hosts
-from benchmarks.fleet.running import Folders, RunningContainer
 from benchmarks.fleet.volumes import fleet_folders, owned_folder
 
 pytestmark = [
