@@ -88,7 +88,9 @@ class UserHistories(NamedTuple):
         if at is None:
             return None
         part = slice(self.starts[at], self.starts[at + 1])
-        return History(self.items[part], self.time_us[part], self.weight[part])
+        # Copies: a cached history would keep the files of its snapshot open.
+        items, time_us, weight = self.items[part], self.time_us[part], self.weight[part]
+        return History(items.copy(), time_us.copy(), weight.copy())
 
     def filtered(self, kept: NDArray[np.bool_]) -> UserHistories:
         """Returns some of the interactions, and only the users who have any of them.

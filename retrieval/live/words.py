@@ -42,6 +42,7 @@ from retrieval.index.lexical.title_index import (
     match_titles,
 )
 from retrieval.index.lexical.vocabulary import Vocabulary
+from retrieval.index.lexical.weak_methods import weak_method
 from retrieval.index.lexical.word_forms import is_form, similar_words
 from retrieval.index.lexical.word_matcher import WordMatcher
 from retrieval.live.documents import GrowableArray
@@ -162,7 +163,7 @@ class LiveWords:
         """Returns how texts become words of a language, which are stored after a prefix."""
         forms: dict[str, str] = {}
         self.new_forms.append(forms)
-        stem = partial(self._stem, analyser, prefix, forms)
+        stem = partial(weak_method(self._stem), analyser, prefix, forms)
         return FieldWords(analyser, lru_cache(_CACHED_WORDS)(stem))
 
     def _stem(self, analyser: Analyser, prefix: str, forms: dict[str, str], word: str) -> str:
@@ -192,8 +193,8 @@ class WordsView:
         self._rows = rows
         self._names_of = names_of
         self._titles = Titles(
-            self._title_rows,
-            self._rows_starting,
+            weak_method(self._title_rows),
+            weak_method(self._rows_starting),
             store.title_words.values[:rows],
             store.title_keys.values[:rows],
             store.popularity.values[:rows],

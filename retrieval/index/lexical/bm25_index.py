@@ -35,6 +35,7 @@ from retrieval.index.lexical.title_index import (
     rows_of_all,
 )
 from retrieval.index.lexical.vocabulary import FOLDER, Vocabulary
+from retrieval.index.lexical.weak_methods import weak_method
 from retrieval.index.lexical.word_matcher import WordMatcher
 from retrieval.protocols.shard import TITLE_SCORE
 
@@ -80,7 +81,7 @@ class LexicalIndex:
         self._scores = scores
         self._titles = titles
         self._threads = threading.local()
-        self._completions = lru_cache(_CACHED_COMPLETIONS)(self._complete)
+        self._completions = lru_cache(_CACHED_COMPLETIONS)(weak_method(self._complete))
 
     @classmethod
     def load(cls, folder: Path, vocabulary: Vocabulary, rows: int) -> LexicalIndex:

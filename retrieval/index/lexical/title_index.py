@@ -21,6 +21,7 @@ from nearline.errors import SnapshotCorrupt
 from retrieval.index.lexical.array_files import map_array
 from retrieval.index.lexical.language_words import Alternative, WordRange
 from retrieval.index.lexical.lexical_query import Clause, LexicalQuery, PrefixQuery
+from retrieval.index.lexical.weak_methods import weak_method
 
 TITLE_STARTS, TITLE_ROWS = "title_starts.npy", "title_rows.npy"
 TITLE_WORDS, TITLE_KEYS, POPULARITY = "title_words.npy", "title_keys.npy", "popularity.npy"
@@ -74,7 +75,8 @@ class TitleIndex:
         self._starts = starts
         self._rows = rows
         self._words_starting = words_starting
-        titles = Titles(self.rows_of, self._rows_starting, words, keys, popularity)
+        rows_of, rows_starting = weak_method(self.rows_of), weak_method(self._rows_starting)
+        titles = Titles(rows_of, rows_starting, words, keys, popularity)
         every = _preference(np.arange(len(words), dtype=np.int32), titles)
         # For a million rows 0.1 s, and 4 bytes a row.
         best_first = np.argsort(every, kind="stable").astype(np.int32)

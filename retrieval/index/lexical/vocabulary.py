@@ -38,6 +38,7 @@ from retrieval.index.lexical.lexical_query import (
 )
 from retrieval.index.lexical.synonyms import SynonymTable
 from retrieval.index.lexical.text_analysis import Analyser
+from retrieval.index.lexical.weak_methods import weak_method
 from retrieval.index.lexical.word_forms import WordForms
 
 FOLDER = "lexical"
@@ -79,8 +80,13 @@ class Vocabulary:
         self._data = memoryview(data if data is not None else b"")
         self._analyser = analyser
         self.chunks: NDArray[np.uint32] = table.column("chunks").to_numpy()
-        self._number = lru_cache(_CACHED_WORDS)(self._find)
-        numbered = NumberedWords(self._number, self._chunks_of, self.word, self._place)
+        self._number = lru_cache(_CACHED_WORDS)(weak_method(self._find))
+        numbered = NumberedWords(
+            self._number,
+            weak_method(self._chunks_of),
+            weak_method(self.word),
+            weak_method(self._place),
+        )
         self._own_words = LanguageWords(numbered, analyser, forms, synonyms)
         self._parser = QueryParser(
             analyser,

@@ -24,6 +24,7 @@ from rapidfuzz.distance import OSA
 from rapidfuzz.process import cdist
 
 from nearline.errors import SnapshotCorrupt
+from retrieval.index.lexical.weak_methods import weak_method
 
 FORMS, SEGMENTS = "forms.arrow", "form_segments.npy"
 SCHEMA = pa.schema([("form", pa.large_string()), ("word", pa.uint32())])
@@ -62,7 +63,7 @@ class WordForms:
         self._words: NDArray[np.uint32] = table.column("word").to_numpy()
         self._hashes = np.ascontiguousarray(segments["hash"])
         self._segments = segments
-        self.similar = lru_cache(_CACHED)(self._find_similar)
+        self.similar = lru_cache(_CACHED)(weak_method(self._find_similar))
 
     def __len__(self) -> int:
         return len(self._words)

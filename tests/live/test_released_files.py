@@ -1,0 +1,57 @@
+"""A snapshot that is no longer served leaves no file open."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from nearline import contract as c
+from nearline.clients import AdminClient, RetrievalClient
+from nearline.store.snapshot import Store
+from nearline_cli.local.processes import retrieval_process
+from retrieval.snapshots import aliases
+from tests.index_builder.releases.shop import bought, build
+from tests.live.rolling import QUICK
+from tests.retrieval.small_snapshots import FORCED
+
+pytestmark = pytest.mark.service
+
+
+def _open_files(pid: int, snapshot_id: str) -> set[str]:
+    """Returns the files of a snapshot that a process has open or mapped."""
+    place = Path(f"/proc/{pid}")
+    links = [os.readlink(one) for one in (place / "fd").iterdir() if one.is_symlink()]
+    mapped = [line.rpartition(" ")[2] for line in (place / "maps").read_text().splitlines()]
+    return {Path(one).name for one in (*links, *mapped) if snapshot_id in one}
+
+
+async def test_a_swap_leaves_no_file_of_the_older_snapshot_open(tmp_path: Path) -> None:
+    ids = [await build(tmp_path, bought(days)) for days in (8, 9)]
+    store = Store.open(str(tmp_path))
+    aliases.promote(store, c.DEFAULT_COLLECTION, ids[0])
+    async with (
+        retrieval_process(tmp_path, QUICK) as router,
+        RetrievalClient(router.address) as client,
+        AdminClient(router.address) as admin,
+    ):
+
+        async def use(snapshot_id: str) -> bool:
+            """Asks for all that is cached with a snapshot; returns whether it answered."""
+            for text in ("thing 1", "thi", "thingg 2"):
+                mode = c.SearchOptions(k=5, mode=c.SearchMode.LEXICAL)
+                found = await client.search(c.Query(text=text), mode)
+                await client.suggest(text)
+            await client.recommend(c.Audience(user_id="u001", surface="home"))
+            return found.info.snapshot_id == snapshot_id
+
+        assert await use(ids[0])
+        assert _open_files(router.pid, ids[0])
+        await admin.promote(ids[1], gate=FORCED)
+        deadline = asyncio.get_running_loop().time() + 30
+        while not await use(ids[1]) or _open_files(router.pid, ids[0]):
+            still_open = _open_files(router.pid, ids[0])
+            assert asyncio.get_running_loop().time() < deadline, still_open
+            await asyncio.sleep(0.1)
