@@ -52,11 +52,11 @@ image: $(VENV)/.stamp-dev $(VENV)/.stamp-milvus $(AUDIT)/.stamp ## Build and tes
 		$(if $(UPGRADE_FROM),--upgrade-from $(UPGRADE_FROM)) $(TARGETS)
 
 # Tests of a file share what they start. Of three files at a time some wait while others work; tests that judge
-# latencies allow for neighbours. The rules of the project are tested by `make check`.
+# latencies allow for neighbours. The rules of the project are tested by `make check`, deployment by `make check-deploy`.
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.stamp-dev ## Run the tests; the summary lists what was skipped, and why
-	@$(PYTEST) --ignore tests/project
+	@$(PYTEST) --ignore tests/project --ignore tests/deploy
 
 test-long: $(VENV)/.stamp-dev ## Run the tests that take longest: tutorials, kills, random histories
 	@$(PYTEST) -n 2 -o timeout=400 -m long

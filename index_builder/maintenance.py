@@ -135,10 +135,13 @@ class Maintenance:
         log = self._logs.log(name)
         try:
             check = await compaction.check_compaction(
-                self._store, log, self._settings.share, self._age_s
+                self._store,
+                log,
+                self._settings.share,
+                self._age_s,
+                self._settings.log_bytes,
             )
-            upkeep_metrics.pending_changes.labels(name).set(check.changes)
-            upkeep_metrics.show_log(name, await log.state(), await log.size_bytes())
+            upkeep_metrics.show(name, check.changes, check.log.changes, check.log.bytes)
         except NotFound:
             return False  # No snapshot is published yet, so there is nothing to compact.
         pending = await self._advance(name)

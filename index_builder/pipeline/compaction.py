@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from index_builder.documents.bad_rows import BadRows
 from index_builder.documents.records import SourceRow
@@ -35,6 +36,18 @@ from retrieval.snapshots import retention
 
 DEFAULT_SHARE = 0.2
 DEFAULT_AGE_S = 24 * 3600.0
+# A quarter of the bundled Redis.
+DEFAULT_LOG_BYTES = 128 << 20
+# A large log is compacted again once so much of it is newer than the current snapshot: it is
+# trimmed only to what the oldest snapshot of the store contains.
+_NEWER_SHARE = 0.1
+
+
+class LogExtent(NamedTuple):
+    """Changes in a log, and its memory in Redis."""
+
+    changes: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,24 +55,32 @@ class CompactionCheck:
     """A check of whether compaction is due.
 
     changes: Live changes that the current snapshot lacks. documents: Number of documents in that
-    snapshot. age_s: Age of the oldest of the changes. reason: Why compaction is due; empty if it is
-    not.
+    snapshot. age_s: Age of the oldest of the changes. log: Extent of the log. reason: Why
+    compaction is due; empty if it is not.
     """
 
     changes: int
     documents: int
     age_s: float
+    log: LogExtent
     reason: str
 
 
 def assess_changes(
-    pending: PendingChanges, documents: int, share: float, age_s: float
+    pending: PendingChanges,
+    documents: int,
+    log: LogExtent,
+    share: float,
+    age_s: float,
+    log_bytes: int,
 ) -> CompactionCheck:
-    """Returns whether changes exceed a limit of number or age.
+    """Returns whether changes exceed a limit of number, age or memory.
 
     Args:
+        log: Extent of the log.
         share: Maximum ratio of changes to documents.
         age_s: Maximum age of the oldest change.
+        log_bytes: Maximum memory of the log.
     """
     oldest_s = max(0.0, time.time() - pending.oldest_us / 1e6) if pending.changes else 0.0
     reason = ""
@@ -68,23 +89,41 @@ def assess_changes(
         reason = f"{changes}: more than {share:.0%} of {counted(documents, 'document')}"
     elif pending.changes and oldest_s > age_s:
         reason = f"the oldest change is {oldest_s / 3600:.1f} hours old"
+    elif log.bytes > log_bytes and pending.changes > _NEWER_SHARE * log.changes:
+        reason = f"the change log takes {log.bytes >> 20} MiB: more than {log_bytes >> 20} MiB"
     return CompactionCheck(
-        changes=pending.changes, documents=documents, age_s=oldest_s, reason=reason
+        changes=pending.changes, documents=documents, age_s=oldest_s, log=log, reason=reason
     )
 
 
 async def check_compaction(
-    store: Store, log: ChangeLog, share: float = DEFAULT_SHARE, age_s: float = DEFAULT_AGE_S
+    store: Store,
+    log: ChangeLog,
+    share: float = DEFAULT_SHARE,
+    age_s: float = DEFAULT_AGE_S,
+    log_bytes: int = DEFAULT_LOG_BYTES,
 ) -> CompactionCheck:
-    """Archives the log and returns whether compaction is due.
+    """Archives the log and returns whether compaction is due; see `assess_changes`.
 
     Raises: NotFound: nothing is published. As `archive_changes`.
     """
     await archive_changes(store, log)
-    return await asyncio.to_thread(_check_pending, store, log.collection, share, age_s)
+    state = await log.state()
+    kept = sum(state.head.positions) - sum(state.trimmed.positions)
+    extent = LogExtent(kept, await log.size_bytes())
+    return await asyncio.to_thread(
+        _check_pending, store, log.collection, extent, share, age_s, log_bytes
+    )
 
 
-def _check_pending(store: Store, collection: str, share: float, age_s: float) -> CompactionCheck:
+def _check_pending(
+    store: Store,
+    collection: str,
+    extent: LogExtent,
+    share: float,
+    age_s: float,
+    log_bytes: int,
+) -> CompactionCheck:
     record = store.alias_in_force(collection)
     manifest = store.manifest(collection, record.current)
     found = []
@@ -94,7 +133,7 @@ def _check_pending(store: Store, collection: str, share: float, age_s: float) ->
         found.append(archive.pending(contained_watermark(manifest, log_id, logs)))
     oldest = [one.oldest_us for one in found if one.changes]
     pending = PendingChanges(sum(one.changes for one in found), min(oldest, default=0))
-    check = assess_changes(pending, manifest.documents, share, age_s)
+    check = assess_changes(pending, manifest.documents, extent, share, age_s, log_bytes)
     # A new snapshot would end the trial of a canary, so compaction waits.
     return replace(check, reason="") if record.canary else check
 

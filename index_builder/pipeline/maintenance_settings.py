@@ -36,6 +36,11 @@ class UpkeepSettings(ServerSettings):
     age: str = Field(
         "24h", description="Compact once the oldest change is older than this: 90s, 15m, 24h, 7d."
     )
+    log_bytes: int = Field(
+        128 << 20,
+        ge=1 << 20,
+        description="Compact once the change log takes more than this of the memory of Redis.",
+    )
     compact: bool = Field(
         True, description="Compact change logs; if disabled, they are only archived and trimmed."
     )

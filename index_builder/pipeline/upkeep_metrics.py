@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge
 
-from retrieval.changelog.change_log import LogState
-
 round_time = Gauge(
     "nearline_upkeep_round_timestamp_seconds",
     "End of the last round over all collections, in seconds since 1970; 0 before the first one.",
@@ -46,9 +44,10 @@ proposal_age = Gauge(
 )
 
 
-def show_log(collection: str, state: LogState, size_bytes: int) -> None:
-    """Exports the extent of a change log."""
-    log_changes.labels(collection).set(sum(state.head.positions) - sum(state.trimmed.positions))
+def show(collection: str, pending: int, kept: int, size_bytes: int) -> None:
+    """Exports the extent of a change log, and the changes that the current snapshot lacks."""
+    pending_changes.labels(collection).set(pending)
+    log_changes.labels(collection).set(kept)
     log_bytes.labels(collection).set(size_bytes)
 
 

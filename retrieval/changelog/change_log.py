@@ -44,6 +44,9 @@ class ChangeLog(Protocol):
         """Returns the extent of the log; creates the log if the store names none."""
         ...
 
+    async def size_bytes(self) -> int:
+        """Returns the memory of the log, as Redis estimates it. Raises: NotReady."""
+
     async def append(
         self,
         writes: Sequence[ChangeWrite],
@@ -97,6 +100,10 @@ class AbsentLog:
         return self._collection
 
     async def state(self) -> LogState:
+        """Raises NotReady."""
+        raise self._absent()
+
+    async def size_bytes(self) -> int:
         """Raises NotReady."""
         raise self._absent()
 

@@ -13,6 +13,8 @@ import pytest
 from index_builder.maintenance import Maintenance
 from index_builder.options.build_options import Mode
 from index_builder.pipeline.compaction import (
+    CompactionCheck,
+    LogExtent,
     assess_changes,
     check_compaction,
     compact,
@@ -32,6 +34,7 @@ from tests.index_builder.live_collection import Living
 from tests.nearline.store.conftest import s3, s3_endpoint  # noqa: F401  fixtures
 from tests.retrieval.changelog.memory_log import MemoryLog
 
+EMPTY = LogExtent(0, 0)
 TEXTS = {f"d{n}": f"Text {n}." for n in range(20)}
 
 
@@ -52,14 +55,27 @@ async def _compact(living: Living) -> str:
 def test_compaction_is_due_by_number_or_age_of_changes() -> None:
     now_us = int(time.time() * 1e6)
     hour = 3_600
-    assert assess_changes(PendingChanges(0, 0), 100, 0.2, hour).reason == ""
-    assert assess_changes(PendingChanges(20, now_us), 100, 0.2, hour).reason == ""
-    assert (
-        "21 changes: more than 20% of 100 documents"
-        in assess_changes(PendingChanges(21, now_us), 100, 0.2, hour).reason
-    )
-    old = assess_changes(PendingChanges(1, now_us - 7_200_000_000), 100, 0.2, hour)
+
+    def assess(changes: int, oldest_us: int, log: LogExtent = EMPTY) -> CompactionCheck:
+        return assess_changes(PendingChanges(changes, oldest_us), 100, log, 0.2, hour, 4 << 20)
+
+    assert assess(0, 0).reason == ""
+    assert assess(20, now_us).reason == ""
+    assert "21 changes: more than 20% of 100 documents" in assess(21, now_us).reason
+    old = assess(1, now_us - 7_200_000_000)
     assert "2.0 hours old" in old.reason and 7_199 < old.age_s < 7_210
+
+
+def test_a_large_log_makes_compaction_due_once_a_tenth_of_it_is_newer() -> None:
+    def reason(changes: int, log: LogExtent) -> str:
+        pending = PendingChanges(changes, int(time.time() * 1e6))
+        return assess_changes(pending, 1_000_000, log, 0.2, 1e12, 4 << 20).reason
+
+    assert reason(11, LogExtent(100, 4 << 20)) == ""
+    large = LogExtent(100, 5 << 20)
+    assert reason(11, large) == "the change log takes 5 MiB: more than 4 MiB"
+    # After a compaction, the log is as large until older snapshots have gone.
+    assert reason(0, large) == reason(10, large) == ""
 
 
 async def test_only_changes_missing_from_the_current_snapshot_make_compaction_due(
