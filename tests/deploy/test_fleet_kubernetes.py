@@ -74,3 +74,49 @@ async def test_a_rollout_of_every_workload_under_load_fails_no_request(tmp_path:
         # Each shard had a replica all the time.
         assert not sum(one["partial"] for one in record.values())
         assert not [stop for stop in running.stops if stop.killed or stop.code], running.stops
+
+
+async def kill(running: Cluster, name: str) -> None:
+    """Kills the first pod's container of a workload, and waits until it is back."""
+    container = running.of(name)[0].containers[-1]
+    container.kill()
+    async with asyncio.timeout(10):
+        while container.ready:
+            await asyncio.sleep(0.05)
+    await container.wait_ready(200)
+    assert container.restarts == 1
+
+
+@pytest.mark.timeout(1500)
+async def test_while_a_killed_shard_starts_again_its_replica_answers_every_request(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path / "fleet", "tests/deploy/replicas") as running:
+        await until_loaded(running)
+        # Callers call once.
+        load = running.start_client("load", "benchmarks.fleet.load", ["--rate", "8"])
+        for name in SHARDS:
+            await kill(running, name)
+        await load.stop()
+        record = load_record(load.log.read_text("utf-8"))
+        print(record)
+        assert all(one["sent"] > 10 for one in record.values())
+        assert not failures(record)
+        assert not sum(one["partial"] for one in record.values())
+
+
+@pytest.mark.timeout(1500)
+async def test_in_the_overlay_for_one_node_killed_services_return_and_retries_lose_nothing(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path / "fleet", "deploy/kubernetes/overlays/dev") as running:
+        await until_loaded(running)
+        words = ["--retry", "--rate", "4", "--budget", "120"]
+        load = running.start_client("load", "benchmarks.fleet.load", words)
+        for name in ("router", "embedding", "gateway", "worker"):
+            await kill(running, name)
+        await load.stop()
+        record = load_record(load.log.read_text("utf-8"))
+        print(record)
+        assert all(one["sent"] for one in record.values())
+        assert not failures(record)
