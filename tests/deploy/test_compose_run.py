@@ -104,7 +104,7 @@ def scraped(address: str) -> str:
 async def until_epoch(admin: AdminClient, epoch: int) -> None:
     """Waits until the router serves an epoch."""
     async with asyncio.timeout(120):
-        while (await admin.rollout_status()).in_force.epoch < epoch:
+        while (await admin.serving_status()).collections[0].epoch < epoch:
             await asyncio.sleep(0.2)
 
 
@@ -152,7 +152,7 @@ async def check_a_serving_fleet(fleet: ComposeFleet, folder: Path) -> None:
         assert seen[-1].state is c.JobState.SUCCEEDED
         written = await client.upsert_items([Item(id="live", text="The canal of Suez is long.")])
         # A second build has documents that the first one lacked, and the changes since.
-        before = (await admin.rollout_status()).in_force.epoch
+        before = (await admin.serving_status()).collections[0].epoch
         write_documents(folder / "documents", first=DOCUMENTS, count=1)
         built = await compose(fleet, [*BUILD, "/documents"], folder)
         assert built is not None and built.code == 0, built
