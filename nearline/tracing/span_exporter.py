@@ -104,6 +104,7 @@ class SpanExporter:
         self._end_by = time.monotonic() + timeout_s
         self._closing.set()
         self._thread.join(timeout_s)
+        self._dropped.inc(len(self._waiting))
         self._channel.close()
 
     def _run(self) -> None:
