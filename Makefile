@@ -34,7 +34,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Three tests at a time use every core; a pool of threads in each of their processes would only spin.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup demo test test-long nightly test-llm test-milvus test-integrations mutation check audit bench bench-peers proto docs clean
+.PHONY: help setup demo image test test-long nightly test-llm test-milvus test-integrations mutation check audit bench bench-peers proto docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ setup: $(VENV)/.stamp-dev ## Make .venv with everything that tests and checks ne
 
 demo: $(VENV)/.stamp-standard ## Build, serve and ask a demo index; ONESHOT=1 ends after the answers
 	@$(BIN)/nearline demo $(if $(ONESHOT),--oneshot)
+
+# Not for CI: it installs every package once more, and starts everything. UPGRADE_FROM=COMMIT starts the images over
+# volumes that those of an older commit have filled.
+image: $(VENV)/.stamp-dev $(VENV)/.stamp-milvus $(AUDIT)/.stamp ## Build and test the images (minutes); TARGETS="gateway cli" chooses
+	@$(BIN)/python -m deploy.images --cyclonedx $(AUDIT)/bin/cyclonedx-py \
+		$(if $(UPGRADE_FROM),--upgrade-from $(UPGRADE_FROM)) $(TARGETS)
 
 # Tests of a file share what they start. Of three files at a time some wait while others work; tests that judge
 # latencies allow for neighbours. The rules of the project are tested by `make check`.
@@ -103,7 +109,7 @@ proto: $(VENV)/.stamp-dev ## Generate nearline/v1 and nearline/internal from pro
 	$(RUN) python -m grpc_tools.protoc -Iproto -I"$(SITE)" --python_out=. --pyi_out=. \
 		--grpc_python_out=. --mypy_grpc_out=only_async,generate_concrete_servicer_stubs:. $(PROTOS)
 
-docs: $(VENV)/.stamp-dev ## Generate docs/reference/settings.md and docs/reference/cli.md
+docs: $(VENV)/.stamp-dev ## Generate docs/reference: settings, commands, metrics
 	$(BIN)/python -m nearline_cli.docs_generator docs/reference
 
 clean: ## Remove .venv, caches and the demo's data

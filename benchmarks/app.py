@@ -20,6 +20,7 @@ from benchmarks.commands import (
     rollout,
     suggest,
     swap,
+    upkeep,
 )
 from nearline_cli.terminal.option_groups import add_command
 
@@ -39,3 +40,4 @@ app.command("faults")(faults.bench_faults)
 add_command(app, failover.bench_failover, "failover")
 app.command("burst")(burst.bench_burst)
 app.command("suggest")(suggest.bench_suggest)
+add_command(app, upkeep.bench_upkeep, "upkeep")

@@ -37,12 +37,16 @@ class Fallback(Protocol):
     """Says when the CPU stands in for the GPUs of an engine.
 
     away: Why no GPU answers; empty if one does. budget: Padded tokens of a batch for the CPU.
+    configured_gpus: The number of GPUs that should answer.
     """
 
     @property
     def away(self) -> str: ...
     @property
     def budget(self) -> int: ...
+
+    @property
+    def configured_gpus(self) -> int: ...
 
     def count_gpus(self) -> int:
         """Returns the number of GPUs that answer."""

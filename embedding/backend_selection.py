@@ -60,7 +60,8 @@ async def select_backend(
     Raises: SettingsError: no backend can be loaded with the installed packages. NotReady: no
         backend agrees with the fp32 reference. StoreError: the cache cannot be written.
     """
-    cache = ModelCache(cache_folder, model)
+    prepared = Path(settings.prepared_dir) if settings.prepared_dir else None
+    cache = ModelCache(cache_folder, model, prepared)
     work = _BackendSelection(model, settings, cache, cache_folder)
     file = cache.choice_file(
         {

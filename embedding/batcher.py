@@ -88,7 +88,7 @@ class Batcher(Generic[Item]):
         self._on_broken = on_broken
         self._fallback = fallback
         if fallback is not None:
-            self._metrics.watch_gpus(fallback.count_gpus)
+            self._metrics.watch_gpus(fallback.configured_gpus, fallback.count_gpus)
         self._gpu_limits = BatchLimits.for_gpu(budget)
         # Shared with the model threads, guarded by the lock.
         self._work = threading.Condition()

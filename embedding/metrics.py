@@ -38,6 +38,7 @@ _fallbacks = Counter(
     ("model",),
 )
 _gpus = Gauge("nearline_embedding_gpus", "GPUs that answer.", ("model",))
+_all_gpus = Gauge("nearline_embedding_configured_gpus", "GPUs that should answer.", ("model",))
 _stages = Histogram(
     "nearline_embedding_stage_seconds",
     "Time of a request in each stage: tokenize, queue, inference.",
@@ -98,7 +99,9 @@ class Metrics:
         self.lanes = {lane: LaneMetrics(model, lane) for lane in Lane}
         self.failed, self.rate = _failed.labels(model), _rate.labels(model)
         self.fallbacks, self._gpus = _fallbacks.labels(model), _gpus.labels(model)
+        self._all_gpus = _all_gpus.labels(model)
 
-    def watch_gpus(self, count: Callable[[], int]) -> None:
-        """Reports the number of GPUs that answer, whenever metrics are read."""
+    def watch_gpus(self, configured: int, count: Callable[[], int]) -> None:
+        """Reports how many of the configured GPUs answer, whenever metrics are read."""
+        self._all_gpus.set(configured)
         self._gpus.set_function(count)

@@ -43,16 +43,18 @@ class ModelCache:
     Args:
         folder: Cache folder of nearline.
         model: The model.
+        prepared: Cache folder that is read first and never written, such as that of an image.
+            Optional.
     """
 
-    def __init__(self, folder: Path, model: EmbeddingModel) -> None:
+    def __init__(self, folder: Path, model: EmbeddingModel, prepared: Path | None = None) -> None:
         self.folder = folder / "embedding" / model.fingerprint
-        self._model = model
+        self._prepared = prepared and prepared / "embedding" / model.fingerprint
 
     @property
     def graph_folder(self) -> Path:
         """Folder of the graph for the installed OpenVINO: model.xml and model.bin."""
-        return self.folder / f"openvino-{installed_version('openvino')}-{_CONVERSION}"
+        return self._find(f"openvino-{installed_version('openvino')}-{_CONVERSION}")
 
     @property
     def graph(self) -> Path:
@@ -62,7 +64,13 @@ class ModelCache:
     @property
     def reference_file(self) -> Path:
         """Golden vectors of the fp32 reference."""
-        return self.folder / f"golden-{REFERENCE_ID}.npy"
+        return self._find(f"golden-{REFERENCE_ID}.npy")
+
+    def _find(self, name: str) -> Path:
+        """Returns the path of a converted file: the prepared one if there is one."""
+        if self._prepared and (self._prepared / name).exists():
+            return self._prepared / name
+        return self.folder / name
 
     def reference(self) -> NDArray[np.float32] | None:
         """Reads the golden vectors, (n, dim) float32; None if there are none.

@@ -50,6 +50,11 @@ class EmbeddingSettings(ServerSettings):
         description="Folder for converted models and measurements; empty: NEARLINE_CACHE_DIR, or "
         "the user's cache folder.",
     )
+    prepared_dir: str = Field(
+        "",
+        description="Folder of converted models that is read before cache_dir and never written; "
+        "the image sets it to that of its own model.",
+    )
     reranker: str = Field(
         "",
         description="Cross-encoder for Rerank: a sentence-transformers CrossEncoder folder or hub "

@@ -23,8 +23,7 @@ async def main(argv: Sequence[str]) -> None:
     chosen = settings.load_from_process(GatewaySettings, argv)
     telemetry.configure_logging(chosen.log_level, "gateway")
     stop = serving.stop_event()
-    if chosen.metrics_port:
-        serving.start_metrics(chosen.host, chosen.metrics_port)
+    serving.start_metrics(chosen)
     application = make_application(chosen, Upstream.of(chosen))
     async with (
         traced_calls(chosen.trace_endpoint, chosen.trace_sample, chosen.section),

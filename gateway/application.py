@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import orjson
-from prometheus_client import Histogram
+from prometheus_client import Gauge, Histogram
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -48,8 +48,26 @@ _requests = Histogram(
     "nearline_gateway_request_seconds",
     "Time until a reply, or the first event of a stream, by path and status.",
     ("path", "status"),
-    buckets=(0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16),
+    buckets=(
+        0.001,
+        0.002,
+        0.004,
+        0.008,
+        0.016,
+        0.032,
+        0.05,
+        0.064,
+        0.128,
+        0.256,
+        0.512,
+        1,
+        2,
+        4,
+        8,
+        16,
+    ),
 )
+_running = Gauge("nearline_gateway_running_requests", "Requests whose reply has not begun.")
 
 
 def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette:
@@ -130,7 +148,8 @@ def _answering(
         own_id = request_id(request)
         span = note_route(request.method, path)
         try:
-            response = await endpoint(request)
+            with _running.track_inprogress():
+                response = await endpoint(request)
         except NearlineError as error:
             response = _failed(error, own_id, error_body)
         except (ClientGone, ClientDisconnect):

@@ -17,7 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from gateway.settings import GatewaySettings
 from nearline import status
-from nearline.channel import ServiceChannel, send_requests
+from nearline.channel import ServiceChannel, observed_call, send_requests
 from nearline.channel_security import ChannelSecurity
 from nearline.errors import NearlineError, SettingsError, Unsupported
 from nearline.tls import is_loopback
@@ -69,6 +69,12 @@ class Method:
         Raises: Any NearlineError, also one with which a stream of requests ends.
         """
         method = self._call(context)
+        with observed_call(self.request):
+            return await self._one(method, request, context)
+
+    async def _one(
+        self, method: Any, request: _Requests, context: CallContext
+    ) -> tuple[Message, Metadata]:
         try:
             if isinstance(request, Message):
                 call = method(request, timeout=context.timeout_s, metadata=context.metadata)
@@ -82,6 +88,13 @@ class Method:
 
     async def many(self, request: _Requests, context: CallContext) -> AsyncGenerator[Message, None]:
         """Sends a request; yields the replies. Raises: as `one`."""
+        with observed_call(self.request):
+            async for reply in self._many(request, context):
+                yield reply
+
+    async def _many(
+        self, request: _Requests, context: CallContext
+    ) -> AsyncGenerator[Message, None]:
         sending: asyncio.Task[None] | None = None
         method = self._call(context)
         if isinstance(request, Message):

@@ -1,7 +1,8 @@
 """Maintains change logs: `python -m index_builder.maintenance --store DIR --redis URL …`.
 
 Every `every_s` seconds it archives the change log of each collection, compacts it if enough changes
-have accumulated, and trims it. Several instances may run; each skips the work of the others.
+have accumulated, and trims it. If requests drifted or models are old, it builds a snapshot and
+proposes it. Several instances may run; each skips the work of the others.
 """
 
 from __future__ import annotations
@@ -9,24 +10,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import sys
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from index_builder.execution.progress import TextProgress
 from index_builder.interactions.merge import NO_INTERACTIONS
 from index_builder.interactions.recorded_interactions import add_recorded
 from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
 from index_builder.options.training_options import TrainingOptions
-from index_builder.pipeline import compaction
+from index_builder.pipeline import compaction, upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.pipeline.training_data import inherit_options
-from index_builder.releases.build_gate import check_promoted, gate_of_build
+from index_builder.releases.build_gate import check_passed, check_promoted, gate_of_build
+from index_builder.releases.refusals import Refusals
+from index_builder.releases.release_loop import ReleaseLoop
 from nearline import serving, settings, telemetry
-from nearline.clients import EmbeddingClient
+from nearline.clients import AdminClient, EmbeddingClient
 from nearline.contract import Embedder
 from nearline.durations import parse_duration
 from nearline.errors import (
@@ -46,20 +49,11 @@ from retrieval.embedders.endpoints import Embedders
 from retrieval.monitoring.rebuild_requests import RebuildRequests
 from retrieval.redis_client.connection import connect
 from retrieval.shards.topology import parse_addresses
-from retrieval.snapshots import aliases, retention
+from retrieval.snapshots import aliases
 
 _log = logging.getLogger("index_builder.upkeep")
-# After a refusal by the release gate, the same snapshot is compacted again this much later: the
-# changes since may make a difference, and each attempt costs as much as a build.
-_REFUSED_RETRY_S = 6 * 3600.0
-
-
-class _Refusal(NamedTuple):
-    """A compacted snapshot that the gate refused (empty: unknown), the epoch then, and when."""
-
-    snapshot_id: str
-    epoch: int
-    time_s: float
+# Whether new interactions were recorded costs reading them all, so it is not asked every round.
+_AGE_CHECK_S = 3_600.0
 
 
 class Maintenance:
@@ -71,6 +65,8 @@ class Maintenance:
         logs: The change logs of the store.
         embedders: Embed those changes that have no vector. Optional.
         rebuilds: Rebuilds that routers request after a drift. Optional.
+        admin: A router that tries snapshots; required if `releases` is auto.
+    Raises: SettingsError: There is none. InvalidRequest: A duration cannot be read.
     """
 
     def __init__(
@@ -80,6 +76,7 @@ class Maintenance:
         logs: ChangeLogs,
         embedders: Embedders | None,
         rebuilds: RebuildRequests | None = None,
+        admin: AdminClient | None = None,
     ) -> None:
         self._settings = config
         self._store = store
@@ -87,15 +84,25 @@ class Maintenance:
         self._embedders = embedders
         self._rebuilds = rebuilds
         self._age_s = parse_duration(config.age, "age")
-        self._refused: dict[str, _Refusal] = {}
+        self._models_age_s = parse_duration(config.models_age, "models_age")
+        self._loop = ReleaseLoop(config, store, admin)
+        self._refused_compactions = Refusals(store)
+        self._refused_rebuilds = Refusals(store)
+        self._age_checked_s: dict[str, float] = {}
+        self._known: set[str] = set()
 
     async def run(self) -> None:
         """Runs forever; work that fails is retried in the next round."""
         while True:
             try:
                 names = self._settings.collection_names()
-                for name in names or await asyncio.to_thread(self._store.collections):
+                names = names or await asyncio.to_thread(self._store.collections)
+                for name in self._known.difference(names):
+                    upkeep_metrics.forget(name)
+                self._known = set(names)
+                for name in names:
                     await self._maintain(name)
+                upkeep_metrics.round_time.set_to_current_time()
             except NearlineError as error:
                 _log.warning("store not maintained", extra={"reason": error.message})
             await asyncio.sleep(self._settings.every_s)
@@ -103,6 +110,7 @@ class Maintenance:
     async def _maintain(self, name: str) -> None:
         try:
             await self.run_once(name)
+            upkeep_metrics.success_time.labels(name).set_to_current_time()
         except Conflict as error:
             _log.info("skipped", extra={"collection": name, "reason": error.message})
         except NearlineError as error:
@@ -112,10 +120,11 @@ class Maintenance:
             _log.exception("not maintained", extra={"collection": name})
 
     async def run_once(self, name: str) -> bool:
-        """Archives, compacts if due, and trims; returns whether it compacted.
+        """Archives, compacts or rebuilds if due, and trims; returns whether it built a snapshot.
 
-        If a router requested a rebuild after a drift, models are trained again, too. A failed
-        rebuild is not retried until it is requested again.
+        A compaction goes live once it passes the release gate. A rebuild, after drift or because
+        models are old, is proposed; see `ReleaseLoop`. A failed rebuild after drift is not retried
+        until it is requested again.
 
         Raises: NotReady: the log is unavailable. Conflict: another process compacts. GateFailed:
             the release gate refuses the new snapshot; the next attempt follows hours later, or
@@ -128,70 +137,113 @@ class Maintenance:
             check = await compaction.check_compaction(
                 self._store, log, self._settings.share, self._age_s
             )
+            upkeep_metrics.pending_changes.labels(name).set(check.changes)
+            upkeep_metrics.show_log(name, await log.state(), await log.size_bytes())
         except NotFound:
             return False  # No snapshot is published yet, so there is nothing to compact.
-        reason = "" if await self._was_refused(name) else check.reason
-        requested = await self._rebuild_reason(name)
-        if not (reason or requested) or not self._settings.compact:
-            await trim_log(self._store, log)
+        pending = await self._advance(name)
+        if self._settings.compact:
+            if check.reason and not await self._refused_compactions.is_recent(name):
+                await self._compact(name, log, check.reason)
+                return True
+            # A compaction would outdate the proposal, so it goes first.
+            if not (pending or check.reason) and await self._rebuild(name, log):
+                return True
+        await trim_log(self._store, log)
+        return False
+
+    async def _advance(self, name: str) -> bool:
+        """Takes the next step of a proposal; returns whether one is pending."""
+        try:
+            return await self._loop.advance(name)
+        except NearlineError as error:
+            _log.warning(
+                "proposal not advanced", extra={"collection": name, "reason": error.message}
+            )
+            return True
+
+    async def _compact(self, name: str, log: RedisLog, reason: str) -> None:
+        """Builds a snapshot with the changes so far, and serves it if the gate lets it pass."""
+        _log.info("compacting", extra={"collection": name, "reason": reason})
+        options = await self._options(name, log)
+        options = replace(options, gate=_gate(self._settings.force_promote))
+        refused = ""
+        try:
+            result = await compaction.compact(
+                options, log, await self._embedder_of(name), self._progress()
+            )
+            refused = result.snapshot_id
+            await asyncio.to_thread(check_promoted, result, self._store)
+        except GateFailed:
+            await self._refused_compactions.note(name, refused)
+            raise
+        self._refused_compactions.forget(name)
+        _log.info("compacted", extra={"collection": name, "snapshot_id": result.snapshot_id})
+        await asyncio.to_thread(compaction.prune_compacted, self._store, name, self._settings.keep)
+
+    async def _rebuild(self, name: str, log: RedisLog) -> bool:
+        """Builds a snapshot after drift, or with models trained again, and proposes it.
+
+        Returns: Whether there was a reason to.
+        """
+        if self._settings.releases == "off" or await self._refused_rebuilds.is_recent(name):
             return False
-        _log.info("compacting", extra={"collection": name, "reason": requested or reason})
+        judged = await asyncio.to_thread(self._store.alias_in_force, name)
+        if judged.canary:
+            return False  # A new snapshot would end the trial.
+        reason, training = await self._rebuild_reason(name, log)
+        if not reason:
+            return False
+        _log.info("rebuilding", extra={"collection": name, "reason": reason})
+        options = replace(await self._options(name, log), training=training, promote=False)
+        embedder = await self._embedder_of(name)
+        built = ""
+        try:
+            built = (await compaction.compact(options, log, embedder, self._progress())).snapshot_id
+            manifest = await asyncio.to_thread(self._store.manifest, name, built)
+            verdict = await _gate("")(self._store, manifest, embedder)
+            await asyncio.to_thread(check_passed, verdict, built, self._store)
+        except GateFailed:
+            await self._refused_rebuilds.note(name, built)
+            upkeep_metrics.proposals.labels(name, "refused").inc()
+            raise
+        self._refused_rebuilds.forget(name)
+        await self._loop.propose(name, built, reason, judged)
+        return True
+
+    async def _rebuild_reason(self, name: str, log: RedisLog) -> tuple[str, TrainingOptions | None]:
+        """Returns why a rebuild is due, and its training; an empty reason if it is not."""
+        if self._rebuilds is not None and (reason := await self._rebuilds.take(name)):
+            return reason, await self._training(name, log)
+        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
+        age_s = time.time() - manifest.behaviour.newest_time.ToNanoseconds() / 1e9
+        now_s = time.monotonic()
+        if (
+            not manifest.HasField("behaviour")
+            or not 0 < self._models_age_s < age_s
+            or now_s - self._age_checked_s.get(name, -math.inf) < _AGE_CHECK_S
+        ):
+            return "", None
+        self._age_checked_s[name] = now_s
+        training = await self._training(name, log)
+        if training is None or not training.recorded:
+            return "", None
+        return f"models know nothing newer than {age_s / 86_400:.1f} days", training
+
+    async def _options(self, name: str, log: RedisLog) -> BuildOptions:
         options = BuildOptions(
             store=self._settings.store,
             collection=name,
             device=self._settings.device,
             golden_queries=self._settings.golden_queries,
-            gate=_gate(self._settings.force_promote),
             index=IndexOptions(threads=self._settings.threads),
             work_dir=Path(self._settings.work_dir) if self._settings.work_dir else None,
         )
         options = await asyncio.to_thread(compaction.compaction_options, options)
-        options = replace(options, deleted_users=partial(log.user_states().deleted, name))
-        if requested:
-            options = replace(options, training=await self._training(name, log))
-        progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
-        embedder = await self._embedder_of(name)
-        refused = ""
-        try:
-            result = await compaction.compact(options, log, embedder, progress)
-            refused = result.snapshot_id
-            await asyncio.to_thread(check_promoted, result, self._store)
-        except GateFailed:
-            await self._note_refusal(name, refused)
-            raise
-        self._refused.pop(name, None)
-        _log.info("compacted", extra={"collection": name, "snapshot_id": result.snapshot_id})
-        await asyncio.to_thread(compaction.prune_compacted, self._store, name, self._settings.keep)
-        return True
+        return replace(options, deleted_users=partial(log.user_states().deleted, name))
 
-    async def _was_refused(self, name: str) -> bool:
-        """Returns whether the gate refused a compaction of the current snapshot recently."""
-        refusal = self._refused.get(name)
-        if refusal is None or time.monotonic() - refusal.time_s >= _REFUSED_RETRY_S:
-            return False
-        record = await asyncio.to_thread(self._store.alias_in_force, name)
-        return record.epoch == refusal.epoch
-
-    async def _note_refusal(self, name: str, snapshot_id: str) -> None:
-        """Postpones the next compaction, and removes the snapshot that was refused before.
-
-        The refused snapshot stays, so that it can be examined, or promoted with a reason.
-        """
-        earlier = self._refused.get(name)
-        record = await asyncio.to_thread(self._store.alias_in_force, name)
-        self._refused[name] = _Refusal(snapshot_id, record.epoch, time.monotonic())
-        if earlier is not None:
-            planned = await asyncio.to_thread(retention.plan_prune, self._store, name, 0)
-            mine = [one for one in planned if one.name == earlier.snapshot_id]
-            await asyncio.to_thread(retention.prune, self._store, name, mine)
-
-    async def _rebuild_reason(self, name: str) -> str:
-        """Takes the reason of a requested rebuild; empty if there is none or it has to wait."""
-        if self._rebuilds is None or not self._settings.compact:
-            return ""
-        record = await asyncio.to_thread(self._store.alias_in_force, name)
-        # A new snapshot would end the trial of a canary.
-        return "" if record.canary else await self._rebuilds.take(name)
+    def _progress(self) -> TextProgress:
+        return TextProgress(lambda line: _log.info("progress", extra={"line": line}))
 
     async def _training(self, name: str, log: RedisLog) -> TrainingOptions | None:
         """Returns options to retrain with recorded interactions; None without earlier training."""
@@ -239,7 +291,6 @@ async def main(argv: list[str]) -> None:
     telemetry.configure_logging(config.log_level, "upkeep")
     if not config.redis:
         raise SettingsError("upkeep maintains change logs; say where they are with --redis URL")
-    parse_duration(config.age, "age")
     store = Store.open(config.store)
     async with contextlib.AsyncExitStack() as stack:
         logs = ChangeLogs(
@@ -251,7 +302,10 @@ async def main(argv: list[str]) -> None:
         redis = connect(config.redis, timeout_s=REDIS_TIMEOUT_S)
         stack.push_async_callback(redis.aclose)
         embedders = Embedders(clients) if clients else None
-        upkeep = Maintenance(config, store, logs, embedders, RebuildRequests(redis))
+        admin = None
+        if config.retrieval:
+            admin = await stack.enter_async_context(AdminClient(config.retrieval))
+        upkeep = Maintenance(config, store, logs, embedders, RebuildRequests(redis), admin)
         tasks: list[asyncio.Task[None]] = []
 
         async def ready() -> None:

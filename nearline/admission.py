@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from prometheus_client import Counter as CounterMetric, Gauge
+from prometheus_client import Counter as CounterMetric, Gauge, Histogram
 
 from nearline.call_queue import CallQueue, TurnRate
 from nearline.contract import Lane
@@ -44,7 +44,15 @@ _QUICK_REFUSALS: Final = 10
 _limit_now = Gauge(
     "nearline_server_call_limit", "Calls that may run at once; lower while work waits for threads."
 )
+_running_now = Gauge(
+    "nearline_server_running_calls", "Calls and streams that run, without those that wait."
+)
 _waiting_now = Gauge("nearline_server_waiting_calls", "Calls that wait for their turn.")
+_turn_seconds = Histogram(
+    "nearline_server_turn_seconds",
+    "Time that a call waited for its turn; calls that need not wait are left out.",
+    buckets=(0.001, 0.004, 0.016, 0.064, 0.256, 1, 4, 16),
+)
 _refused = CounterMetric(
     "nearline_server_refused_calls_total", "Calls refused without being begun, by reason.", ("why",)
 )
@@ -125,7 +133,10 @@ class Admission:
         self._refused, self._refused_until_s = 0, clock()
         self._window_end_s = clock() + _WINDOW_S
         self._rises_s = 0.0
-        _limit_now.set(max_calls)
+        # Read when they are scraped: a queue that empties while no call begins is empty, too.
+        _limit_now.set_function(lambda: self.limit)
+        _running_now.set_function(lambda: self._calls + self._streams.total())
+        _waiting_now.set_function(lambda: self._waiting)
 
     @property
     def limit(self) -> int:
@@ -213,6 +224,7 @@ class Admission:
         self._watch_later()
         try:
             await turn
+            _turn_seconds.observe(self._clock() - now_s)
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 # Its turn came while its caller gave up.
@@ -364,8 +376,6 @@ class Admission:
         self._limit = min(self._limit, self._max_calls)
         self._window_end_s = now_s + _WINDOW_S
         self._peak = self._calls
-        _limit_now.set(self.limit)
-        _waiting_now.set(self._waiting)
         if self._queues:
             self._give_turns(now_s)
 

@@ -15,6 +15,7 @@ from nearline import status
 from nearline.access.method_guard import MethodGuard, current_caller
 from nearline.access.rate_limiter import RunningCall
 from nearline.admission import Admission
+from nearline.client_metrics import CALL_BUCKETS
 from nearline.errors import InternalError, NearlineError, Overloaded, Unsupported
 from nearline.tracing.recorded_calls import end_call, exemplar, trace_trailers
 from nearline.tracing.slow_requests import SlowRequestLog
@@ -30,7 +31,7 @@ _calls = Histogram(
     "nearline_server_call_seconds",
     "Time of a call inside the server, by method and gRPC status.",
     ("method", "code"),
-    buckets=(0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16),
+    buckets=CALL_BUCKETS,
 )
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, Self, TypeVar, cast
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Final, Self, TypeAlias, TypeVar, cast
 
 import grpc
+from google.protobuf.message import Message
 
 from nearline import status
 from nearline.access.method_guard import delegated_caller
 from nearline.channel_security import ChannelSecurity
 from nearline.client_throttle import ClientThrottle
 from nearline.contract import Lane
-from nearline.errors import InvalidRequest, Overloaded
+from nearline.errors import InvalidRequest, NearlineError, Overloaded
 from nearline.tls import TlsFiles
 from nearline.tracing.client_calls import traced
 
@@ -90,6 +93,38 @@ _OPTIONS = (
 _OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
 
 
+# Called with the class of the request, the status and the seconds of each call.
+CallObserver: TypeAlias = Callable[[type[Message], str, float], None]
+_observers: list[CallObserver] = []
+
+
+def observe_calls(observer: CallObserver) -> None:
+    """Tells a function of each call that this process makes from now on; servers count them."""
+    if observer not in _observers:
+        _observers.append(observer)
+
+
+@contextlib.contextmanager
+def observed_call(request: type[Message] | None) -> Iterator[None]:
+    """Tells the observers of the call that is made in the block; of none for None."""
+    if request is None or not _observers:
+        yield
+        return
+    start, code = time.perf_counter(), "OK"
+    try:
+        yield
+    except NearlineError as error:
+        code = error.status
+        raise
+    except BaseException:
+        code = "CANCELLED"
+        raise
+    finally:
+        seconds = time.perf_counter() - start
+        for observer in _observers:
+            observer(request, code, seconds)
+
+
 class _SplitChannel:
     """A channel whose streams have connections of their own, and whose calls are traced.
 
@@ -147,15 +182,21 @@ class ServiceChannel:
         """The gRPC channel, for stubs."""
         return cast(grpc.aio.Channel, _SplitChannel(self._channel, self._streams, self.address))
 
-    async def call(self, make: Callable[[], Awaitable[_Reply]]) -> _Reply:
+    async def call(
+        self, make: Callable[[], Awaitable[_Reply]], request: Message | None = None
+    ) -> _Reply:
         """Awaits one call and raises the server's error as its Nearline class.
 
+        Args:
+            make: Begins the call.
+            request: What it sends, for `observe_calls`. Optional; None leaves the call out.
         Raises: Any class of `nearline.errors`.
         """
-        try:
-            return await self.begin(make)
-        except grpc.aio.AioRpcError as error:
-            raise status.from_rpc_error(error, self.address) from error
+        with observed_call(None if request is None else type(request)):
+            try:
+                return await self.begin(make)
+            except grpc.aio.AioRpcError as error:
+                raise status.from_rpc_error(error, self.address) from error
 
     def begin(self, make: Callable[[], _Call]) -> _Call:
         """Begins a call, such as a stream. Raises: InvalidRequest: the client is closed."""
@@ -187,7 +228,7 @@ class ServiceChannel:
             throttle.begin()
         refused = False
         try:
-            return await self.call(lambda: method(request, timeout=limit_s))
+            return await self.call(lambda: method(request, timeout=limit_s), request)
         except Overloaded as error:
             # Not one of its subclasses, which are about something else.
             refused = type(error) is Overloaded

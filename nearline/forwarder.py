@@ -52,8 +52,8 @@ SetHealth: TypeAlias = Callable[[str, int], Awaitable[None]]
 
 _calls = Histogram(
     "nearline_server_forwarded_seconds",
-    "Time of a call that is passed on to another service, by service and gRPC status.",
-    ("service", "code"),
+    "Time of a call that is passed on to another service, by service called and gRPC status.",
+    ("target", "code"),
     buckets=(0.001, 0.004, 0.016, 0.064, 0.256, 1, 4, 16, 64),
 )
 _refused = CounterMetric(
@@ -188,6 +188,7 @@ class _Route:
         audit: AuditLog | None,
     ) -> None:
         self._name = service.service.full_name
+        self._target = service.service.name.removesuffix("Service").lower()
         self._places = places
         self._access = access
         self._audit = audit
@@ -322,7 +323,7 @@ class _Route:
                 connection.running -= 1
             if party is not None:
                 self._places.free(party)
-            _calls.labels(self._name, code).observe(time.perf_counter() - start, exemplar(span))
+            _calls.labels(self._target, code).observe(time.perf_counter() - start, exemplar(span))
             if span is not None:
                 end_rpc(span, code)
 

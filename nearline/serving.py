@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +19,7 @@ import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from prometheus_client import start_http_server
+from prometheus_client import Gauge, start_http_server
 
 from nearline.access.access_control import AccessControl
 from nearline.access.api_keys import KeyFile
@@ -28,16 +29,23 @@ from nearline.access.limits import LimitFile
 from nearline.access.rate_limiter import RateLimiter
 from nearline.allocator import return_large_blocks
 from nearline.call_guard import CallGuard, Context as Context, time_left_s as time_left_s
+from nearline.channel import observe_calls
+from nearline.client_metrics import observe_call
 from nearline.errors import NearlineError, SettingsError
 from nearline.forwarder import ForwardedService, Forwarder
 from nearline.loop_watchdog import LoopWatchdog
-from nearline.settings import ServerSettings
+from nearline.settings import ListenerSettings, ServerSettings
 from nearline.telemetry import configure_logging
-from nearline.tls import TlsFiles, is_loopback, server_credentials
+from nearline.tls import TlsFiles, certificate_expiry, is_loopback, server_credentials
 from nearline.tracing.start import traced_calls
 
 LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
+_NEVER = (1 << 31) - 1  # As gRPC has it.
 _log = logging.getLogger(__name__)
+_certificate_expiry = Gauge(
+    "nearline_server_certificate_expiry_timestamp_seconds",
+    "Time at which the certificate of this server expires, in seconds since 1970; 0 without TLS.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +132,7 @@ def run(main: Coroutine[None, None, None], service: str) -> None:
     """
     configure_logging("info", service)
     return_large_blocks()
+    observe_calls(observe_call)
     try:
         # grpc.aio passes every network event to the loop; uvloop takes a fifth less time.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -168,6 +177,8 @@ class _Host:
                 # Clients ping idle channels to keep them alive; accept a ping every 10 s.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                # Otherwise clients resolve a name again only when a connection breaks.
+                ("grpc.max_connection_age_ms", round(settings.connection_age_s * 1_000) or _NEVER),
             ),
         )
         access = _open_access(settings, callers)
@@ -212,8 +223,7 @@ class _Host:
         guard.refuse_other_methods(names)
         await host._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await forwarder.start(host._health.set)
-        if settings.metrics_port:
-            start_metrics(settings.host, settings.metrics_port)
+        start_metrics(settings)
         await server.start()
         return host
 
@@ -299,8 +309,16 @@ def _check_promises(settings: ServerSettings) -> None:
     _log.warning("not protected", extra={"reason": warning})
 
 
-def start_metrics(host: str, port: int) -> None:
-    """Serves the metrics of this process. Raises: SettingsError: the port is taken."""
+def start_metrics(settings: ListenerSettings) -> None:
+    """Serves the metrics of this process, if the settings name a port for them.
+
+    Raises: SettingsError: the port is taken.
+    """
+    host, port = settings.metrics_host or settings.host, settings.metrics_port
+    if not port:
+        return
+    if settings.tls_cert:
+        _certificate_expiry.set_function(partial(_read_expiry, settings.tls_cert))
     try:
         start_http_server(port, addr=host)
     except OSError as error:
@@ -308,6 +326,13 @@ def start_metrics(host: str, port: int) -> None:
             f"cannot serve metrics on {host}:{port}: {error.strerror}; "
             "choose another --metrics-port"
         ) from error
+
+
+def _read_expiry(file: str) -> float:
+    try:
+        return certificate_expiry(file)
+    except (OSError, ValueError):
+        return 0.0  # It is being replaced.
 
 
 def stop_event() -> asyncio.Event:

@@ -31,12 +31,15 @@ SECTIONS = (
 # Settings that a variable without a section sets for all servers that have them.
 _SHARED_SETTINGS = (
     "AUDIT_LOG",
+    "CONNECTION_AGE_S",
     "FEED_BLOCK_DISK",
     "FEED_BLOCK_MEMORY",
     "FEED_BLOCK_REDIS",
     "INSECURE",
     "KEYS",
     "LIMITS",
+    "METRICS_HOST",
+    "METRICS_PORT",
     "READERS_ATTRIBUTE",
     "REDIS_CACHE",
     "REDIS_USERS",
@@ -138,10 +141,10 @@ class ListenerSettings(Settings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 picks a free port.")
     metrics_port: int = Field(
-        0,
-        ge=0,
-        le=65535,
-        description="Port of the Prometheus endpoint on this host; 0 disables it.",
+        0, ge=0, le=65535, description="Port of the Prometheus endpoint; 0 disables it."
+    )
+    metrics_host: str = Field(
+        "", description="Address of the Prometheus endpoint. Empty: that in `host`."
     )
     tls_cert: str = Field(
         "",
@@ -208,6 +211,13 @@ class ServerSettings(ListenerSettings):
         gt=0,
         le=86_400,
         description="Seconds after which a stream that sends no request is ended.",
+    )
+    connection_age_s: float = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description="Seconds after which a client is asked to connect again, by which it learns of "
+        "servers that joined under the same name; its calls and streams go on. 0: never.",
     )
     keys: str = Field(
         "",

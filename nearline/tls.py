@@ -135,6 +135,20 @@ def check_files(files: TlsFiles) -> None:
         ) from error
 
 
+def certificate_expiry(file: str) -> float:
+    """Returns when the certificate of a server expires, in seconds since 1970.
+
+    Args:
+        file: PEM file; the first certificate of a chain is the server's own.
+    Raises: OSError, ValueError: it cannot be read now.
+    """
+    # Imported late: most servers of a private network have no certificate.
+    from cryptography import x509
+
+    found = x509.load_pem_x509_certificate(Path(file).read_bytes())
+    return found.not_valid_after_utc.timestamp()
+
+
 def _configuration(contents: TlsContents) -> grpc.ServerCertificateConfiguration:
     pair = contents.key or b"", contents.certificate or b""
     return grpc.ssl_server_certificate_configuration([pair], contents.authorities)

@@ -255,10 +255,10 @@ class RouterSettings(SnapshotSettings):
         "snapshot. A window stays open until it holds 200 searches.",
     )
     drift_rebuild: float = Field(
-        0.0,
+        0.25,
         ge=0,
         description="Drift of queries, scores or popularity that triggers a request for a rebuild "
-        "after three windows above it. 0 disables this; 0.25 is a lot.",
+        "after three windows above it; 0.25 is a lot. 0 disables this.",
     )
     shard_wait_s: float = Field(
         60.0,

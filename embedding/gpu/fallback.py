@@ -42,6 +42,11 @@ class CpuFallback(Generic[Item_contra]):
         """Why no GPU answers; empty if one does."""
         return self._pool.away
 
+    @property
+    def configured_gpus(self) -> int:
+        """The number of GPUs that should answer."""
+        return self._pool.configured_gpus
+
     def count_gpus(self) -> int:
         """Returns the number of GPUs that answer."""
         return self._pool.count_gpus()

@@ -93,6 +93,11 @@ class GpuPool:
             for device in devices
         }
 
+    @property
+    def configured_gpus(self) -> int:
+        """The number of GPUs that should answer."""
+        return len(self._workers)
+
     def count_gpus(self) -> int:
         """Returns the number of GPUs that answer."""
         return sum(not worker.reason for worker in self._workers.values())

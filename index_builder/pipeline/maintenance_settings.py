@@ -39,6 +39,34 @@ class UpkeepSettings(ServerSettings):
     compact: bool = Field(
         True, description="Compact change logs; if disabled, they are only archived and trimmed."
     )
+    releases: str = Field(
+        "propose",
+        pattern="^(off|propose|auto)$",
+        description="What happens when requests drift or trained models age. off: nothing. "
+        "propose: builds a snapshot that you may promote once it passes the release gate. auto: "
+        "also tries it on a share of the requests, and promotes it if it does no harm; needs "
+        "`retrieval`.",
+    )
+    models_age: str = Field(
+        "7d",
+        description="Train models again once the newest interaction that they know is older than "
+        "this, and newer ones were recorded. 0s: only after drift.",
+    )
+    retrieval: str = Field(
+        "", description="Router that starts trials and reports on them; for `releases` auto."
+    )
+    trial_share: float = Field(
+        0.1, gt=0, lt=1, description="Share of the requests that a snapshot on trial answers."
+    )
+    trial_age: str = Field("1h", description="Promote it no sooner than this.")
+    trial_requests: int = Field(
+        1_000,
+        ge=1,
+        description="Promote it once it has answered this many requests of that router.",
+    )
+    trial_limit: str = Field(
+        "24h", description="End a trial that has answered fewer by then; nothing is promoted."
+    )
     force_promote: str = Field(
         "",
         description="Reason to serve compacted snapshots even if the release gate refuses them; "

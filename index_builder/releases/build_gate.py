@@ -47,14 +47,18 @@ def gate_of_build(force_because: str, *, allow_model_change: bool = False) -> Ga
 
 def check_promoted(result: BuildResult, store: Store) -> None:
     """Raises GateFailed, naming the failed checks, if the gate kept a build from being promoted."""
-    gate = result.gate
-    if gate is None or result.epoch is not None:
+    if result.gate is not None and result.epoch is None:
+        check_passed(result.gate, result.snapshot_id, store)
+
+
+def check_passed(gate: release_pb2.GateVerdict, snapshot_id: str, store: Store) -> None:
+    """Raises GateFailed, naming the failed checks, if the gate refuses a snapshot."""
+    if gate.passed or gate.forced_because:
         return
     found = read_report(store, gate.report)
     failures = "".join(f"\n  {name}: {found[name]}" for name in gate.failed)
     raise GateFailed(
-        f"snapshot {result.snapshot_id} is built, but the release gate refuses to serve "
-        f"it:{failures}\nFix the cause and build again, or promote it anyway: nearline snapshots "
-        f"promote {result.snapshot_id} --force --why REASON (or build with these); the report is "
-        f"{gate.report}"
+        f"snapshot {snapshot_id} is built, but the release gate refuses to serve it:{failures}\n"
+        "Fix the cause and build again, or promote it anyway: nearline snapshots promote "
+        f"{snapshot_id} --force --why REASON (or build with these); the report is {gate.report}"
     )

@@ -496,7 +496,7 @@ class RolloutTest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., evidence: _Optional[float] = ..., limit: _Optional[float] = ..., seen: _Optional[str] = ...) -> None: ...
 
 class GetRolloutStatusResponse(_message.Message):
-    __slots__ = ("in_force", "running", "problem", "arms", "tests", "compared", "overlap")
+    __slots__ = ("in_force", "running", "problem", "arms", "tests", "compared", "overlap", "proposed_snapshot_id", "proposal_reason")
     IN_FORCE_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
@@ -504,6 +504,8 @@ class GetRolloutStatusResponse(_message.Message):
     TESTS_FIELD_NUMBER: _ClassVar[int]
     COMPARED_FIELD_NUMBER: _ClassVar[int]
     OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    PROPOSED_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    PROPOSAL_REASON_FIELD_NUMBER: _ClassVar[int]
     in_force: _snapshot_pb2.AliasRecord
     running: bool
     problem: str
@@ -511,4 +513,6 @@ class GetRolloutStatusResponse(_message.Message):
     tests: _containers.RepeatedCompositeFieldContainer[RolloutTest]
     compared: int
     overlap: float
-    def __init__(self, in_force: _Optional[_Union[_snapshot_pb2.AliasRecord, _Mapping]] = ..., running: _Optional[bool] = ..., problem: _Optional[str] = ..., arms: _Optional[_Iterable[_Union[ArmStatus, _Mapping]]] = ..., tests: _Optional[_Iterable[_Union[RolloutTest, _Mapping]]] = ..., compared: _Optional[int] = ..., overlap: _Optional[float] = ...) -> None: ...
+    proposed_snapshot_id: str
+    proposal_reason: str
+    def __init__(self, in_force: _Optional[_Union[_snapshot_pb2.AliasRecord, _Mapping]] = ..., running: _Optional[bool] = ..., problem: _Optional[str] = ..., arms: _Optional[_Iterable[_Union[ArmStatus, _Mapping]]] = ..., tests: _Optional[_Iterable[_Union[RolloutTest, _Mapping]]] = ..., compared: _Optional[int] = ..., overlap: _Optional[float] = ..., proposed_snapshot_id: _Optional[str] = ..., proposal_reason: _Optional[str] = ...) -> None: ...

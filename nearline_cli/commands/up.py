@@ -13,15 +13,19 @@ from nearline.settings import ENV_PREFIX
 from nearline.store.snapshot import Store
 from nearline_cli.compose import milvus_target
 from nearline_cli.local.autoscaler import run_workers
+from nearline_cli.local.metrics_ports import MetricsOptions
+from nearline_cli.local.metrics_targets import metrics_targets
 from nearline_cli.local.model_spec import parse_model
 from nearline_cli.local.ports import port_after
 from nearline_cli.local.process_plan import Layout, plan_processes, required_services
 from nearline_cli.local.redis_settings import bundled_redis_port, redis_environ
 from nearline_cli.local.router_count import default_router_count
 from nearline_cli.local.scaling_policy import ScalingOptions
-from nearline_cli.local.supervisor import end_on_sigterm, run_supervised
+from nearline_cli.local.supervisor import StateChange, end_on_sigterm, run_supervised
 from nearline_cli.terminal import options, output
 from nearline_cli.views.process_report import ProcessReport
+
+_HIGHEST_PORT = 65_535
 
 
 def up(
@@ -136,15 +140,17 @@ def up(
         int, typer.Option(min=0, max=64, help="Minimum number of ingest workers.", metavar="N")
     ] = 0,
     metrics_port: Annotated[
-        int,
+        str,
         typer.Option(
-            min=0,
-            max=65535,
+            metavar="PORT|off",
             help="First port of the Prometheus endpoints; each process gets one of its own. "
-            "\\[default: those in the settings of the services]",
+            "\\[default: those in the settings of the services, else from 20 after --port]",
             show_default=False,
         ),
-    ] = 0,
+    ] = "",
+    metrics_host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address of the Prometheus endpoints.")
+    ] = options.DEFAULT_HOST,
     policies: Annotated[
         str,
         typer.Option(
@@ -182,7 +188,7 @@ def up(
         bool,
         typer.Option(
             help="Archive live changes, compact them into a new snapshot when enough have "
-            "accumulated, and trim the log."
+            "accumulated, trim the log, and propose rebuilds after drift."
         ),
     ] = True,
     verbose: Annotated[
@@ -245,13 +251,16 @@ def up(
         upkeep=upkeep and not no_redis,
         ingest_port=None if no_redis else port_after(port, "ingest", ingest_port),
         http_port=None if no_http else port_after(port, "gateway", http_port),
-        metrics_port=metrics_port,
+        metrics=_metrics_options(metrics_port, metrics_host),
     )
     report = ProcessReport(as_json=as_json, verbose=verbose)
 
     async def run() -> None:
         end_on_sigterm()
-        with plan_processes(layout) as processes:
+        with (
+            plan_processes(layout) as processes,
+            metrics_targets(processes, layout, output.print_note) as targets,
+        ):
             if processes.note:
                 output.print_note(processes.note)
             if not opened.collections():
@@ -259,15 +268,31 @@ def up(
                     f"{opened.url} has no collection yet; create one: nearline collections create "
                     f"NAME --address {processes.address}"
                 )
-            async with run_supervised(processes.stages, report.change, report.line):
-                report.ready(processes.address, processes.metrics, processes.http_address)
+
+            def changed(change: StateChange) -> None:
+                report.change(change)
+                targets.change(change)
+
+            async with run_supervised(processes.stages, changed, report.line):
+                report.ready(
+                    processes.address, processes.metrics, processes.http_address, targets.file
+                )
                 report.hint(
                     f'Ask: nearline search "your question" --address {processes.address}   '
                     "(Ctrl-C stops everything)"
                 )
-                async with run_workers(
-                    processes, scaling, report.change, report.line, report.scaled
-                ):
+                async with run_workers(processes, scaling, changed, report.line, report.scaled):
                     await asyncio.get_running_loop().create_future()
 
     report.run_until_interrupted(run())
+
+
+def _metrics_options(port: str, host: str) -> MetricsOptions | None:
+    """Returns where to serve metrics. Raises: SettingsError: `port` is neither a port nor "off"."""
+    if port == "off":
+        return None
+    if port and not (port.isdecimal() and 0 < int(port) <= _HIGHEST_PORT):
+        raise SettingsError(
+            f"--metrics-port is {port!r}; give the first port, from 1 to {_HIGHEST_PORT}, or off"
+        )
+    return MetricsOptions(port=int(port or 0), host=host)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import re
 from pathlib import Path
 
 from nearline.errors import Unsupported
 from nearline.store.files import StoreFiles
-from nearline.store.local import LocalFiles
 from nearline_cli.local.liveness import answers_redis
+from nearline_cli.local.machine_folder import machine_folder
 from nearline_cli.local.supervisor import ProcessSpec
 
 HOST = "127.0.0.1"  # Never another: the server requires no password.
@@ -29,8 +28,6 @@ SETTINGS: dict[str, str] = {
     "enable-debug-command": "no",
     "enable-module-command": "no",
 }
-# No collection has a name with a dot.
-_FOLDER = ".redis"
 # In the data folder: locked while a server has its data, and says which.
 LOCK = "lock"
 _LOCK_BYTES = 200
@@ -65,17 +62,8 @@ def command(program: Path, folder: Path, port: int) -> list[str]:
 
 
 def data_folder(files: StoreFiles) -> Path:
-    """Returns the data folder of the Redis of a store.
-
-    It is next to the collections of a local store; for an object store, it is in the user's data
-    folder, named by the store's URL.
-    """
-    if isinstance(files, LocalFiles):
-        return files.folder / _FOLDER
-    import platformdirs
-
-    digest = hashlib.sha256(files.url.encode()).hexdigest()[:16]
-    return Path(platformdirs.user_data_dir("nearline")) / "redis" / digest
+    """Returns the data folder of the Redis of a store; see `machine_folder`."""
+    return machine_folder(files, "redis")
 
 
 def running_redis(files: StoreFiles) -> str:

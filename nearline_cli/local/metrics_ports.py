@@ -4,58 +4,95 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from nearline_cli.local.processes import free_port
 from nearline_cli.local.supervisor import ProcessSpec
 
+if TYPE_CHECKING:
+    from nearline.settings import ListenerSettings
+
 _HIGHEST = 65_535
+# Distance of the default of the first port from the router's: above those in `ports.OFFSETS`.
+_OFFSET = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsOptions:
+    """Where processes serve their metrics.
+
+    port: First port; 0 takes those in the settings of the services, and for services without one
+        there those from the 20th after the router's.
+    host: Address to listen on.
+    """
+
+    port: int = 0
+    host: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsEndpoint:
+    """A Prometheus endpoint. service: Its service, such as "router"."""
+
+    port: int
+    service: str
 
 
 class MetricsPorts:
     """Assigns metrics ports; a process that is planned again keeps its port.
 
     Args:
-        host: Address to listen on.
-        first: First port to assign; 0 starts at the port in the settings of each service, and
-            leaves out services that have none there.
+        options: Where to serve metrics; None serves none, whatever the settings of services say.
+        router: Port of the router; 0 for free ports where none is configured.
         taken: Ports of the plan.
     """
 
-    def __init__(self, host: str, first: int, taken: Iterable[int]) -> None:
-        self._host = host
-        self._first = first
+    def __init__(self, options: MetricsOptions | None, router: int, taken: Iterable[int]) -> None:
+        self._options = options
+        self._router = router
         self._taken = set(taken)
-        self.assigned: dict[str, int] = {}
+        self.assigned: dict[str, MetricsEndpoint] = {}
 
     def assign(self, plan: ProcessSpec) -> ProcessSpec:
-        """Returns the plan with a metrics port, or unchanged if it should have none."""
-        port = self.assigned.get(plan.name) or self._next(plan.module)
-        if not port:
+        """Returns the plan with a metrics port; unchanged if its program has no metrics."""
+        settings = _settings(plan.module)
+        if settings is None:
             return plan
-        self.assigned[plan.name] = port
-        return replace(plan, arguments=(*plan.arguments, "--metrics-port", str(port)))
+        if self._options is None:
+            words: tuple[str, ...] = ("--metrics-port", "0") if settings.metrics_port else ()
+            return replace(plan, arguments=(*plan.arguments, *words))
+        known = self.assigned.get(plan.name)
+        port = known.port if known else self._next(self._options, settings.metrics_port)
+        # The section of routers is "retrieval", and so is that of all that they and shards do.
+        service = "router" if settings.section == "retrieval" else settings.section
+        self.assigned[plan.name] = MetricsEndpoint(port, service)
+        words = ("--metrics-port", str(port), "--metrics-host", self._options.host)
+        return replace(plan, arguments=(*plan.arguments, *words))
 
-    def _next(self, module: str) -> int:
-        configured = _configured_port(module)
-        port = 0 if configured is None else self._first or configured
-        while 0 < port <= _HIGHEST and (port in self._taken or not self._is_free(port)):
+    def _next(self, options: MetricsOptions, configured: int) -> int:
+        port = options.port or configured
+        if not port:
+            port = self._router + _OFFSET if self._router else free_port(options.host)
+        while port <= _HIGHEST and (port in self._taken or not _is_free(options.host, port)):
             port += 1
-        if not 0 < port <= _HIGHEST:
-            return 0
+        if port > _HIGHEST:
+            port = free_port(options.host)
         self._taken.add(port)
         return port
 
-    def _is_free(self, port: int) -> bool:
-        try:
-            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-            with socket.create_server((self._host, port), family=family):
-                return True
-        except OSError:
-            return False
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family):
+            return True
+    except OSError:
+        return False
 
 
-def _configured_port(module: str) -> int | None:
-    """Returns the metrics port in the settings of a service; None for another program."""
+def _settings(module: str) -> ListenerSettings | None:
+    """Returns the settings that a service will find; None for another program."""
     # Imported late: the settings of the services are slow to import.
     from nearline.settings import ListenerSettings, load_from_process
     from nearline_cli.local.service_settings import SETTINGS, settings_class
@@ -64,5 +101,5 @@ def _configured_port(module: str) -> int | None:
         if name == module:
             found = settings_class(place, kind)
             assert issubclass(found, ListenerSettings)
-            return load_from_process(found, ()).metrics_port
+            return load_from_process(found, ())
     return None

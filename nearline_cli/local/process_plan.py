@@ -10,7 +10,7 @@ from nearline.errors import SettingsError, Unsupported
 from nearline.store.snapshot import Store
 from nearline_cli.local import bundled_redis
 from nearline_cli.local.liveness import answers_http
-from nearline_cli.local.metrics_ports import MetricsPorts
+from nearline_cli.local.metrics_ports import MetricsEndpoint, MetricsOptions, MetricsPorts
 from nearline_cli.local.model_spec import ModelSpec
 from nearline_cli.local.ports import check_port, reserve_port
 from nearline_cli.local.processes import (
@@ -57,7 +57,7 @@ class Layout:
     upkeep: Whether to run the service that archives, compacts and trims change logs.
     ingest_port: Port of the ingest service; None runs no queue.
     http_port: Port of the gateway; None runs none.
-    metrics_port: First port of the Prometheus endpoints; 0: those in the settings of the services.
+    metrics: Where each process has a Prometheus endpoint; None: nowhere.
     """
 
     store: Store
@@ -80,7 +80,7 @@ class Layout:
     upkeep: bool = False
     ingest_port: int | None = None
     http_port: int | None = None
-    metrics_port: int = 0
+    metrics: MetricsOptions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +90,8 @@ class ProcessPlan:
     redis, generation, upkeep, ingest, gateway: At most one each. embedding: The configured model's
         service first. worker: Returns the ingest worker with a number, or None if there is no
         queue. address: Address of the router. http_scheme: Scheme of the gateway's URL. note:
-        Message for the user. Optional. metrics: Ports of the Prometheus endpoints by name of the
-        process.
+        Message for the user. Optional. metrics: The Prometheus endpoints by name of the process;
+        workers add theirs.
     """
 
     redis: tuple[ProcessSpec, ...]
@@ -106,7 +106,7 @@ class ProcessPlan:
     address: str
     http_scheme: str = "http"
     note: str = ""
-    metrics: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, MetricsEndpoint] = field(default_factory=dict)
 
     @property
     def stages(self) -> tuple[tuple[ProcessSpec, ...], ...]:
@@ -200,7 +200,9 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
             _router(layout, port, behind, topology, worker, redis_url)
             for worker in range(layout.workers)
         ]
-        upkeep = [_upkeep(layout, embedding, redis_url)] if layout.upkeep and has_log else []
+        upkeep = []
+        if layout.upkeep and has_log:
+            upkeep.append(_upkeep(layout, f"{layout.host}:{port}", embedding, redis_url))
         gateway: list[ProcessSpec] = []
         if layout.http_port is not None:
             http_port = _take(ports, layout.host, layout.http_port, "--http-port")
@@ -213,7 +215,7 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
         servers = (redis, embedders, flat_shards, routers, generation, upkeep, ingest, gateway)
         addresses = [plan.address for stage in servers for plan in stage]
         metrics = MetricsPorts(
-            layout.host, layout.metrics_port, [int(one.rpartition(":")[2]) for one in addresses]
+            layout.metrics, layout.port, [int(one.rpartition(":")[2]) for one in addresses]
         )
         numbered = [tuple(map(metrics.assign, stage)) for stage in servers]
         worker = _workers(layout, f"{layout.host}:{port}", redis_url, metrics) if ingest else None
@@ -349,13 +351,9 @@ def _generation(
     return _spec(layout, "generation", "generation", port, words, GENERATION_SERVICES)
 
 
-def _upkeep(layout: Layout, embedding: str, redis: str | None) -> ProcessSpec:
-    words = (
-        "--store",
-        layout.store.url,
-        *_address_words({"--embedding": embedding}),
-        *_redis_words(redis),
-    )
+def _upkeep(layout: Layout, retrieval: str, embedding: str, redis: str | None) -> ProcessSpec:
+    behind = {"--store": layout.store.url, "--retrieval": retrieval, "--embedding": embedding}
+    words = (*_address_words(behind), *_redis_words(redis))
     port = free_port(layout.host)
     # It offers no service of its own: check the health of the server.
     return _spec(layout, "upkeep", "index_builder.maintenance", port, words, ("",))

@@ -29,6 +29,7 @@ SHARD_SERVICES = ("nearline.internal.v1.ShardService",)
 INGEST_SERVICES = ("nearline.v1.IngestService",)
 INGEST_MODULE = "index_builder.ingest"
 WORKER_MODULE = "index_builder.ingest.worker"
+METRICS_VARIABLE = "NEARLINE_METRICS_PORT"
 
 _LOG_LINES = 200
 _LINE_LIMIT_BYTES = 1 << 20
@@ -282,8 +283,10 @@ def _environment(more: Mapping[str, str], lifeline: int) -> dict[str, str]:
     # Imported late: it loads packages that only servers need.
     from nearline.serving import LIFELINE_VARIABLE
 
+    # Several processes cannot share the port; `nearline up` gives each its own as an argument.
+    inherited = {name: value for name, value in os.environ.items() if name != METRICS_VARIABLE}
     return {
-        **os.environ,
+        **inherited,
         "PYTHONPATH": python_path(),
         "PYTHONUNBUFFERED": "1",
         **more,

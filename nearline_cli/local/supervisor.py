@@ -182,6 +182,7 @@ class SupervisedProcess:
         service, self._service = self._service, None
         if service is not None:
             await service.stop()
+        if service is not None or self._deaths:
             self._report(ProcessState.STOPPED)
 
     def _report(self, state: ProcessState, *, reason: str = "", retry_in_s: float = 0.0) -> None:

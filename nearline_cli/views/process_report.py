@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 
 from nearline_cli.local.autoscaler import ScalingEvent
+from nearline_cli.local.metrics_ports import MetricsEndpoint
 from nearline_cli.local.processes import parse_event
 from nearline_cli.local.supervisor import ProcessState, StateChange
 from nearline_cli.terminal import output
@@ -87,18 +89,25 @@ class ProcessReport:
             self._writer.put(lambda: output.print_note(f"[{name}] {line}"))
 
     def ready(
-        self, address: str, metrics: Mapping[str, int] | None = None, http_address: str = ""
+        self,
+        address: str,
+        metrics: Mapping[str, MetricsEndpoint] | None = None,
+        http_address: str = "",
+        targets: Path | None = None,
     ) -> None:
         """Reports that everything serves, and prints the table of addresses.
 
         Args:
             address: Address of the router.
-            metrics: Ports of Prometheus endpoints by process. Optional.
+            metrics: Prometheus endpoints by process. Optional.
             http_address: Address of the gateway. Optional.
+            targets: File that lists the Prometheus endpoints. Optional.
         """
         self.is_ready = True
         changes = list(self._latest.values())
-        self._writer.put(lambda: self._ready(address, changes, metrics or {}, http_address))
+        self._writer.put(
+            lambda: self._ready(address, changes, metrics or {}, http_address, targets)
+        )
 
     def hint(self, text: str) -> None:
         """Prints what to do next, but not among JSON lines."""
@@ -152,24 +161,28 @@ class ProcessReport:
         self,
         address: str,
         changes: Sequence[StateChange],
-        metrics: Mapping[str, int],
+        metrics: Mapping[str, MetricsEndpoint],
         http_address: str,
+        targets: Path | None,
     ) -> None:
         if self._json:
             for change in changes:
-                port = metrics.get(change.name)
-                more = {} if port is None else {"metrics_port": port}
+                found = metrics.get(change.name)
+                more = {} if found is None else {"metrics_port": found.port}
                 output.print_json({"event": "process", **_record(change), **more})
             http = {"http": http_address} if http_address else {}
-            output.print_json({"event": "ready", "address": address, **http})
+            found_in = {"metrics_targets": str(targets)} if targets else {}
+            output.print_json({"event": "ready", "address": address, **http, **found_in})
             return
         columns = ["name", "address", "pid", "state"]
         rows = [[c.name, c.address, str(c.pid), c.state.value] for c in changes]
         if metrics:
             columns.append("metrics")
-            rows = [[*row, str(metrics.get(row[0], ""))] for row in rows]
+            rows = [[*row, str(m.port) if (m := metrics.get(row[0])) else ""] for row in rows]
         output.print_table(columns, rows)
         print_doors(address, http_address)
+        if targets is not None:
+            output.print_note(f"metrics: {targets} lists the endpoints (file_sd of Prometheus)")
 
 
 def _record(change: StateChange) -> dict[str, object]:

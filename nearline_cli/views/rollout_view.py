@@ -48,6 +48,8 @@ def show_status(
                 },
                 "compared": status.compared,
                 "overlap": status.overlap if status.compared else None,
+                "proposed": status.proposed_snapshot_id or None,
+                "proposed_because": status.proposal_reason or None,
             }
         )
         return
@@ -58,6 +60,11 @@ def show_status(
         )
         if record.why:
             console.print(f"reason: {record.why}")
+        if status.proposed_snapshot_id:
+            console.print(
+                f"upkeep proposes {status.proposed_snapshot_id}: {status.proposal_reason}; serve "
+                f"it with nearline snapshots promote {status.proposed_snapshot_id}"
+            )
         return
     console.print(
         f"{record.canary} answers {record.canary_share:.1%} of requests since epoch {record.epoch}"

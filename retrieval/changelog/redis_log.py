@@ -109,6 +109,14 @@ class RedisLog:
             Watermark(log_id, tuple(head.trimmed for head in heads.values())),
         )
 
+    async def size_bytes(self) -> int:
+        """Returns the memory of the log, as Redis estimates it. Raises: NotReady."""
+        async with translate_redis_errors(NEEDED_BY), asyncio.timeout(_REPLY_TIMEOUT_S):
+            async with self._client.pipeline(transaction=False) as pipe:
+                for partition in range(PARTITIONS):
+                    pipe.memory_usage(partition_keys(self._collection, partition).log)
+                return sum(size or 0 for size in await pipe.execute())
+
     async def append(
         self,
         writes: Sequence[ChangeWrite],

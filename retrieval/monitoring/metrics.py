@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram, Summary
 
+from retrieval.protocols.metrics import forget_with_collection
+
 online_recall = Histogram(
     "nearline_retrieval_online_recall",
     "Recall@10 of a sampled search against an exact search, by arm (empty without a canary) and "
@@ -65,4 +67,7 @@ rebuilds_asked = Counter(
     "nearline_retrieval_drift_rebuilds_total",
     "Rebuilds requested because a drift stayed above its limit.",
     ("collection", "drift"),
+)
+forget_with_collection(
+    *(online_recall_mean, query_drift, score_drift, item_drift, golden_shift, popularity_drift)
 )

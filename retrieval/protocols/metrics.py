@@ -21,6 +21,11 @@ batch_vectors = Histogram(
     ("collection", "shard"),
     buckets=(1, 2, 4, 8, 16, 32, 64),
 )
+thread_wait_seconds = Histogram(
+    "nearline_retrieval_thread_wait_seconds",
+    "Time that a batch of searches waited for a thread.",
+    buckets=(0.001, 0.004, 0.016, 0.064, 0.256, 1, 4, 16),
+)
 gpu_up = Gauge(
     "nearline_retrieval_gpu_up",
     "1 while a GPU answers, 0 while the CPU stands in.",
@@ -75,6 +80,11 @@ shard_vectors = Gauge(
 epoch_in_force = Gauge(
     "nearline_retrieval_epoch",
     "Epoch (number of the alias record) that is served.",
+    ("collection",),
+)
+snapshot_created = Gauge(
+    "nearline_retrieval_snapshot_created_timestamp_seconds",
+    "Time at which the snapshot that is served was built, in seconds since 1970.",
     ("collection",),
 )
 replica_ready = Gauge(
@@ -208,3 +218,22 @@ hot_redis_failures = Counter(
     "nearline_retrieval_hot_redis_failures_total",
     "Failed or slow reads and writes of cached lists in Redis; each pauses its use for a second.",
 )
+_of_collections: list[Gauge] = [
+    *(shard_vectors, epoch_in_force, snapshot_created, snapshots_held),
+    *(rollout_share, rollout_evidence, changes_behind, change_lag_seconds),
+    *(oldest_change_seconds, live_rows, log_away_seconds),
+]
+
+
+def forget_with_collection(*gauges: Gauge) -> None:
+    """Makes `forget` remove gauges of another module, too."""
+    _of_collections.extend(gauges)
+
+
+def forget(collection: str) -> None:
+    """Removes the gauges of a collection that is no longer served here.
+
+    What they said last would stay for as long as the process runs, and keep alerts firing.
+    """
+    for gauge in _of_collections:
+        gauge.remove_by_labels({"collection": collection})

@@ -103,6 +103,8 @@ class CanaryController:
     async def _begin(self, name: str, following: _FollowedCanary) -> None:
         """Loads a canary, retrying until it succeeds, and starts its trial."""
         record = following.record
+        # From 0 on: Prometheus sees no increase of a counter that begins at 1.
+        metrics.rollout_backouts.labels(name, AWAY)
         async for _ in _attempts():
             try:
                 snapshot = await asyncio.to_thread(
@@ -128,6 +130,8 @@ class CanaryController:
                 break
         held = self._collections.loaded.add(name, record.canary, served)
         analysis = CanaryAnalysis(split.share, split.limits, dealt_by_unit=split.dealt_by_unit)
+        for test in analysis.tests():
+            metrics.rollout_backouts.labels(name, test.name)
         before = self._collections.trials.get(name)
         self._collections.trials[name] = Trial(split, held, analysis)
         if before is not None:

@@ -13,6 +13,7 @@ from typing import Generic, NamedTuple, TypeVar
 from nearline.errors import NearlineError, Overloaded
 from nearline.tracing.spans import Carried, carried
 from nearline.wait_times import WAITS
+from retrieval.protocols import metrics
 from retrieval.protocols.shard import ShardQueries
 
 # Queries that may wait at a shard: several times those of the largest request.
@@ -145,7 +146,9 @@ class Batcher(Generic[_O, _R]):
             # The batch may run until the latest deadline of its queries.
             deadline = None if None in deadlines else max(d for d in deadlines if d is not None)
         self._observe(queries.count)
-        WAITS.note(self, time.monotonic() - entries[-1].submitted_s)
+        waited_s = time.monotonic() - entries[-1].submitted_s
+        WAITS.note(self, waited_s)
+        metrics.thread_wait_seconds.observe(waited_s)
         return Batch(queries, options, deadline, entries)
 
     def finish(

@@ -70,7 +70,7 @@ class ShardClient(ServiceChannel):
         The progress is None if the server follows no change log.
         """
         request = shard_pb2.GetStatusRequest()
-        reply = await self.call(lambda: self._stub.GetStatus(request, timeout=timeout_s))
+        reply = await self.call(lambda: self._stub.GetStatus(request, timeout=timeout_s), request)
         self.memory = [MemoryLimit(one.free_bytes, one.total_bytes) for one in reply.memory]
         return {
             ShardKey(one.collection, one.snapshot_id, one.shard): progress_from_proto(one)
@@ -81,7 +81,7 @@ class ShardClient(ServiceChannel):
     async def load(self, collection: str, snapshot_id: str) -> None:
         """Makes the server load its shards of a snapshot; returns when they are ready."""
         request = shard_pb2.LoadSnapshotRequest(collection=collection, snapshot_id=snapshot_id)
-        await self.call(lambda: self._stub.LoadSnapshot(request, timeout=_LOAD_TIMEOUT_S))
+        await self.call(lambda: self._stub.LoadSnapshot(request, timeout=_LOAD_TIMEOUT_S), request)
 
     async def search(
         self, key: ShardKey, queries: ShardQueries, options: ShardOptions, deadline: float | None
@@ -93,7 +93,7 @@ class ShardClient(ServiceChannel):
         )
         codec.fill_queries(request, queries)
         reply = await self.call(
-            lambda: self._stub.SearchShard(request, timeout=time_left_s(deadline))
+            lambda: self._stub.SearchShard(request, timeout=time_left_s(deadline)), request
         )
         return codec.hits_from_proto(reply)
 
@@ -111,7 +111,9 @@ class ShardClient(ServiceChannel):
             highlight=codec.highlight_to_proto(request.highlight),
         )
         return codec.items_from_proto(
-            await self.call(lambda: self._stub.FetchItems(message, timeout=time_left_s(deadline)))
+            await self.call(
+                lambda: self._stub.FetchItems(message, timeout=time_left_s(deadline)), message
+            )
         )
 
     async def scan(self, key: ShardKey, request: ScanRequest, deadline: float | None) -> ShardItems:
@@ -125,7 +127,9 @@ class ShardClient(ServiceChannel):
             min_watermark=codec.watermark_to_bytes(request.min_watermark),
         )
         return codec.items_from_proto(
-            await self.call(lambda: self._stub.ScanItems(message, timeout=time_left_s(deadline)))
+            await self.call(
+                lambda: self._stub.ScanItems(message, timeout=time_left_s(deadline)), message
+            )
         )
 
     async def count(
@@ -139,7 +143,9 @@ class ShardClient(ServiceChannel):
             min_watermark=codec.watermark_to_bytes(request.min_watermark),
         )
         return codec.counts_from_proto(
-            await self.call(lambda: self._stub.CountShard(message, timeout=time_left_s(deadline)))
+            await self.call(
+                lambda: self._stub.CountShard(message, timeout=time_left_s(deadline)), message
+            )
         )
 
     async def suggest(
@@ -154,7 +160,9 @@ class ShardClient(ServiceChannel):
             min_watermark=codec.watermark_to_bytes(request.min_watermark),
         )
         return codec.suggestions_from_proto(
-            await self.call(lambda: self._stub.SuggestShard(message, timeout=time_left_s(deadline)))
+            await self.call(
+                lambda: self._stub.SuggestShard(message, timeout=time_left_s(deadline)), message
+            )
         )
 
     async def candidates(
@@ -168,7 +176,7 @@ class ShardClient(ServiceChannel):
         message = candidates_codec.request_to_proto(request, *key, also)
         with self._explain_old_server():
             reply = await self.call(
-                lambda: self._stub.FindCandidates(message, timeout=time_left_s(deadline))
+                lambda: self._stub.FindCandidates(message, timeout=time_left_s(deadline)), message
             )
         return candidates_codec.candidates_from_proto(reply)
 
@@ -179,7 +187,7 @@ class ShardClient(ServiceChannel):
         message = shard_pb2.ReadHistoryRequest(**key._asdict(), user_id=request.user_id)
         with self._explain_old_server():
             reply = await self.call(
-                lambda: self._stub.ReadHistory(message, timeout=time_left_s(deadline))
+                lambda: self._stub.ReadHistory(message, timeout=time_left_s(deadline)), message
             )
         return candidates_codec.history_from_proto(reply)
 

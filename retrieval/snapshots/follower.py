@@ -323,6 +323,8 @@ class AliasFollower(Generic[_T]):
         self._loaded.make_current(name, snapshot.snapshot_id)
         self._served[name] = snapshot
         metrics.epoch_in_force.labels(name).set(snapshot.epoch)
+        created = snapshot.manifest.create_time
+        metrics.snapshot_created.labels(name).set(created.seconds + created.nanos / 1e9)
         _log.info(
             "snapshot is served",
             extra={
@@ -352,6 +354,8 @@ class AliasFollower(Generic[_T]):
             _log.info(
                 "snapshot unloaded", extra={"collection": collection, "snapshot_id": snapshot_id}
             )
+        if collection not in self.desired_states and not self._loaded.of_collection(collection):
+            metrics.forget(collection)
 
     def _export_count(self, collection: str) -> None:
         metrics.snapshots_held.labels(collection).set(len(self._loaded.of_collection(collection)))

@@ -14,6 +14,7 @@ from nearline.store.snapshot import Store, check_collection
 from nearline.store.work import remove_work, stored_work
 from retrieval.changelog import retention
 from retrieval.snapshots.aliases import rollback_target
+from retrieval.snapshots.proposals import read_proposals, remove_proposal
 
 MIN_AGE = timedelta(hours=1)
 UPLOAD_GRACE = timedelta(days=1)
@@ -43,9 +44,9 @@ def plan_prune(
 ) -> list[PruneCandidate]:
     """Decides which snapshots to remove; newest first, remains of killed builds last.
 
-    These are kept: the snapshots that the current alias record names, the target of a rollback, the
-    newest `keep` others, those younger than an hour, since a build may be about to promote them,
-    and work that an unfinished build added to within a week.
+    These are kept: the snapshots that the current alias record names, the target of a rollback,
+    those that upkeep proposes to serve, the newest `keep` others, those younger than an hour, since
+    a build may be about to promote them, and work that an unfinished build added to within a week.
 
     Args:
         store: The store.
@@ -70,6 +71,9 @@ def plan_prune(
     reasons = {in_force.current: "current", in_force.canary: "canary"}
     if target is not None:
         reasons.setdefault(target.current, "target of a rollback")
+    for proposal in read_proposals(store, collection):
+        if proposal.is_pending:
+            reasons.setdefault(proposal.snapshot_id, "proposed")
     decided = []
     spare = keep
     for snapshot_id in store.snapshot_ids(collection):
@@ -100,11 +104,18 @@ def prune(store: Store, collection: str, planned: Sequence[PruneCandidate]) -> N
             in_force = store.alias_in_force(collection)
             if one.name not in (in_force.current, in_force.canary):
                 store.remove_snapshot(collection, one.name)
+                remove_proposal(store, collection, one.name)
         else:
             with store_errors(one.folder):
                 remove_folder(one.folder)
     if any(not one.kept and not one.work for one in planned):
         retention.drop_archived_segments(store, collection)
+
+
+def remove_unused(store: Store, collection: str, snapshot_id: str) -> None:
+    """Removes one snapshot, of any age, unless an alias or a rollback needs it."""
+    planned = plan_prune(store, collection, 0, force=True)
+    prune(store, collection, [one for one in planned if one.name == snapshot_id])
 
 
 def _creation_and_size(store: Store, collection: str, snapshot_id: str) -> tuple[datetime, int]:

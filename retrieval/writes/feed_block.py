@@ -37,6 +37,11 @@ _used_share = Gauge(
     "Used share of a resource: redis, disk or memory.",
     ("resource",),
 )
+_total_bytes = Gauge(
+    "nearline_feed_block_total_bytes",
+    "Size of a resource: redis (maxmemory), disk or memory.",
+    ("resource",),
+)
 _blocked = Gauge(
     "nearline_feed_block_blocked",
     "1 while so little of a resource is free that nothing may be added.",
@@ -214,6 +219,7 @@ class FeedBlock:
     def _take(self, state: ResourceState, *, blocked: bool) -> None:
         self._states[state.name] = state
         _used_share.labels(state.name).set(1 - state.free_bytes / state.total_bytes)
+        _total_bytes.labels(state.name).set(state.total_bytes)
         _blocked.labels(state.name).set(bool(state.problem))
         if state.problem:
             self._problems[state.name] = state.problem

@@ -265,6 +265,26 @@ async def test_a_kept_choice_is_measured_again_if_its_files_are_gone(
     assert loads.prepared == [False, False]
 
 
+async def test_a_prepared_model_is_used_whatever_the_cache_holds_and_is_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loads: type[FakeLoads]
+) -> None:
+    monkeypatch.setattr(backend_selection, "_candidates", lambda _: ["openvino-f32"])
+    model = word_model(tmp_path / "m")
+    image, volume = tmp_path / "image", tmp_path / "volume"
+    await select_backend(model, EmbeddingSettings(), image)
+    # The volume of an older image, whose files are of no use to this one.
+    older = ModelCache(volume, model)
+    older.graph.parent.mkdir(parents=True)
+    older.graph.touch()
+    older.reference_file.write_bytes(b"older")
+    prepared = {path: path.stat().st_mtime_ns for path in image.rglob("*")}
+    selected = await select_backend(model, EmbeddingSettings(prepared_dir=str(image)), volume)
+    assert selected.figures.min_cosine == pytest.approx(1.0)
+    assert loads.prepared == [False]  # The image's own conversion, and none after it.
+    assert {path: path.stat().st_mtime_ns for path in image.rglob("*")} == prepared
+    assert list(older.folder.glob("choice-*"))
+
+
 @pytest.mark.parametrize("names", [["torch-bf16"], ["torch-f16", "torch-bf16"]])
 async def test_if_no_backend_agrees_with_the_reference_the_error_of_the_last_is_raised(
     tmp_path: Path,

@@ -343,6 +343,8 @@ class FakeFallback:
     def reason(self, slot: int) -> str:
         return self.away
 
+    configured_gpus = 2
+
     def count_gpus(self) -> int:
         return 0 if self.away else 1
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from nearline.errors import SettingsError
-from nearline.settings import Settings, load_from_process, parse_arguments
+from nearline.settings import ListenerSettings, Settings, load_from_process, parse_arguments
 
 
 class Sample(Settings):
@@ -19,6 +19,12 @@ class Sample(Settings):
     section: ClassVar[str] = "embedding"
     max_texts: int = Field(8, ge=1, description="Texts.")
     eager: bool = Field(False, description="Flag.")
+
+
+class UpkeepListener(ListenerSettings):
+    """Settings of a service of one section."""
+
+    section: ClassVar[str] = "upkeep"
 
 
 def config(folder: Path, text: str) -> Path:
@@ -34,6 +40,14 @@ def test_argument_beats_environment_beats_file_beats_default(tmp_path: Path) -> 
     assert Sample.load(file=file).max_texts == 2
     assert Sample.load(environ=environ, file=file).max_texts == 3
     assert Sample.load({"max_texts": 4}, environ, file).max_texts == 4
+
+
+def test_the_metrics_port_of_containers_gives_way_to_one_for_the_section() -> None:
+    environ = {"NEARLINE_METRICS_PORT": "9464"}
+    assert UpkeepListener.load(environ=environ).metrics_port == 9464
+    environ["NEARLINE_UPKEEP_METRICS_PORT"] = "9465"
+    assert UpkeepListener.load(environ=environ).metrics_port == 9465
+    assert UpkeepListener.load({"metrics_port": 9466}, environ).metrics_port == 9466
 
 
 @pytest.mark.parametrize("origin", ["argument", "environment", "file"])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +15,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from nearline.errors import SettingsError
-from nearline.tls import TlsFiles, channel_credentials, is_loopback, server_credentials
+from nearline.tls import (
+    TlsFiles,
+    certificate_expiry,
+    channel_credentials,
+    is_loopback,
+    server_credentials,
+)
 from nearline_cli.local.certificates import CertificateAuthority
 
 pytestmark = pytest.mark.service
@@ -99,6 +106,14 @@ async def test_a_new_certificate_is_shown_without_a_restart(tmp_path: Path) -> N
         # Half-replaced files, and files that are gone, leave what there was.
         key.unlink()
         assert await asyncio.to_thread(shown_serial, address, authority.file) == second
+
+
+def test_the_expiry_of_a_certificate_is_read(tmp_path: Path) -> None:
+    certificate, key = CertificateAuthority(tmp_path).issue("router", ["127.0.0.1"], days=10)
+    left_s = certificate_expiry(str(certificate)) - time.time()
+    assert left_s == pytest.approx(10 * 86_400, abs=3_600)
+    with pytest.raises(ValueError):
+        certificate_expiry(str(key))
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")

@@ -203,15 +203,6 @@ def test_upkeep_and_a_second_build_know_the_change_log() -> None:
         assert set(SERVICES[name]["depends_on"]) == {"embedding", "redis"}
 
 
-def test_no_volume_hides_what_an_image_brings() -> None:
-    # What a step of the build writes after the packages: the converted model.
-    assert "\nRUN python -P -m embedding.convert\n" in _stage("embedding")
-    brought = re.findall(r"\bNEARLINE_CACHE_DIR=(\S+)", _stage("embedding"))
-    assert brought == ["/cache"]
-    for service in SERVICES.values():
-        assert {volume.split(":")[1] for volume in service["volumes"]}.isdisjoint(brought)
-
-
 GPU_SERVICES: dict[str, Service] = _load("compose.gpu.yaml")["services"]
 
 
@@ -241,13 +232,6 @@ def test_an_image_for_gpus_lets_the_driver_in_and_runs_unprivileged(target: str)
     assert "NVIDIA_VISIBLE_DEVICES=all" in stage
     assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in stage
     assert re.findall(r"^USER (\S+)$", stage, re.M)[-1] == "10001:10001"
-
-
-@pytest.mark.parametrize("target", ["retrieval", "index_builder"])
-def test_an_image_has_one_faiss(target: str) -> None:
-    for name, wheel in ((target, "cpu"), (f"{target}-gpu", "gpu")):
-        (extras,) = re.findall(r"nearline-server\[([\w,-]+)\]", _stage(name))
-        assert {"cpu", "gpu"} & set(extras.split(",")) == {wheel}
 
 
 def test_the_command_that_the_file_shows_is_one() -> None:

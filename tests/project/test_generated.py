@@ -52,7 +52,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("name", ["settings.md", "cli.md"])
+@pytest.mark.parametrize("name", ["settings.md", "cli.md", "metrics.md"])
 def test_reference_pages_are_what_the_code_says(name: str) -> None:
     wanted = docs_generator.generate_pages()[name]
     assert (ROOT / "docs/reference" / name).read_text("utf-8") == wanted, "run `make docs`"

@@ -31,22 +31,6 @@ WANTED = {
 } | {health.SERVICE_NAME: "router", reflection.SERVICE_NAME: "router", "": "gateway"}
 
 
-def _gateway_api() -> tuple[dict[str, str], dict[str, int]]:
-    """Returns the target of each service, and the port of each target."""
-    targets, ports = {}, {}
-    for document in yaml.safe_load_all((FOLDER / "gateway-api.yaml").read_text("utf-8")):
-        if document["kind"] == "Gateway":
-            continue
-        assert document["spec"]["parentRefs"] == [{"name": "nearline"}]
-        for rule in document["spec"]["rules"]:
-            (behind,) = rule["backendRefs"]
-            name = behind["name"].removeprefix("nearline-")
-            ports[name] = behind["port"]
-            for match in rule["matches"]:
-                targets[match.get("method", {"service": ""})["service"]] = name
-    return targets, ports
-
-
 def _envoy() -> tuple[dict[str, str], dict[str, int]]:
     resources = yaml.safe_load((FOLDER / "envoy.yaml").read_text("utf-8"))["static_resources"]
     (listener,) = resources["listeners"]
@@ -78,7 +62,7 @@ def _nginx() -> tuple[dict[str, str], dict[str, int]]:
     )
 
 
-@pytest.mark.parametrize("read", [_gateway_api, _envoy, _nginx])
+@pytest.mark.parametrize("read", [_envoy, _nginx])
 def test_each_public_service_is_reached_at_its_port_and_no_other(read: Any) -> None:
     found: tuple[Mapping[str, str], Mapping[str, int]] = read()
     assert found == (WANTED, PORTS)

@@ -12,7 +12,7 @@ from nearline.errors import NotFound, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.registry import describe_ref
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from nearline_cli.commands.releases import export, gate, promote
+from nearline_cli.commands.releases import export, gate, promote, proposals
 from nearline_cli.terminal import options, output
 from nearline_cli.terminal.option_groups import add_command
 
@@ -21,6 +21,7 @@ add_command(app, promote.promote)
 add_command(app, gate.gate)
 app.command()(promote.rollback)
 app.command()(promote.prune)
+app.command()(proposals.proposals)
 app.command()(export.export)
 
 # What the manifest of a snapshot says, in a list of snapshots.

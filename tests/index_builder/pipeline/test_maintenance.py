@@ -1,20 +1,26 @@
-"""Maintenance rebuilds on request of a router, and retrains existing models."""
+"""Maintenance proposes rebuilds after drift or age, and retrains existing models."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from index_builder.maintenance import Maintenance
 from index_builder.options.training_options import TrainingOptions
+from index_builder.pipeline import upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.releases import gate
 from index_builder.releases.gate_report import make_check
-from nearline.errors import GateFailed
+from nearline.errors import GateFailed, NotReady
 from retrieval.embedders.endpoints import Embedders
 from retrieval.snapshots import aliases
+from retrieval.snapshots.gate_reports import require_gate_pass
+from retrieval.snapshots.proposals import Proposal, ProposalState, read_proposals
 from retrieval.users.records import LoggedInteraction
 from tests.index_builder.behaviour.circular_walks import ITEMS, walks
 from tests.index_builder.live_collection import Living
@@ -28,6 +34,12 @@ class _Users(NoUsers):
 
     async def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
         yield LoggedInteraction("new", "", "i01", "view", 2_000_000_000_000_000, None)
+
+
+class _NoInteractions(NoUsers):
+    async def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
+        return
+        yield
 
 
 class _Logs:
@@ -64,14 +76,50 @@ def living(tmp_path: Path) -> Living:
     return living
 
 
-async def test_a_requested_rebuild_includes_changes_below_the_limit(living: Living) -> None:
+def _proposed(living: Living) -> Proposal:
+    (proposal,) = read_proposals(living.store, "default")
+    return proposal
+
+
+async def test_a_requested_rebuild_is_proposed_with_changes_below_the_limit(
+    living: Living,
+) -> None:
     before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
     await living.upsert("new", "New.")
-    maintenance = _maintenance(living, "drift of score: 0.4 is above 0.25")
+    maintenance = _maintenance(living, "drift of score: 0.4 is above 0.25", "again")
     assert await maintenance.run_once("default")
-    assert living.manifest.parent_snapshot_id == before
+    proposal = _proposed(living)
+    assert living.store.alias_in_force("default").current == before
+    assert (proposal.state, proposal.current) == (ProposalState.OPEN, before)
+    assert proposal.reason == "drift of score: 0.4 is above 0.25"
+    # The gate has passed it: the server accepts its promotion.
+    verdict, _ = require_gate_pass(living.store, "default", proposal.snapshot_id)
+    assert verdict.passed
+    aliases.promote(living.store, "default", proposal.snapshot_id)
     assert "new" in living.texts()
+
+
+async def test_no_second_rebuild_begins_while_a_proposal_is_open(living: Living) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    maintenance = _maintenance(living, "drift", "more drift")
+    assert await maintenance.run_once("default")
     assert not await maintenance.run_once("default")
+    aliases.promote(living.store, "default", _proposed(living).snapshot_id)
+    assert await maintenance.run_once("default")
+    assert _proposed(living).reason == "more drift"
+
+
+async def test_a_compaction_outdates_a_proposal_and_removes_it(living: Living) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    assert await _maintenance(living, "drift").run_once("default")
+    proposed = _proposed(living).snapshot_id
+    await living.upsert("new", "New.")
+    compacting = _maintenance(living, share=0.0)
+    assert await compacting.run_once("default")
+    assert _proposed(living).state is ProposalState.OUTDATED
+    assert not await compacting.run_once("default")
+    assert proposed not in living.store.snapshot_ids("default")
+    assert not read_proposals(living.store, "default")
 
 
 async def test_a_rebuild_waits_during_a_trial_and_without_compaction(
@@ -81,6 +129,7 @@ async def test_a_rebuild_waits_during_a_trial_and_without_compaction(
     first = (await living.build(corpus)).snapshot_id
     await living.build(corpus)
     assert not await _maintenance(living, "drift", compact=False).run_once("default")
+    assert not await _maintenance(living, "drift", releases="off").run_once("default")
     aliases.split(living.store, "default", first, 0.1)
     maintenance = _maintenance(living, "drift")
     assert not await maintenance.run_once("default")
@@ -96,7 +145,38 @@ async def test_a_rebuild_trains_on_interactions_recorded_since(
     before = living.manifest.behaviour.interactions
     monkeypatch.setattr(living.log, "user_states", _Users, raising=False)
     assert await _maintenance(living, "drift of popularity: 0.4 is above 0.25").run_once("default")
-    assert living.manifest.behaviour.interactions == before + 1
+    built = living.store.manifest("default", _proposed(living).snapshot_id)
+    assert built.behaviour.interactions == before + 1
+
+
+async def test_old_models_are_trained_again_once_newer_interactions_were_recorded(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = TrainingOptions(interactions=walks(), kind_weights={"view": 1.0})
+    await living.build(living.corpus(TEXTS, 10), training=learning)
+    monkeypatch.setattr(living.log, "user_states", _NoInteractions, raising=False)
+    assert not await _maintenance(living).run_once("default")
+    monkeypatch.setattr(living.log, "user_states", _Users, raising=False)
+    assert not await _maintenance(living, models_age="0s").run_once("default")
+    assert not await _maintenance(living, models_age="100000d").run_once("default")
+    assert await _maintenance(living).run_once("default")
+    assert "models know nothing newer than" in _proposed(living).reason
+
+
+async def test_a_rebuild_that_the_gate_refuses_is_not_proposed_nor_repeated(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
+    failed = make_check("recall", False, "recall@10 is 0.5", "build again")
+    monkeypatch.setitem(gate._CHECKS, "recall", lambda comparison: failed)
+    maintenance = _maintenance(living, "drift", "drift again")
+    with pytest.raises(GateFailed, match=r"recall@10 is 0\.5"):
+        await maintenance.run_once("default")
+    assert not read_proposals(living.store, "default")
+    assert living.store.alias_in_force("default").current == before
+    assert not await maintenance.run_once("default")
+    # The refused snapshot is kept, to be examined.
+    assert len(list(living.store.snapshot_ids("default"))) == 2
 
 
 async def test_upkeep_asks_the_gate_and_does_not_repeat_a_refused_compaction(
@@ -119,3 +199,40 @@ async def test_upkeep_asks_the_gate_and_does_not_repeat_a_refused_compaction(
     record = living.store.alias_in_force("default")
     assert record.current not in (before, refused)
     assert (record.gate.passed, record.gate.forced_because) == (False, "we know it")
+
+
+async def test_metrics_show_the_log_and_when_it_was_maintained(living: Living) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    await living.upsert("new", "New.")
+    maintenance = _maintenance(living)
+
+    def gauge(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(f"nearline_upkeep_{name}", labels)
+
+    start_s = time.time()
+    running = asyncio.create_task(maintenance.run())
+    async with asyncio.timeout(20):
+        while (gauge("round_timestamp_seconds") or 0.0) < start_s:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait((running,))
+    assert (gauge("success_timestamp_seconds", collection="default") or 0.0) >= start_s
+    assert gauge("pending_changes", collection="default") == 1
+    assert gauge("log_changes", collection="default") == 1
+    assert gauge("log_bytes", collection="default") == 100
+
+
+async def test_a_collection_that_fails_is_not_shown_as_maintained(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    maintenance = _maintenance(living)
+
+    async def fail(name: str) -> bool:
+        raise NotReady("Redis is away")
+
+    upkeep_metrics.forget("default")
+    monkeypatch.setattr(maintenance, "run_once", fail)
+    await maintenance._maintain("default")
+    labels = {"collection": "default"}
+    assert REGISTRY.get_sample_value("nearline_upkeep_success_timestamp_seconds", labels) is None

@@ -20,6 +20,7 @@ from retrieval.router.admin_servicer import AdminServicer
 from retrieval.router.live_reports import LiveReporter
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots import aliases
+from retrieval.snapshots.proposals import propose
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
 NO_CONTEXT = cast(Any, None)
@@ -115,3 +116,15 @@ async def test_a_trial_of_an_older_record_is_not_reported(router: Router) -> Non
     reply = await router.status()
     assert not reply.running and not reply.arms and not reply.tests
     assert reply.in_force.current == router.current
+
+
+async def test_an_open_proposal_is_reported_until_it_is_tried(tmp_path: Path) -> None:
+    router = Router(tmp_path)
+    assert not (await router.status()).proposed_snapshot_id
+    propose(
+        router.store, "default", router.canary, "drift of score", (await router.status()).in_force
+    )
+    reply = await router.status()
+    assert (reply.proposed_snapshot_id, reply.proposal_reason) == (router.canary, "drift of score")
+    aliases.split(router.store, "default", router.canary, 0.5)
+    assert not (await router.status()).proposed_snapshot_id

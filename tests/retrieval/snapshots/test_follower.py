@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from nearline.errors import NearlineError, NotFound, NotReady, SnapshotCorrupt
 from nearline.store.snapshot import Store
+from retrieval.protocols import metrics
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.snapshots import aliases
 from retrieval.snapshots.follower import AliasFollower
@@ -203,4 +205,34 @@ async def test_finished_work_is_not_kept_in_memory(tmp_path: Path) -> None:
         one.follower.forget("default", "s1")
     await one.until(lambda: len(one.loads.tasks) == 3)
     await one.until(lambda: gc.collect() >= 0 and not any(task() for task in one.loads.tasks))
+    await one.follower.close()
+
+
+async def test_gauges_of_a_dropped_collection_go_with_it(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    first = one.make(promote=True, collection="dropped")
+    await one.follower.start()
+    metrics.log_away_seconds.labels("dropped").set(60)
+
+    def gauges() -> set[str]:
+        return {
+            family.name
+            for family in REGISTRY.collect()
+            if family.type == "gauge"
+            for sample in family.samples
+            if sample.labels.get("collection") == "dropped"
+        }
+
+    created = REGISTRY.get_sample_value(
+        "nearline_retrieval_snapshot_created_timestamp_seconds", {"collection": "dropped"}
+    )
+    wanted = one.store.manifest("dropped", first).create_time
+    assert created == pytest.approx(wanted.seconds + wanted.nanos / 1e9)
+    assert {"nearline_retrieval_epoch", "nearline_retrieval_log_away_seconds"} <= gauges()
+    aliases.drop(one.store, "dropped")
+    await one.follower.poll()
+    # Requests that have begun end on it first.
+    one.now += 10.0
+    await one.follower.poll()
+    await one.until(lambda: not gauges())
     await one.follower.close()

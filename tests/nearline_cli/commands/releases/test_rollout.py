@@ -11,6 +11,7 @@ import pytest
 from nearline.clients import AdminClient
 from nearline.store.snapshot import Store
 from nearline_cli.local.processes import retrieval_process
+from retrieval.snapshots.proposals import propose
 from tests.live.rolling import QUICK
 from tests.nearline_cli.commands.releases.test_gate import Run, build, corpus, run
 from tests.nearline_cli.conftest import Run as Command
@@ -89,6 +90,12 @@ async def test_a_router_reports_the_status_of_its_rollout(
         AdminClient(router.address) as admin,
     ):
         assert "no rollout" in ask("status")
+        opened = Store(store)
+        propose(opened, "default", new, "drift of score", opened.alias_in_force("default"))
+        assert f"nearline snapshots promote {new}" in " ".join(ask("status").split())
+        assert json.loads(ask("status", "--json"))["proposed"] == new
+        listed = nearline("snapshots", "proposals", "--store", str(store), "--json").stdout
+        assert json.loads(listed)["state"] == "open"
         started = ask("start", new, "--share", "0.3", "--store", str(store), "--json")
         assert json.loads(started.splitlines()[-1])["canary"] == new
         async with asyncio.timeout(20):

@@ -1,0 +1,1 @@
+"""Builds the images of the Dockerfile and tests them: `make image`."""

@@ -1,0 +1,1 @@
+"""Tests of what deploy/ has: alerts, dashboards, images, manifests."""

@@ -1,0 +1,84 @@
+"""The state of a proposal follows from the aliases; pruning keeps those that are pending."""
+
+from __future__ import annotations
+
+import pytest
+
+from nearline.errors import AlreadyExists, SnapshotCorrupt
+from nearline.store.snapshot import Store
+from nearline.v1.snapshot_pb2 import AliasRecord
+from retrieval.snapshots import proposals
+from retrieval.snapshots.proposals import ProposalState, propose, read_proposals, remove_proposal
+
+A, B, C = (f"20261129T10000{number}Z-aaaaa{number}" for number in range(3))
+
+
+def _alias(store: Store, epoch: int, current: str, canary: str = "", why: str = "") -> AliasRecord:
+    record = AliasRecord(epoch=epoch, current=current, canary=canary, why=why)
+    store.create_alias_record("c", record)
+    return record
+
+
+@pytest.fixture
+def store(tmp_path: object) -> Store:
+    return Store.open(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("records", "state", "why"),
+    [
+        ([], ProposalState.OPEN, ""),
+        # The trial of another snapshot changes nothing.
+        ([(A, C), (A, "")], ProposalState.OPEN, ""),
+        ([(A, B)], ProposalState.ON_TRIAL, ""),
+        ([(A, B), (A, B)], ProposalState.ON_TRIAL, ""),
+        ([(A, B), (A, "")], ProposalState.REJECTED, "record 3"),
+        ([(A, B), (A, ""), (C, "")], ProposalState.REJECTED, "record 3"),
+        ([(A, B), (B, "")], ProposalState.PROMOTED, "record 3"),
+        ([(B, "")], ProposalState.PROMOTED, "record 2"),
+        # What is rolled back was promoted.
+        ([(B, ""), (A, "")], ProposalState.PROMOTED, "record 2"),
+        ([(C, "")], ProposalState.OUTDATED, f"{C} is current"),
+        ([(C, ""), (A, "")], ProposalState.OUTDATED, f"{C} is current"),
+    ],
+)
+def test_the_state_follows_from_the_records_since(
+    store: Store, records: list[tuple[str, str]], state: ProposalState, why: str
+) -> None:
+    propose(store, "c", B, "drift", _alias(store, 1, A))
+    for epoch, (current, canary) in enumerate(records, start=2):
+        _alias(store, epoch, current, canary, f"record {epoch}")
+    (found,) = read_proposals(store, "c")
+    assert (found.state, found.why) == (state, why)
+    assert (found.snapshot_id, found.reason, found.epoch, found.current) == (B, "drift", 1, A)
+
+
+def test_proposals_are_listed_newest_first_each_with_the_records_since_it(store: Store) -> None:
+    propose(store, "c", B, "one", _alias(store, 1, A))
+    propose(store, "c", C, "two", _alias(store, 2, B))
+    assert [(one.reason, one.state) for one in read_proposals(store, "c")] == [
+        ("two", ProposalState.OPEN),
+        ("one", ProposalState.PROMOTED),
+    ]
+
+
+def test_a_snapshot_is_proposed_once_and_its_record_can_be_removed(store: Store) -> None:
+    record = _alias(store, 1, A)
+    propose(store, "c", B, "drift", record)
+    with pytest.raises(AlreadyExists):
+        propose(store, "c", B, "drift", record)
+    remove_proposal(store, "c", B)
+    remove_proposal(store, "c", B)
+    assert read_proposals(store, "c") == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"snapshot_id": "x", "epoch": "y"}'])
+def test_a_damaged_proposal_is_named_with_its_remedy(store: Store, content: bytes) -> None:
+    _alias(store, 1, A)
+    store.files.create(f"c/proposals/{B}.json", content)
+    with pytest.raises(SnapshotCorrupt, match=rf"c/proposals/{B}\.json .*remove the file"):
+        read_proposals(store, "c")
+
+
+def test_a_collection_without_proposals_reads_no_alias_record(store: Store) -> None:
+    assert proposals.read_proposals(store, "c") == []
