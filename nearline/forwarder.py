@@ -22,8 +22,8 @@ from nearline.access.api_keys import KeyExpired
 from nearline.access.audit_log import AuditLog
 from nearline.access.caller import Caller
 from nearline.access.rights import METHODS
-from nearline.call_guard import Handler, time_left_s
-from nearline.call_outcomes import REQUEST_ID_KEY, Context, abort_call, request_id_of
+from nearline.calls.guard import Handler, time_left_s
+from nearline.calls.outcomes import REQUEST_ID_KEY, Context, abort_call, request_id_of
 from nearline.channel import ServiceChannel, send_requests
 from nearline.channel_security import ChannelSecurity
 from nearline.errors import (

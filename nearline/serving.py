@@ -28,7 +28,7 @@ from nearline.access.caller_file import CallerFile
 from nearline.access.limits import LimitFile
 from nearline.access.rate_limiter import RateLimiter
 from nearline.allocator import return_large_blocks
-from nearline.call_guard import CallGuard, Context as Context, time_left_s as time_left_s
+from nearline.calls.guard import CallGuard, Context as Context, time_left_s as time_left_s
 from nearline.channel import observe_calls
 from nearline.client_metrics import observe_call
 from nearline.errors import NearlineError, SettingsError

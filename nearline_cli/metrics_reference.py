@@ -10,10 +10,13 @@ from prometheus_client.metrics import MetricWrapperBase
 # By section of the page: the modules that define metrics.
 MODULES = {
     "Servers of gRPC": (
-        *("nearline.call_guard", "nearline.admission", "nearline.access.rate_limiter"),
+        *("nearline.calls.outcomes", "nearline.admission", "nearline.access.rate_limiter"),
         *("nearline.forwarder", "nearline.serving"),
     ),
-    "Every process": ("nearline.client_metrics", "nearline.loop_watchdog"),
+    "Every process": (
+        *("nearline.client_metrics", "nearline.loop_watchdog"),
+        *("nearline.tracing.slow_requests", "nearline.tracing.span_exporter"),
+    ),
     "Gateway": ("gateway.application",),
     "Router and shards": ("retrieval.protocols.metrics",),
     "Monitors of the router": ("retrieval.monitoring.metrics",),

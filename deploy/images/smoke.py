@@ -27,7 +27,7 @@ _HTTP_TIMEOUT_S = 30.0
 # Of a container: another user than root, and files that it cannot change except in three folders.
 _CONFINED = """
 test "$(id -u):$(id -g)" = 10001:10001
-for folder in / /srv /home/nearline /usr/local/bin /opt; do
+for folder in / /srv ~nearline /usr/local/bin /opt; do
     if touch "$folder/probe" 2>/dev/null; then echo "$folder can be written" >&2; exit 1; fi
 done
 for folder in /tmp /cache /store; do touch "$folder/probe"; rm "$folder/probe"; done

@@ -17,6 +17,8 @@ CPU_TARGETS = (
 )
 # Gigabytes of CUDA each. `make image` only checks that their requirements can be installed.
 GPU_TARGETS = ("embedding-gpu", "retrieval-gpu", "index_builder-gpu")
+# A cluster of Ray runs it; `make image` does not build it.
+RAY_TARGET = "index_builder-ray"
 
 
 def image_name(target: str, tag: str = nearline.__version__) -> str:

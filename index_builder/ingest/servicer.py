@@ -11,7 +11,7 @@ from nearline import contract as c, wire
 from nearline.access.limits import page_size
 from nearline.access.method_guard import current_caller, current_limits
 from nearline.access.tenant_ids import shown_id, stored_id
-from nearline.call_guard import Context, time_left_s
+from nearline.calls.guard import Context, time_left_s
 from nearline.errors import NotFound
 from nearline.v1 import ingest_pb2 as pb, ingest_pb2_grpc
 from retrieval.protocols.compute_threads import read_request

@@ -31,6 +31,8 @@ log_bytes = Gauge(
     "Memory of the change log in Redis, estimated by Redis when upkeep last looked.",
     ("collection",),
 )
+# States of proposals that an alert counts.
+ALERTING = ("refused", "rejected")
 proposals = Counter(
     "nearline_upkeep_proposals_total",
     "Snapshots built after drift or age, by what became of them: open, refused (by the gate), "

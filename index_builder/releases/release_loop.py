@@ -177,6 +177,9 @@ class ReleaseLoop:
 
     def _note(self, name: str, newest: Proposal | None) -> None:
         """Exports the newest proposal, and logs it once per state."""
+        for state in upkeep_metrics.ALERTING:
+            # Prometheus sees an increase only of a series that it knew before.
+            upkeep_metrics.proposals.labels(name, state)
         age_s = self._clock() - newest.time_s if newest and newest.is_pending else 0.0
         upkeep_metrics.proposal_age.labels(name).set(max(0.0, age_s))
         if newest is None or self._noted.get(name) == (newest.snapshot_id, newest.state):

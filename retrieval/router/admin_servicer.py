@@ -11,7 +11,7 @@ import nearline
 from nearline.access.limits import page_size
 from nearline.access.method_guard import current_caller, current_limits
 from nearline.access.rights import Right
-from nearline.call_guard import Context
+from nearline.calls.guard import Context
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.snapshot import Store, check_collection

@@ -13,7 +13,7 @@ from nearline.access.caller import Caller
 from nearline.access.limits import page_size
 from nearline.access.method_guard import current_caller, current_limits
 from nearline.access.tenant_ids import shown_id, stored_id, stored_key
-from nearline.call_guard import Context, time_left_s
+from nearline.calls.guard import Context, time_left_s
 from nearline.errors import InvalidRequest, Unsupported
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 from retrieval.protocols.compute_threads import read_request, run_stoppable

@@ -11,7 +11,7 @@ import grpc
 
 from nearline import wire
 from nearline.access.rights import OLD_SHARD_SERVICE
-from nearline.call_guard import Context, Handler, time_left_s
+from nearline.calls.guard import Context, Handler, time_left_s
 from nearline.internal.v1 import shard_pb2, shard_pb2_grpc
 from nearline.serving import Registration
 from nearline.tracing.spans import stage

@@ -1,1 +1,1 @@
-"""Tests of what deploy/ has: alerts, dashboards, images, manifests."""
+"""Tests of what deploy/ has: alerts, dashboards, images, manifests; and of compose.yaml."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from nearline_cli.metrics_reference import MODULES, defined_metrics
+from tests.deploy.tools import require_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -29,12 +27,12 @@ _SELECTOR = re.compile(r"\b(nearline[a-z0-9_:]+|up(?=[{ ])|ALERTS|process_[a-z_]
 
 def promtool(*words: str) -> str:
     """Runs promtool in the folder of the rules; returns what it writes. Skips without promtool."""
-    kept = ROOT / ".cache" / "deploy-tools" / "usr" / "bin" / "promtool"
-    program = shutil.which("promtool") or (str(kept) if kept.exists() else "")
-    if not program:
-        pytest.skip("promtool is not installed: apt-get install promtool")
     done = subprocess.run(
-        [program, *words], cwd=PROMETHEUS, capture_output=True, text=True, timeout=60
+        [require_tool("promtool"), *words],
+        cwd=PROMETHEUS,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

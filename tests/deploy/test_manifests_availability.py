@@ -7,22 +7,11 @@ import re
 import pytest
 import yaml
 
-import embedding.metrics
-import gateway.application
-import index_builder.ingest.metrics
-import nearline.call_guard
 from tests.deploy.manifests import FOLDER, OVERLAYS, of_kind, pod_named, pods, servers
 from tests.deploy.network_rules import selects
 from tests.deploy.prometheus_tools import check_names
 
 overlays = pytest.mark.parametrize("overlay", OVERLAYS)
-# Whoever defines metrics is imported, so that they are known.
-DEFINED_IN = (
-    embedding.metrics,
-    gateway.application,
-    index_builder.ingest.metrics,
-    nearline.call_guard,
-)
 
 
 @overlays

@@ -115,3 +115,13 @@ async def test_the_command_prints_the_folder_and_figures_if_measured(
     assert set(printed) == ({"min_cosine", "tokens_per_s"} if flags else set())
     longest = max(len(batch) * max(map(len, batch)) for batch in backend.batches)
     assert longest <= 64 if flags else longest > 64
+
+
+def test_a_complete_cache_is_measured_without_writing_to_it(
+    model: EmbeddingModel, cache: ModelCache, backend: FakeBackend
+) -> None:
+    # An image brings such a cache, and its files are read-only.
+    convert(model, cache)
+    (cache.folder / "lock").unlink()
+    assert convert(model, cache, measure_budget=64)["tokens_per_s"] > 0.0
+    assert not (cache.folder / "lock").exists()

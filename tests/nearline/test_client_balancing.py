@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from nearline.call_guard import Context
+from nearline.calls.guard import Context
 from nearline.clients import EmbeddingClient
 from nearline.serving import Registration, running
 from nearline.settings import ServerSettings

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from nearline import errors, status
-from nearline.call_guard import Context
+from nearline.calls.guard import Context
 from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
 from nearline.serving import Registration, running

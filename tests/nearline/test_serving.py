@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nearline import status
 from nearline.access.access_control import AccessControl
 from nearline.access.caller_file import CallerFile
-from nearline.call_guard import Context
+from nearline.calls.guard import Context
 from nearline.clients import EmbeddingClient, GenerationClient
 from nearline.errors import DeadlineExceeded, NotReady, SettingsError, Unsupported
 from nearline.serving import (

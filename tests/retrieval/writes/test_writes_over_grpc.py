@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from nearline import contract as c, status
-from nearline.call_guard import Context
+from nearline.calls.guard import Context
 from nearline.clients import RetrievalClient
 from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.errors import InvalidRequest, NotApplied, NotReady, SnapshotMismatch, Unsupported

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nearline import status
 from nearline.admission import Admission, EndCall, leave_out, note_overload
-from nearline.call_guard import Context
+from nearline.calls.guard import Context
 from nearline.channel import ServiceChannel
 from nearline.clients import EmbeddingClient
 from nearline.contract import Lane

@@ -16,7 +16,7 @@ from nearline.access.method_guard import MethodGuard, current_caller
 from nearline.access.rate_limiter import RateLimiter
 from nearline.admission import Admission, EndCall
 from nearline.allocator import MemoryReturn
-from nearline.call_outcomes import Context as Context, MethodCalls, abort_call
+from nearline.calls.outcomes import Context as Context, MethodCalls, abort_call
 from nearline.channel_security import LANE_KEY
 from nearline.contract import Lane
 from nearline.errors import (

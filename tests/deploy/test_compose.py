@@ -1,4 +1,4 @@
-"""Both Compose files name stages, modules, settings, ports and volumes that exist."""
+"""Both Compose files name targets, modules, settings, ports and volumes that exist."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import pytest
 import yaml
 
 import nearline
+from benchmarks.fleet.compose_file import read_compose
+from benchmarks.fleet.dockerfile import Image, read_stage
 from embedding.settings import EmbeddingSettings
 from gateway.settings import GatewaySettings
 from generation.settings import GenerationSettings
+from index_builder.ingest.capacity import clamped
 from index_builder.ingest.settings import IngestSettings, WorkerSettings
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.pipeline.settings import IndexBuilderSettings
@@ -22,7 +25,6 @@ from nearline_cli.local.bundled_redis import SETTINGS as REDIS_SETTINGS, find_pr
 from nearline_cli.local.processes import SHARD_SERVICES, service_process
 from retrieval.settings import RouterSettings, ShardSettings
 from retrieval.shards.topology import check_address, parse_topology
-from tests.project.dockerfile import stage_text
 from tests.redis_server import INSTALLED
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
@@ -53,33 +55,30 @@ def _load(name: str) -> dict[str, Any]:
 
 
 COMPOSE = _load("compose.yaml")
-# Redis is another project's image; what it has to be is told below.
-SERVICES: dict[str, Service] = {k: v for k, v in COMPOSE["services"].items() if k != "redis"}
+# Images of other projects are tested below, and the command by a run.
+OTHERS = ("redis", "prometheus", "grafana")
+SERVICES: dict[str, Service] = {
+    name: service for name, service in COMPOSE["services"].items() if name not in (*OTHERS, "cli")
+}
+BATCH = ("build",)
 REDIS: Service = COMPOSE["services"]["redis"]
+METRICS_PORT = 9464
 REDIS_URL = "redis://redis:6379/0"  # The port that a Redis has unless told.
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 
 
-def _stage(name: str) -> str:
-    """Returns the text of a stage of the Dockerfile, after that of the stages it starts from."""
-    return stage_text(DOCKERFILE, name)
-
-
-def _environ(service: Service) -> dict[str, str]:
-    stage = _stage(service["build"]["target"])
-    environ = dict(re.findall(r"\b(NEARLINE_\w+)=(\S+)", stage))
-    environ.update(service.get("environment", {}))
-    return environ
+def _image(service: Service) -> Image:
+    return read_stage(DOCKERFILE, service["build"]["target"])
 
 
 def _settings(service: Service) -> Settings:
     """Reads the settings as the container's process does, from arguments and environment."""
-    stage = _stage(service["build"]["target"])
-    (written,) = re.findall(r"^ENTRYPOINT (\[.*\])$", stage, re.M)
-    entrypoint: list[str] = service.get("entrypoint") or yaml.safe_load(written)
-    assert entrypoint[:3] == ["python", "-P", "-m"]
+    image = _image(service)
+    entrypoint = tuple(service.get("entrypoint") or image.entrypoint)
+    assert entrypoint[:3] == ("python", "-P", "-m")
     kind = SETTINGS[entrypoint[3]]
-    return kind.load(parse_arguments(service.get("command", []), kind), _environ(service))
+    environ = image.environ | service.get("environment", {})
+    return kind.load(parse_arguments(service.get("command", []), kind), environ)
 
 
 def _port(name: str) -> int:
@@ -90,8 +89,15 @@ def _port(name: str) -> int:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_runs_with_settings_that_exist(name: str) -> None:
-    service = SERVICES[name]
-    _settings(service)
+    _settings(SERVICES[name])
+
+
+@pytest.mark.parametrize("name", [*SERVICES, "cli"])
+def test_a_service_has_an_image_of_its_own_target_and_writes_to_volumes_alone(name: str) -> None:
+    service = COMPOSE["services"][name]
+    target = service["build"]["target"]
+    assert service["image"].partition(":")[0] == f"nearline-{target.replace('_', '-')}"
+    assert _image(service).user == "10001:10001"
     assert service["build"]["args"] == {"BASE_IMAGE": "python:3.13-slim"}
     assert f"ARG BASE_IMAGE={service['build']['args']['BASE_IMAGE']}\n" in DOCKERFILE
     assert service["image"].rpartition(":")[2] == nearline.__version__
@@ -100,7 +106,19 @@ def test_a_service_runs_with_settings_that_exist(name: str) -> None:
     assert service["read_only"] and service["cap_drop"] == ["ALL"]
 
 
-@pytest.mark.parametrize("name", [name for name in SERVICES if name != "build"])
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_logs_are_rotated_and_memory_is_limited(name: str) -> None:
+    assert COMPOSE["services"][name]["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
+    assert read_compose(ROOT / "compose.yaml", {})[name].container.memory_bytes >= 256 << 20
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name not in BATCH])
+def test_every_server_has_its_metrics_on_one_port_that_is_not_published(name: str) -> None:
+    assert getattr(_settings(SERVICES[name]), "metrics_port", 0) == METRICS_PORT
+    assert not any(str(METRICS_PORT) in port for port in SERVICES[name].get("ports", []))
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name not in BATCH])
 def test_a_server_is_asked_for_its_health_where_it_listens(name: str) -> None:
     test = SERVICES[name]["healthcheck"]["test"]
     module = "gateway.health" if name == "gateway" else "nearline.health"
@@ -197,10 +215,47 @@ def test_shards_do_not_write_to_the_store_and_who_names_logs_and_snapshots_does(
 def test_upkeep_and_a_second_build_know_the_change_log() -> None:
     upkeep, build = (_settings(SERVICES[name]) for name in ("upkeep", "build"))
     assert isinstance(upkeep, UpkeepSettings) and isinstance(build, IndexBuilderSettings)
+    # After a drift it proposes a snapshot; a person decides.
+    assert (upkeep.releases, upkeep.retrieval) == ("propose", f"router:{_port('router')}")
     assert upkeep.redis == build.redis == REDIS_URL
     assert upkeep.embedding == f"embedding:{_port('embedding')}"
     for name in ("upkeep", "build"):
         assert set(SERVICES[name]["depends_on"]) == {"embedding", "redis"}
+
+
+def test_no_volume_hides_what_an_image_brings() -> None:
+    # The converted model.
+    brought = {_image(SERVICES["embedding"]).environ["NEARLINE_EMBEDDING_PREPARED_DIR"]}
+    for service in SERVICES.values():
+        assert brought.isdisjoint(volume.split(":")[1] for volume in service["volumes"])
+
+
+def test_the_queue_leaves_more_than_half_of_redis_to_others() -> None:
+    place = REDIS["command"].index("--maxmemory") + 1
+    assert REDIS["command"][place] == "512mb"
+    maxmemory = 512 << 20
+    door = _settings(SERVICES["ingest"])
+    assert isinstance(door, IngestSettings)
+    held = clamped(door.queue_limits(), maxmemory)
+    # Nothing is lowered, and so logged, at every start. Results may take twice their share.
+    assert held == door.queue_limits()
+    assert held.bytes + held.dead_bytes + 2 * held.result_bytes < maxmemory / 2
+    # While it rewrites its file, it may need twice as much.
+    assert read_compose(ROOT / "compose.yaml", {})["redis"].container.memory_bytes > 2 * maxmemory
+
+
+def test_monitoring_reads_files_that_exist_and_is_started_only_if_asked_for() -> None:
+    for name in ("prometheus", "grafana"):
+        service = COMPOSE["services"][name]
+        assert service["profiles"] == ["monitoring"]
+        for volume in service["volumes"]:
+            source = volume.partition(":")[0]
+            assert source in COMPOSE["volumes"] or (ROOT / source).exists(), source
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.compose.yaml").read_text("utf-8"))
+    (scrape,) = config["scrape_configs"]
+    (found,) = scrape["dns_sd_configs"]
+    assert found["port"] == METRICS_PORT
+    assert set(found["names"]) == {name for name in SERVICES if name not in BATCH}
 
 
 GPU_SERVICES: dict[str, Service] = _load("compose.gpu.yaml")["services"]
@@ -228,18 +283,17 @@ def test_shards_and_their_build_and_the_embedding_service_use_gpus() -> None:
 
 @pytest.mark.parametrize("target", ["embedding-gpu", "retrieval-gpu", "index_builder-gpu"])
 def test_an_image_for_gpus_lets_the_driver_in_and_runs_unprivileged(target: str) -> None:
-    stage = _stage(target)
-    assert "NVIDIA_VISIBLE_DEVICES=all" in stage
-    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in stage
-    assert re.findall(r"^USER (\S+)$", stage, re.M)[-1] == "10001:10001"
+    image = read_stage(DOCKERFILE, target)
+    assert image.environ["NVIDIA_VISIBLE_DEVICES"] == "all"
+    assert image.environ["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
+    assert image.user == "10001:10001"
 
 
-def test_the_command_that_the_file_shows_is_one() -> None:
-    text = (ROOT / "compose.yaml").read_text("utf-8")
-    (words,) = re.findall(r"^#\s+(--corpus .*)$", text, re.M)
-    shown = IndexBuilderSettings.load(parse_arguments(words.split(), IndexBuilderSettings))
-    assert shown.shards == len([name for name in SERVICES if name.startswith("shard-")])
-    assert shown.embedding == f"embedding:{_port('embedding')}"
+def test_a_build_has_as_many_shards_as_the_router_and_knows_the_model() -> None:
+    build = _settings(SERVICES["build"])
+    assert isinstance(build, IndexBuilderSettings)
+    assert build.shards == len([name for name in SERVICES if name.startswith("shard-")])
+    assert build.embedding == f"embedding:{_port('embedding')}"
 
 
 @pytest.mark.service

@@ -1,0 +1,250 @@
+"""Soak of the Compose layout: `python -m benchmarks.soak --minutes 20`.
+
+Runs the services of compose.yaml as processes, with their probes and restarts, under a mixed load
+of searches, lists, answers, HTTP, live writes, interactions and ingestion. Builds go live every few
+minutes, and one process after the other is killed. It prints a JSON object a line, the last of
+which has the figures and the verdict; the exit code is 1 if a bar is missed:
+
+- no request failed: none lacked a complete reply when its budget of --budget seconds had passed,
+  while its caller tried again as long as the service was unavailable or overloaded;
+- the memory of no process grows: the lower bound of its slope, with 95 % confidence and after its
+  warm-up, is below --slope MiB per hour;
+- Redis and the change log have a limit that they do not exceed; no container is over its mem_limit;
+- whatever was killed came back, and each container ended within its grace period.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fleet import sandbox
+from benchmarks.fleet.compose import ComposeFleet, compose_fleet
+from benchmarks.soak_parts.samples import Samples
+
+_ROOT = Path(__file__).resolve().parents[1]
+_DOCUMENTS = 200
+_WAYS = ("north", "south", "east", "west")
+_PLACES = (
+    *("mills", "castles", "meadows", "vineyards", "quarries", "harbours", "forests", "villages"),
+    *("marshes", "abbeys", "factories", "orchards", "bridges", "gorges", "dunes", "markets"),
+)
+_GOODS = (
+    *("grain", "coal", "salt", "timber", "wool", "iron", "wine", "bricks", "glass", "paper"),
+    *("cattle", "sugar", "copper", "cotton", "stone", "oil", "fruit", "letters", "guests", "tea"),
+)
+# Documents that live writes change: fewer than those of builds.
+_WRITTEN = 40
+_REDIS_SHARE = 0.85
+_REDIS_MAX = 512 << 20
+_BACK_S = 180.0
+# The images lack torch, which a development environment has.
+_ADDED = {"NEARLINE_EMBEDDING_BACKEND": "openvino"}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak")
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--rate", type=float, default=10.0, help="Requests per second.")
+    parser.add_argument("--budget", type=float, default=60.0, help="Seconds of a request.")
+    parser.add_argument("--kill-s", type=float, default=60.0, help="Seconds between kills.")
+    parser.add_argument("--build-s", type=float, default=180.0, help="Seconds between builds.")
+    parser.add_argument("--sample-s", type=float, default=2.0, help="Seconds between samples.")
+    parser.add_argument("--warm-up-s", type=float, default=120.0, help="Of each process.")
+    parser.add_argument("--slope", type=float, default=16.0, help="MiB per hour at most.")
+    parser.add_argument("--log-entries", type=int, default=20_000, help="Of the change log.")
+    return parser.parse_args()
+
+
+class Soak:
+    """One run.
+
+    Args:
+        fleet: The services.
+        documents: Folder of the documents to build from.
+        options: Options of the command.
+    """
+
+    def __init__(self, fleet: ComposeFleet, documents: Path, options: argparse.Namespace) -> None:
+        self._fleet = fleet
+        self._documents = documents
+        self._options = options
+        self._began = time.monotonic()
+        self._samples = Samples(fleet)
+        self._built = 0
+        self._failed_builds = 0
+        self._kills = 0
+        self._not_back: list[str] = []
+
+    async def run(self) -> dict[str, Any]:
+        """Returns the figures with the bars that were missed."""
+        options = self._options
+        await self._build()
+        await self._fleet.up()
+        self._report("serving")
+        words = ["--write", "--retry", "--documents", str(_DOCUMENTS), "--written", str(_WRITTEN)]
+        words += ["--rate", str(options.rate), "--budget", str(options.budget)]
+        load = self._fleet.start_client("load", "benchmarks.fleet.load", words)
+        self._began = time.monotonic()
+        work = [self._repeat(options.sample_s, self._sample)]
+        work += [self._repeat(options.kill_s, self._kill)]
+        work += [self._repeat(options.build_s, self._build)]
+        tasks = [asyncio.create_task(one) for one in work]
+        done, _ = await asyncio.wait(tasks, timeout=options.minutes * 60)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
+        await load.stop()
+        text = load.log.read_text("utf-8").strip().splitlines()
+        stops = await self._fleet.down()
+        killed = [stop.name for stop in stops if stop.killed]
+        return self._figures(json.loads(text[-1]) if text else {}, killed)
+
+    async def _repeat(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        for number in itertools.count(1):
+            await asyncio.sleep(self._began + number * every_s - time.monotonic())
+            await work()
+
+    async def _sample(self) -> None:
+        figures = await self._samples.take()
+        lives = len(self._samples.redis_bytes)
+        if lives % 15 == 1:
+            self._report("sample", figures)
+
+    async def _kill(self) -> None:
+        """Kills a container, and waits until it is ready again."""
+        left_s = self._began + self._options.minutes * 60 - time.monotonic()
+        if left_s < self._options.kill_s / 2:
+            return  # It would be told to stop before it is back.
+        services = list(self._fleet.services)
+        running = [name for name in services if self._fleet.containers(name)]
+        (container, *_) = self._fleet.containers(running[self._kills % len(running)])
+        self._kills += 1
+        self._report("kill", {"container": container.name})
+        container.kill()
+        began = time.monotonic()
+        while container.ready:
+            await asyncio.sleep(0.05)
+        try:
+            await container.wait_ready(_BACK_S)
+        except Exception as error:
+            self._not_back.append(f"{container.name}: {error}")
+        seconds = round(time.monotonic() - began, 1)
+        self._report("back", {"container": container.name, "seconds": seconds})
+
+    async def _build(self) -> None:
+        """Builds a snapshot that goes live, in which a tenth of the documents have changed."""
+        for number in range(_DOCUMENTS):
+            if not self._built or number % 10 == self._built % 10:
+                text = _document(number, self._built)
+                (self._documents / f"d{number}.md").write_text(text, "utf-8")
+        self._built += 1
+        volume = f"{self._documents}:/documents:ro"
+        done = await self._fleet.run("build", ["--corpus", "/documents"], [volume])
+        self._failed_builds += done.code != 0
+        self._report("build", {"code": done.code, "end": done.output[-1500:] if done.code else ""})
+
+    def _figures(self, requests: dict[str, Any], killed: list[str]) -> dict[str, Any]:
+        options, samples = self._options, self._samples
+        trends, growing = [], []
+        for (name, pid), life in samples.lives.items():
+            trend = life.rss_trend(options.warm_up_s)
+            if trend is None:
+                continue
+            low, slope, high = (one / (1 << 20) for one in (trend.low, trend.per_hour, trend.high))
+            trends.append(
+                {
+                    "container": name,
+                    "pid": pid,
+                    "seconds": round(life.times_s[-1] - life.times_s[0]),
+                    "rss_mib": [life.rss_bytes[0] >> 20, life.rss_bytes[-1] >> 20],
+                    "slope_mib_per_h": [round(low, 1), round(slope, 1), round(high, 1)],
+                    "files": [life.files[0], max(life.files), life.files[-1]],
+                }
+            )
+            if low > options.slope:
+                growing.append(name)
+        failed = {kind: one["failed"] for kind, one in requests.items() if one["failed"]}
+        redis = max(samples.redis_bytes, default=0)
+        entries = max(samples.log_entries, default=0)
+        bars = {
+            "requests": not failed and bool(requests),
+            "memory": not growing and not samples.over_limit,
+            "redis": 0 < redis < _REDIS_SHARE * _REDIS_MAX,
+            "change log": entries < options.log_entries and bool(samples.log_entries),
+            "builds": not self._failed_builds,
+            "restarts": not self._not_back,
+            "grace": not killed,
+        }
+        return {
+            "requests": requests,
+            "processes": trends,
+            "growing": growing,
+            "over_limit": dict(samples.over_limit),
+            "redis_bytes_max": redis,
+            "log_entries": [entries, samples.log_entries[-1] if samples.log_entries else 0],
+            "builds": self._built,
+            "kills": self._kills,
+            "not_back": self._not_back,
+            "killed_at_stop": killed,
+            "missed": [name for name, met in bars.items() if not met],
+        }
+
+    def _report(self, event: str, fields: Mapping[str, object] | None = None) -> None:
+        at = round(time.monotonic() - self._began, 1)
+        print(json.dumps({"event": event, "at_s": at, **(fields or {})}), flush=True)
+
+
+def _document(number: int, version: int) -> str:
+    """Returns a document about a river, unlike the others; each version ends otherwise."""
+    draw = random.Random(number)
+    places = " and ".join(draw.sample(_PLACES, 3))
+    goods = ", ".join(draw.sample(_GOODS, 4))
+    boats = number * 7 + version
+    return (
+        f"# River {number}\n\nThe river {number} flows {draw.choice(_WAYS)} past {places}. "
+        f"Its boats carry {goods}.\n\nThe {version}th survey counted {boats} boats.\n"
+    )
+
+
+async def _run(options: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory(prefix="nearline-soak-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        documents = folder / "documents"
+        documents.mkdir()
+        images = {"/opt/nearline/models": await _converted_model()}
+        file = _ROOT / "compose.yaml"
+        async with compose_fleet(file, folder / "fleet", images, added=_ADDED) as fleet:
+            figures = await Soak(fleet, documents, options).run()
+    print(json.dumps({"event": "verdict", **figures}), flush=True)
+    return int(bool(figures["missed"]))
+
+
+async def _converted_model() -> Path:
+    """Returns a folder with the model, converted as images are built."""
+    folder = _ROOT / ".cache" / "fleet"
+    words = ("-P", "-m", "embedding.convert", "--cache-dir", str(folder))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *words, env={**os.environ, **_ADDED}, stdout=asyncio.subprocess.DEVNULL
+    )
+    assert await process.wait() == 0, "the model cannot be converted"
+    return folder
+
+
+if __name__ == "__main__":
+    if why := sandbox.why_not():
+        sys.exit(why)
+    sys.exit(asyncio.run(_run(_options())))

@@ -1,0 +1,1 @@
+"""Parts of the soak: samples of processes, and trends in them."""

@@ -1,0 +1,96 @@
+"""Samples of a running fleet: memory and open files of processes, Redis, change logs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from benchmarks.fleet.compose import ComposeFleet
+from benchmarks.fleet.container_process import RunningContainer
+from benchmarks.soak_parts.trend import Trend, fit_trend
+from nearline.errors import NearlineError
+from nearline.store.snapshot import PARTITIONS
+from retrieval.changelog.keys import partition_keys
+from retrieval.redis_client.connection import connect
+from retrieval.redis_client.servers import read_info
+
+_COLLECTION = "default"
+
+
+@dataclass(slots=True)
+class Life:
+    """Samples of one process from its start to its end; rss_bytes: With its children."""
+
+    container: str
+    began_s: float
+    times_s: list[float] = field(default_factory=list)
+    rss_bytes: list[int] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+
+    def rss_trend(self, warm_up_s: float) -> Trend | None:
+        """Returns the trend of its memory after the warm-up of this process; None: too short."""
+        warm = [at for at, one in enumerate(self.times_s) if one >= self.began_s + warm_up_s]
+        return fit_trend([self.times_s[at] for at in warm], [self.rss_bytes[at] for at in warm])
+
+
+class Samples:
+    """Collects samples of a fleet."""
+
+    def __init__(self, fleet: ComposeFleet) -> None:
+        self._fleet = fleet
+        self.lives: dict[tuple[str, int], Life] = {}
+        self.redis_bytes: list[int] = []
+        self.log_entries: list[int] = []
+        self.over_limit: dict[str, int] = defaultdict(int)
+
+    async def take(self) -> dict[str, object]:
+        """Samples once; returns the figures of all of it."""
+        now = time.monotonic()
+        rss = {}
+        for container in self._fleet.all_containers():
+            if found := _measured(container):
+                pid, memory, files = found
+                life = self.lives.setdefault((container.name, pid), Life(container.name, now))
+                life.times_s.append(now)
+                life.rss_bytes.append(memory)
+                life.files.append(files)
+                rss[container.name] = memory >> 20
+                if 0 < container.container.memory_bytes < memory:
+                    self.over_limit[container.name] += 1
+        with contextlib.suppress(NearlineError, OSError, KeyError):
+            await self._take_redis()
+        return {
+            "rss_mib": rss,
+            "redis_bytes": self.redis_bytes[-1:],
+            "log_entries": self.log_entries[-1:],
+        }
+
+    async def _take_redis(self) -> None:
+        client = connect(f"redis://{self._fleet.address('redis', 6379)}/0")
+        try:
+            infos = await read_info(client, "memory", "soak")
+            self.redis_bytes.append(max(int(one["used_memory"]) for one in infos.values()))
+            keys = [partition_keys(_COLLECTION, number).log for number in range(PARTITIONS)]
+            self.log_entries.append(sum([await client.xlen(key) for key in keys]))
+        finally:
+            await client.aclose()
+
+
+def _measured(container: RunningContainer) -> tuple[int, int, int] | None:
+    """Returns the id of the first process, and the memory and open files of all of them."""
+    pid = container.pid
+    if pid is None:
+        return None
+    try:
+        first = psutil.Process(pid)
+        # A check is no part of the service.
+        family = [first, *first.children(recursive=True)]
+        memory = sum(int(one.memory_info().rss) for one in family)
+        return pid, memory, len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    except (psutil.Error, OSError):
+        return None

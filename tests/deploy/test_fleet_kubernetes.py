@@ -1,0 +1,76 @@
+"""Kubernetes manifests, run as processes: pods, probes, hooks, services, a rollout under load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.fleet.cluster import Cluster, cluster
+from benchmarks.fleet.manifests import read_manifests
+from nearline import RetrievalClient, contract as c
+from nearline.errors import NearlineError
+from tests.deploy.fleet_parts import (
+    ADDED,
+    ROOT,
+    failures,
+    image_folders,
+    kustomized,
+    load_record,
+    needs_containers,
+    needs_kustomize,
+    write_documents,
+)
+
+pytestmark = [pytest.mark.service, pytest.mark.long, needs_containers, needs_kustomize]
+SHARDS = ("shards-a", "shards-b")
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, kustomization: str) -> AsyncIterator[Cluster]:
+    """Runs the manifests of a folder, with a snapshot of forty documents."""
+    manifests = read_manifests(kustomized(kustomization))
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    async with cluster(manifests, dockerfile, folder, image_folders(), ADDED) as running:
+        await running.apply()
+        write_documents(running.claim("documents"))
+        built = await running.run_job("build")
+        assert built.code == 0, built.output
+        yield running
+
+
+async def until_loaded(running: Cluster) -> None:
+    """Waits until every router finds documents: it looks for snapshots every few seconds."""
+    options = c.SearchOptions(k=1, mode=c.SearchMode.HYBRID)
+    for pod in running.of("router"):
+        async with asyncio.timeout(120), RetrievalClient(f"{pod.address}:7700") as client:
+            while True:
+                with contextlib.suppress(NearlineError):
+                    if (await client.search(c.Query(text="boats"), options)).hits:
+                        break
+                await asyncio.sleep(0.2)
+
+
+@pytest.mark.timeout(1500)
+async def test_a_rollout_of_every_workload_under_load_fails_no_request(tmp_path: Path) -> None:
+    async with serving(tmp_path / "fleet", "tests/deploy/replicas") as running:
+        await until_loaded(running)
+        # No --retry: the client of Nearline, and one of a few lines for HTTP, call once.
+        words = ["--rate", "8", "--budget", "30"]
+        load = running.start_client("load", "benchmarks.fleet.load", words)
+        for name in ("router", *SHARDS, "embedding", "generation", "gateway"):
+            before = {pod.address for pod in running.of(name)}
+            await running.roll_out(name)
+            after = running.of(name)
+            assert len(after) == len(before) and before.isdisjoint(pod.address for pod in after)
+        await load.stop()
+        record = load_record(load.log.read_text("utf-8"))
+        print(record)
+        assert all(one["sent"] > 20 for one in record.values())
+        assert not failures(record)
+        # Each shard had a replica all the time.
+        assert not sum(one["partial"] for one in record.values())
+        assert not [stop for stop in running.stops if stop.killed or stop.code], running.stops
