@@ -192,7 +192,10 @@ async def test_a_router_that_passes_calls_on_is_a_part_of_the_trace(collector: C
     assert all(one.end_ns - one.start_ns > 30e6 for one in chain)
 
 
-async def test_a_call_that_its_caller_gives_up_ends_as_cancelled(collector: Collector) -> None:
+async def test_a_call_that_its_caller_gives_up_ends_as_cancelled(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     trace = "3" * 32
     began = asyncio.Event()
 

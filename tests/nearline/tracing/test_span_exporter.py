@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -19,7 +20,7 @@ from nearline.tracing.span_exporter import MAX_WAITING, SpanExporter, endpoint_u
 from nearline.tracing.spans import Span, SpanKind
 from nearline.tracing.trace_context import SpanReference
 from nearline_cli.local.certificates import CertificateAuthority
-from tests.trace_collector import trace_collector
+from tests.trace_collector import ReceivedSpan, trace_collector
 
 LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
 
@@ -60,6 +61,10 @@ def spans(number: int, finish: Callable[[Span], None]) -> None:
         span.end("NOT_FOUND" if place else "")
 
 
+def has(number: int, received: list[ReceivedSpan]) -> bool:
+    return len(received) == number
+
+
 def until_failed(before: float) -> None:
     deadline = time.monotonic() + 20
     while count("failed") == before:
@@ -85,6 +90,17 @@ def test_spans_arrive_whole_and_those_that_wait_at_the_end_do_too() -> None:
     assert (first.trace_id, first.parent_id, first.kind) == (f"{1:032x}", "", 2)
     assert collector.resource["service.name"] == "nearline-test"
     assert collector.resource["service.version"]
+
+
+def test_spans_that_were_sent_make_room_for_others() -> None:
+    exported, dropped = count("exported"), count("dropped")
+    with trace_collector() as collector, exporter(collector.address) as one:
+        for sent in (6_000, 12_000):
+            spans(6_000, one.add)
+            collector.wait_for(partial(has, sent))
+    assert sent > MAX_WAITING
+    assert count("exported") - exported == sent
+    assert count("dropped") == dropped
 
 
 @pytest.mark.parametrize(
