@@ -36,8 +36,7 @@ from nearline.errors import (
 from nearline.tls import is_loopback
 from nearline.tracing.client_calls import end_rpc
 from nearline.tracing.recorded_calls import exemplar, trace_trailers, with_trace
-from nearline.tracing.trace_context import TRACEPARENT
-from nearline.tracing.tracer import begin_call, is_tracing
+from nearline.tracing.tracer import begin_call
 
 # To each service. A server runs a bounded number of calls of one connection (--max-streams), and
 # the others wait unseen; with the least busy one of several, no call waits behind those of others.
@@ -389,7 +388,5 @@ class _Route:
 def _passed_on(metadata: Iterable[tuple[str, str | bytes]]) -> _Metadata:
     """Returns the metadata of a call as they are sent on, without those of its connection."""
     kept = [one for one in metadata if one[0] != "user-agent" and not one[0].startswith("grpc-")]
-    if is_tracing():
-        # The call that passes it on is a part of this server's, and says so itself.
-        kept = [one for one in kept if one[0] != TRACEPARENT]
+    # A traceparent is replaced where this server traces: gRPC sends the last one alone.
     return (*kept, _FORWARDED)

@@ -1,153 +1,178 @@
-"""Sends spans to a collector, from a thread of its own."""
+"""Exports spans by the SDK of OpenTelemetry; imported only where calls are recorded."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-import grpc
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import Counter
 
 from nearline.errors import SettingsError
-from nearline.thread_priority import give_way
-from nearline.tracing.otlp import export_request
-from nearline.tracing.spans import Scalar, Span
+from nearline.tracing.spans import Span
 
-# Spans that may wait; further ones are dropped and counted. About 10 MB.
+# Spans that may wait; further ones are dropped and counted.
 MAX_WAITING: Final = 8_192
-_BATCH: Final = 512
-_METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-_EVERY_S: Final = 1.0
-_TIMEOUT_S: Final = 5.0
 _LOG_EVERY_S: Final = 60.0
-# While a collector is away, its thread waits so long between attempts.
-_AWAY_S: Final = 5.0
-_log = logging.getLogger(__name__)
+# Loggers of the SDK that a collector which is away keeps busy, or that show headers.
+_SENDING: Final = "opentelemetry.exporter.otlp.proto.grpc.exporter"
+_BATCHING: Final = "opentelemetry.sdk._shared_internal"
+_HEADERS: Final = "opentelemetry.util.re"
+_SCOPE: Final = InstrumentationScope("nearline")
+_UNSET: Final = trace.Status()
+_SAMPLED: Final = trace.TraceFlags(trace.TraceFlags.SAMPLED)
 _spans = Counter(
     "nearline_trace_spans_total",
     "Spans of recorded calls: exported, dropped because too many waited, or failed to export.",
     ("outcome",),
 )
+_exported, _dropped, _failed = (_spans.labels(one) for one in ("exported", "dropped", "failed"))
 
 
 class SpanExporter:
-    """Sends spans to a collector by OTLP over gRPC.
+    """Sends spans to a collector by OTLP over gRPC, from a thread of the SDK.
 
-    Spans wait in a queue of bounded length. A batch that the collector does not take is lost: what
-    is recorded is a sample anyway, and the requests must not wait for it.
+    Spans wait in a queue of bounded length. A batch that the collector does not take within
+    OTEL_EXPORTER_OTLP_TIMEOUT is lost: requests never wait for it. Variables of OpenTelemetry
+    (OTEL_EXPORTER_OTLP_*, OTEL_BSP_SCHEDULE_DELAY, OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME)
+    apply as the SDK documents them.
 
     Args:
         endpoint: "host:port" or "http://host:port"; "https://host:port" uses TLS.
         service: Name of this process, such as "nearline-retrieval".
-        environ: OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_SERVICE_NAME and
-            OTEL_RESOURCE_ATTRIBUTES are read, as all software with OpenTelemetry reads them.
     Raises: SettingsError: the endpoint or one of the variables is not valid.
     """
 
-    def __init__(self, endpoint: str, service: str, environ: Mapping[str, str]) -> None:
-        target, has_tls = parse_endpoint(endpoint)
-        self._endpoint = endpoint
-        self._headers = tuple(
-            (key.lower(), value)
-            for key, value in _pairs(environ, "OTEL_EXPORTER_OTLP_HEADERS").items()
-        )
-        self._resource: dict[str, Scalar] = {
-            "service.name": service,
-            "service.version": version("nearline"),
-            **_pairs(environ, "OTEL_RESOURCE_ATTRIBUTES"),
-        }
-        if name := environ.get("OTEL_SERVICE_NAME"):
-            self._resource["service.name"] = name
-        options = (("grpc.use_local_subchannel_pool", 1),)
-        if has_tls:
-            roots = _certificate(environ)
-            credentials = grpc.ssl_channel_credentials(roots)
-            self._channel = grpc.secure_channel(target, credentials, options)
-        else:
-            self._channel = grpc.insecure_channel(target, options)
-        self._export = self._channel.unary_unary(
-            _METHOD,
-            request_serializer=ExportTraceServiceRequest.SerializeToString,
-            response_deserializer=ExportTraceServiceResponse.FromString,
-        )
-        self._waiting: deque[Span] = deque()
-        self._closing = threading.Event()
-        # When the thread must have ended, once it is closing.
-        self._end_by = 0.0
-        self._logged_s = -_LOG_EVERY_S
-        self._exported, self._dropped, self._failed = (
-            _spans.labels(one) for one in ("exported", "dropped", "failed")
-        )
-        self._thread = threading.Thread(target=self._run, name="span-exporter", daemon=True)
-        self._thread.start()
+    def __init__(self, endpoint: str, service: str) -> None:
+        url = endpoint_url(endpoint)
+        _limit_logs()
+        self._room = threading.Semaphore(MAX_WAITING)
+        self._closed = False
+        named = {"service.name": service, "service.version": version("nearline")}
+        try:
+            # `create` prefers its argument to the variables.
+            self._resource = Resource.create(named).merge(OTELResourceDetector().detect())
+            self._exporter = _CountingExporter(url, self._room)
+            self._processor = BatchSpanProcessor(self._exporter, max_queue_size=MAX_WAITING)
+        except Exception as error:
+            # The SDK has no type for it.
+            raise SettingsError(
+                f"traces cannot be exported: {error}; correct the variables OTEL_*"
+            ) from error
 
     def add(self, span: Span) -> None:
         """Sends a span soon, or drops it if too many wait."""
-        if len(self._waiting) >= MAX_WAITING:
-            self._dropped.inc()
+        # The SDK drops spans of a full queue without counting them: keep it from being full.
+        if self._closed or not self._room.acquire(blocking=False):
+            _dropped.inc()
         else:
-            self._waiting.append(span)
+            self._processor.on_end(sdk_span(span, self._resource))
 
     def close(self, timeout_s: float) -> None:
         """Sends what waits, as far as that is possible in so many seconds, and ends the thread."""
-        self._end_by = time.monotonic() + timeout_s
-        self._closing.set()
-        self._thread.join(timeout_s)
-        self._channel.close()
+        self._closed = True
+        # The processor waits up to 30 seconds; an exporter that has ended fails at once.
+        timer = threading.Timer(timeout_s, self._exporter.shutdown)
+        timer.daemon = True
+        timer.start()
+        self._processor.shutdown()  # type: ignore[no-untyped-call]
+        timer.cancel()
 
-    def _run(self) -> None:
-        give_way()
-        pause_s = _EVERY_S
-        while not self._closing.wait(pause_s):
-            pause_s = _EVERY_S
-            while self._waiting and not self._closing.is_set():
-                if not self._send(_TIMEOUT_S):
-                    pause_s = _AWAY_S
-                    break
-        while self._waiting and (left_s := self._end_by - time.monotonic()) > 0:
-            if not self._send(left_s):
-                return
 
-    def _send(self, timeout_s: float) -> bool:
-        """Sends a batch; returns whether the collector took it."""
-        batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+class _CountingExporter(OTLPSpanExporter):
+    """Counts spans by outcome, and releases their places in the queue."""
+
+    def __init__(self, url: str, room: threading.Semaphore) -> None:
+        super().__init__(endpoint=url)
+        self._room = room
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Exports a batch that the processor has taken from its queue."""
+        self._room.release(len(spans))
+        outcome = _failed
         try:
-            request = export_request(batch, self._resource)
-            self._export(request, timeout=timeout_s, metadata=self._headers)
-        except grpc.RpcError as error:
-            self._fail(len(batch), f"{error.code().name}: {error.details()}")
+            result = super().export(spans)
+            if result is SpanExportResult.SUCCESS:
+                outcome = _exported
+            return result
+        except ValueError:
+            # Its channel was closed meanwhile; anything else is logged by the processor.
+            if self._shutdown:
+                return SpanExportResult.FAILURE
+            raise
+        finally:
+            outcome.inc(len(spans))
+
+
+class _LogFilter(logging.Filter):
+    """Lets each kind of line pass once a minute, without values of headers: they may be secret."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By template of the message.
+        self._next_s: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now < self._next_s.get(record.msg, 0.0):
             return False
-        except Exception as error:
-            # The channel may be closed by now. Whatever it is, requests go on.
-            self._fail(len(batch), repr(error))
-            return False
-        self._exported.inc(len(batch))
+        self._next_s[record.msg] = now + _LOG_EVERY_S
+        if record.name == _HEADERS:
+            record.args = ("(not shown)",)
         return True
 
-    def _fail(self, count: int, reason: str) -> None:
-        self._failed.inc(count)
-        now = time.monotonic()
-        if now - self._logged_s >= _LOG_EVERY_S:
-            self._logged_s = now
-            _log.warning(
-                "spans were not exported",
-                extra={"endpoint": self._endpoint, "spans": count, "reason": reason[:300]},
-            )
+
+_FILTER: Final = _LogFilter()
 
 
-def parse_endpoint(endpoint: str) -> tuple[str, bool]:
-    """Returns the target of a channel, and whether it uses TLS.
+def _limit_logs() -> None:
+    for name in (_SENDING, _BATCHING, _HEADERS):
+        logging.getLogger(name).addFilter(_FILTER)
+    # It warns of each attempt; when it gives up, that is an error.
+    logging.getLogger(_SENDING).setLevel(logging.ERROR)
+
+
+def sdk_span(span: Span, resource: Resource) -> ReadableSpan:
+    """Returns a span that has ended, as a span of the SDK."""
+    parent = None
+    if span.parent_id:
+        # Only the parent of the first span here belongs to another process.
+        parent = _context(span.trace_id, span.parent_id, is_remote=span.root is span)
+    return ReadableSpan(
+        span.name,
+        context=_context(span.trace_id, span.span_id),
+        parent=parent,
+        resource=resource,
+        # A task that outlives its call may still add to it.
+        attributes=dict(span.attributes),
+        events=[Event(name, attributes, time_ns) for time_ns, name, attributes in span.events],
+        links=[
+            trace.Link(_context(one.trace_id, one.span_id, is_remote=True)) for one in span.links
+        ],
+        kind=trace.SpanKind[span.kind.name],
+        status=trace.Status(trace.StatusCode.ERROR, span.error) if span.error else _UNSET,
+        start_time=span.start_ns,
+        end_time=span.end_ns,
+        instrumentation_scope=_SCOPE,
+    )
+
+
+def _context(trace_id: str, span_id: str, *, is_remote: bool = False) -> trace.SpanContext:
+    return trace.SpanContext(int(trace_id, 16), int(span_id, 16), is_remote, _SAMPLED)
+
+
+def endpoint_url(endpoint: str) -> str:
+    """Returns the URL of a collector: http://host:port or https://host:port.
 
     Raises: SettingsError: it is not host:port, with or without http:// or https://.
     """
@@ -162,28 +187,4 @@ def parse_endpoint(endpoint: str) -> tuple[str, bool]:
             "gRPC, such as 127.0.0.1:4317 or https://collector.example:4317; headers belong into "
             "OTEL_EXPORTER_OTLP_HEADERS"
         )
-    return parts.netloc, parts.scheme == "https"
-
-
-def _pairs(environ: Mapping[str, str], name: str) -> dict[str, str]:
-    """Reads key=value,key=value, both percent-encoded."""
-    found: dict[str, str] = {}
-    for pair in filter(None, (one.strip() for one in environ.get(name, "").split(","))):
-        key, separator, value = pair.partition("=")
-        if not (separator and key.strip()):
-            # The value may be a secret.
-            raise SettingsError(f"{name} is not of the form key=value,key=value")
-        found[unquote(key.strip())] = unquote(value.strip())
-    return found
-
-
-def _certificate(environ: Mapping[str, str]) -> bytes | None:
-    path = environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE")
-    if not path:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise SettingsError(
-            f"OTEL_EXPORTER_OTLP_CERTIFICATE is {path}, which cannot be read: {error.strerror}"
-        ) from error
+    return f"{parts.scheme}://{parts.netloc}"

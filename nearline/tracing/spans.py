@@ -25,7 +25,7 @@ _MAX_TEXT: Final = 256
 
 
 class SpanKind(IntEnum):
-    """What a span stands for; the numbers are those of OTLP."""
+    """What a span stands for; names and numbers are those of OTLP."""
 
     INTERNAL = 1
     SERVER = 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -29,7 +28,7 @@ async def traced_calls(endpoint: str, share: float, section: str) -> AsyncIterat
         return
     from nearline.tracing.span_exporter import SpanExporter
 
-    exporter = SpanExporter(endpoint, f"nearline-{section.replace('_', '-')}", os.environ)
+    exporter = SpanExporter(endpoint, f"nearline-{section.replace('_', '-')}")
     use_tracer(Tracer(share, exporter.add))
     try:
         yield

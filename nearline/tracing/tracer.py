@@ -17,7 +17,7 @@ from nearline.tracing.trace_context import (
 )
 
 # Calls per second that are recorded because their callers ask for it, in one process. Each costs
-# about 0.1 ms, so that a caller who asks for all of them takes a fiftieth of a core.
+# about 0.2 ms, so that a caller who asks for all of them takes a twentieth of a core.
 HONOURED_PER_S: Final = 200.0
 
 

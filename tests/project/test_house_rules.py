@@ -88,7 +88,6 @@ IMPORTERS = {
     },
     "lightgbm": {"index_builder/behaviour/lambdamart.py"},
     "opentelemetry": {
-        "nearline/tracing/otlp.py",
         "nearline/tracing/span_exporter.py",
         # Counts spans of benchmarks.
         "benchmarks/baselines/trace_sink.py",

@@ -153,9 +153,12 @@ async def test_a_call_that_is_not_recorded_says_so_to_the_services_behind(
 
 async def test_a_router_that_passes_calls_on_is_a_part_of_the_trace(collector: Collector) -> None:
     trace = "2" * 32
+    headers: list[str] = []
 
     class Generation(generation_pb2_grpc.GenerationServiceServicer):
         async def Generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
+            metadata = context.invocation_metadata()
+            headers.extend(value for key, value in metadata if key == "traceparent")
             for _ in range(2):
                 yield generation_pb2.GenerateResponse(delta=generation_pb2.DeltaEvent(text="x"))
                 await asyncio.sleep(0.02)
@@ -184,11 +187,15 @@ async def test_a_router_that_passes_calls_on_is_a_part_of_the_trace(collector: C
     chain = sorted(found, key=lambda one: one.start_ns)
     assert [one.kind for one in chain] == [2, 3, 2]
     assert [one.parent_id for one in chain] == [SPAN, chain[0].span_id, chain[1].span_id]
+    assert headers == [format_traceparent(trace, chain[1].span_id, sampled=True)]
     # Until the end of the stream.
     assert all(one.end_ns - one.start_ns > 30e6 for one in chain)
 
 
-async def test_a_call_that_its_caller_gives_up_ends_as_cancelled(collector: Collector) -> None:
+async def test_a_call_that_its_caller_gives_up_ends_as_cancelled(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     trace = "3" * 32
     began = asyncio.Event()
 

@@ -23,7 +23,7 @@ from tests.nearline_cli.conftest import ROOT, Up, command
 from tests.redis_server import needs_redis
 from tests.trace_collector import Collector, ReceivedSpan, trace_collector
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(300), needs_redis]
+pytestmark = [pytest.mark.service, pytest.mark.long, pytest.mark.timeout(300), needs_redis]
 QUESTION = "What does the teapot of Jane Doe weigh?"
 ITEMS = [
     Item(id="mug", title="Mug", text="A mug of stoneware for tea. It holds 300 ml."),
