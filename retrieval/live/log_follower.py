@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +18,7 @@ from retrieval.changelog.change_log import ChangeLog, LogDiverged
 from retrieval.changelog.records import ChangeEntry
 from retrieval.changelog.start_position import watermark_of
 from retrieval.changelog.tail import LogTail
+from retrieval.index.weak_methods import weak_method
 from retrieval.live.delta_protocol import FollowedDelta, FollowedShard
 from retrieval.live.progress import ShardProgress
 from retrieval.live.published_state import FollowProblem, PublishedState
@@ -68,7 +70,7 @@ class LogFollower:
         self._tail = LogTail(
             log,
             logs,
-            self._report_outage,
+            weak_method(self._report_outage),
             partitions=self._shard_of,
             limit=_ENTRIES_PER_READ,
             backoff=_BACKOFF,
@@ -77,7 +79,7 @@ class LogFollower:
         self._replacement: Sequence[FollowedDelta] = ()
         self._unapplied_us = 0
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.ensure_future(self._run())
+        self._task: asyncio.Task[None] | None = asyncio.ensure_future(self._run())
 
     @property
     def problem(self) -> FollowProblem | None:
@@ -110,8 +112,11 @@ class LogFollower:
 
     async def stop(self) -> None:
         """Stops; no search may be running any more."""
-        self._task.cancel()
-        await asyncio.wait((self._task,))
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait((task,))
+            _forget_frames(task)
         self._ready.cancel()
         gone = NotReady(f"snapshot {self._manifest.snapshot_id} is being unloaded; try again")
         await _close((*self._published.close(gone), *self._replacement))
@@ -264,3 +269,15 @@ async def _close(deltas: Sequence[FollowedDelta]) -> None:
 async def _expire(deltas: Sequence[FollowedDelta], now: datetime) -> None:
     for delta in deltas:
         await delta.expire(now)
+
+
+def _forget_frames(task: asyncio.Task[None]) -> None:
+    """Clears the frames of a task that was cancelled.
+
+    Its error keeps them, and clients of the network keep the error: with the frames, the memory of
+    the snapshot would stay until they are garbage, or for good.
+    """
+    try:
+        task.exception()
+    except asyncio.CancelledError as error:
+        traceback.clear_frames(error.__traceback__)

@@ -42,9 +42,9 @@ from retrieval.index.lexical.title_index import (
     match_titles,
 )
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.index.lexical.weak_methods import weak_method
 from retrieval.index.lexical.word_forms import is_form, similar_words
 from retrieval.index.lexical.word_matcher import WordMatcher
+from retrieval.index.weak_methods import weak_method
 from retrieval.live.documents import GrowableArray
 
 # Beyond every row: marks the unused end of a column.

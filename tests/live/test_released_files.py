@@ -6,12 +6,13 @@ import asyncio
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nearline import contract as c
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.store.snapshot import Store
-from nearline_cli.local.processes import retrieval_process
+from nearline_cli.local.processes import redis_process, retrieval_process
 from retrieval.snapshots import aliases
 from tests.index_builder.releases.shop import bought, build
 from tests.live.rolling import QUICK
@@ -29,11 +30,12 @@ def _open_files(pid: int, snapshot_id: str) -> set[str]:
 
 
 async def test_a_swap_leaves_no_file_of_the_older_snapshot_open(tmp_path: Path) -> None:
-    ids = [await build(tmp_path, bought(days)) for days in (8, 9)]
-    store = Store.open(str(tmp_path))
+    ids = [await build(tmp_path / "store", bought(days)) for days in (8, 9)]
+    store = Store.open(str(tmp_path / "store"))
     aliases.promote(store, c.DEFAULT_COLLECTION, ids[0])
     async with (
-        retrieval_process(tmp_path, QUICK) as router,
+        redis_process(tmp_path / "redis") as url,
+        retrieval_process(tmp_path / "store", [*QUICK, "--redis", url]) as router,
         RetrievalClient(router.address) as client,
         AdminClient(router.address) as admin,
     ):
@@ -47,6 +49,8 @@ async def test_a_swap_leaves_no_file_of_the_older_snapshot_open(tmp_path: Path) 
             await client.recommend(c.Audience(user_id="u001", surface="home"))
             return found.info.snapshot_id == snapshot_id
 
+        changed = c.Item(id="i01", text="thing 1 of gold", vector=np.ones(8, np.float32))
+        await client.upsert_items([changed])
         assert await use(ids[0])
         assert _open_files(router.pid, ids[0])
         await admin.promote(ids[1], gate=FORCED)

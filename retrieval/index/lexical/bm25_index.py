@@ -35,8 +35,8 @@ from retrieval.index.lexical.title_index import (
     rows_of_all,
 )
 from retrieval.index.lexical.vocabulary import FOLDER, Vocabulary
-from retrieval.index.lexical.weak_methods import weak_method
 from retrieval.index.lexical.word_matcher import WordMatcher
+from retrieval.index.weak_methods import weak_method
 from retrieval.protocols.shard import TITLE_SCORE
 
 STARTS, ROWS, SCORES = "starts.npy", "rows.npy", "scores.npy"

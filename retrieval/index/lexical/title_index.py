@@ -21,7 +21,7 @@ from nearline.errors import SnapshotCorrupt
 from retrieval.index.lexical.array_files import map_array
 from retrieval.index.lexical.language_words import Alternative, WordRange
 from retrieval.index.lexical.lexical_query import Clause, LexicalQuery, PrefixQuery
-from retrieval.index.lexical.weak_methods import weak_method
+from retrieval.index.weak_methods import weak_method
 
 TITLE_STARTS, TITLE_ROWS = "title_starts.npy", "title_rows.npy"
 TITLE_WORDS, TITLE_KEYS, POPULARITY = "title_words.npy", "title_keys.npy", "popularity.npy"

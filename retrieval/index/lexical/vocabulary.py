@@ -38,8 +38,8 @@ from retrieval.index.lexical.lexical_query import (
 )
 from retrieval.index.lexical.synonyms import SynonymTable
 from retrieval.index.lexical.text_analysis import Analyser
-from retrieval.index.lexical.weak_methods import weak_method
 from retrieval.index.lexical.word_forms import WordForms
+from retrieval.index.weak_methods import weak_method
 
 FOLDER = "lexical"
 FILE = "vocabulary.arrow"

@@ -24,7 +24,7 @@ from rapidfuzz.distance import OSA
 from rapidfuzz.process import cdist
 
 from nearline.errors import SnapshotCorrupt
-from retrieval.index.lexical.weak_methods import weak_method
+from retrieval.index.weak_methods import weak_method
 
 FORMS, SEGMENTS = "forms.arrow", "form_segments.npy"
 SCHEMA = pa.schema([("form", pa.large_string()), ("word", pa.uint32())])
