@@ -100,7 +100,10 @@ class Soak:
         work += [self._repeat(options.kill_s, self._kill)]
         work += [self._repeat(options.build_s, self._build)]
         tasks = [asyncio.create_task(one) for one in work]
-        done, _ = await asyncio.wait(tasks, timeout=options.minutes * 60)
+        # A task that fails ends the run: without samples, nothing would be judged.
+        done, _ = await asyncio.wait(
+            tasks, timeout=options.minutes * 60, return_when=asyncio.FIRST_EXCEPTION
+        )
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -16,7 +16,7 @@ from benchmarks.soak_parts.trend import Trend, fit_trend
 from nearline.errors import NearlineError
 from nearline.store.snapshot import PARTITIONS
 from retrieval.changelog.keys import partition_keys
-from retrieval.redis_client.connection import connect
+from retrieval.redis_client.connection import REDIS_FAILURES, connect
 from retrieval.redis_client.servers import read_info
 
 _COLLECTION = "default"
@@ -62,7 +62,8 @@ class Samples:
                 rss[container.name] = memory >> 20
                 if 0 < container.container.memory_bytes < memory:
                     self.over_limit[container.name] += 1
-        with contextlib.suppress(NearlineError, OSError, KeyError):
+        # It may be away: it is killed, too.
+        with contextlib.suppress(NearlineError, KeyError, *REDIS_FAILURES):
             await self._take_redis()
         return {
             "rss_mib": rss,
