@@ -2,7 +2,8 @@
 
 Every `every_s` seconds it archives the change log of each collection, compacts it if enough changes
 have accumulated, and trims it. If requests drifted or models are old, it builds a snapshot and
-proposes it. Several instances may run; each skips the work of the others.
+proposes it. Several instances with one folder as their store skip the work of the others; over a
+bucket, run one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from index_builder.execution.progress import TextProgress
 from index_builder.interactions.merge import NO_INTERACTIONS
@@ -24,9 +26,10 @@ from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline import compaction, upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
+from index_builder.pipeline.publisher import promote
 from index_builder.pipeline.training_data import inherit_options
-from index_builder.releases.build_gate import check_passed, check_promoted, gate_of_build
-from index_builder.releases.refusals import Refusals
+from index_builder.releases.build_gate import check_passed, gate_of_build
+from index_builder.releases.failed_builds import FailedBuilds
 from index_builder.releases.release_loop import ReleaseLoop
 from nearline import serving, settings, telemetry
 from nearline.clients import AdminClient, EmbeddingClient
@@ -54,6 +57,14 @@ from retrieval.snapshots import aliases
 _log = logging.getLogger("index_builder.upkeep")
 # Whether new interactions were recorded costs reading them all, so it is not asked every round.
 _AGE_CHECK_S = 3_600.0
+
+
+class _Built(NamedTuple):
+    """A snapshot that passed the gate, its verdict, and the alias record when it was begun."""
+
+    manifest: snapshot_pb2.Manifest
+    verdict: release_pb2.GateVerdict
+    judged: snapshot_pb2.AliasRecord
 
 
 class Maintenance:
@@ -86,8 +97,8 @@ class Maintenance:
         self._age_s = parse_duration(config.age, "age")
         self._models_age_s = parse_duration(config.models_age, "models_age")
         self._loop = ReleaseLoop(config, store, admin)
-        self._refused_compactions = Refusals(store)
-        self._refused_rebuilds = Refusals(store)
+        self._failed_compactions = FailedBuilds(store)
+        self._failed_rebuilds = FailedBuilds(store)
         self._age_checked_s: dict[str, float] = {}
         self._known: set[str] = set()
 
@@ -105,6 +116,9 @@ class Maintenance:
                 upkeep_metrics.round_time.set_to_current_time()
             except NearlineError as error:
                 _log.warning("store not maintained", extra={"reason": error.message})
+            except Exception:
+                # Upkeep that ends would not be noticed: it answers health checks all the same.
+                _log.exception("store not maintained")
             await asyncio.sleep(self._settings.every_s)
 
     async def _maintain(self, name: str) -> None:
@@ -127,8 +141,8 @@ class Maintenance:
         until it is requested again.
 
         Raises: NotReady: the log is unavailable. Conflict: another process compacts. GateFailed:
-            the release gate refuses the new snapshot; the next attempt follows hours later, or
-            once another snapshot is current. As `compact`.
+            the release gate refuses the new snapshot. As `compact`. After a failure, the next
+            build waits, see `FailedBuilds`.
         """
         if await asyncio.to_thread(self._store.log_in_force, name) is None:
             return False
@@ -146,7 +160,7 @@ class Maintenance:
             return False  # No snapshot is published yet, so there is nothing to compact.
         pending = await self._advance(name)
         if self._settings.compact:
-            if check.reason and not await self._refused_compactions.is_recent(name):
+            if check.reason and not await self._failed_compactions.pauses(name):
                 await self._compact(name, log, check.reason)
                 return True
             # A compaction would outdate the proposal, so it goes first.
@@ -168,20 +182,14 @@ class Maintenance:
     async def _compact(self, name: str, log: RedisLog, reason: str) -> None:
         """Builds a snapshot with the changes so far, and serves it if the gate lets it pass."""
         _log.info("compacting", extra={"collection": name, "reason": reason})
-        options = await self._options(name, log)
-        options = replace(options, gate=_gate(self._settings.force_promote))
-        refused = ""
-        try:
-            result = await compaction.compact(
-                options, log, await self._embedder_of(name), self._progress()
-            )
-            refused = result.snapshot_id
-            await asyncio.to_thread(check_promoted, result, self._store)
-        except GateFailed:
-            await self._refused_compactions.note(name, refused)
-            raise
-        self._refused_compactions.forget(name)
-        _log.info("compacted", extra={"collection": name, "snapshot_id": result.snapshot_id})
+        judge = _gate(self._settings.force_promote)
+        built = await self._build(name, log, self._failed_compactions, judge)
+        manifest = built.manifest
+        why = f"compaction: {reason}"
+        await asyncio.to_thread(
+            promote, self._store, manifest, why, built.judged.epoch, built.verdict
+        )
+        _log.info("compacted", extra={"collection": name, "snapshot_id": manifest.snapshot_id})
         await asyncio.to_thread(compaction.prune_compacted, self._store, name, self._settings.keep)
 
     async def _rebuild(self, name: str, log: RedisLog) -> bool:
@@ -189,30 +197,56 @@ class Maintenance:
 
         Returns: Whether there was a reason to.
         """
-        if self._settings.releases == "off" or await self._refused_rebuilds.is_recent(name):
+        if self._settings.releases == "off" or await self._failed_rebuilds.pauses(name):
             return False
-        judged = await asyncio.to_thread(self._store.alias_in_force, name)
-        if judged.canary:
+        record = await asyncio.to_thread(self._store.alias_in_force, name)
+        if record.canary:
             return False  # A new snapshot would end the trial.
         reason, training = await self._rebuild_reason(name, log)
         if not reason:
             return False
         _log.info("rebuilding", extra={"collection": name, "reason": reason})
-        options = replace(await self._options(name, log), training=training, promote=False)
-        embedder = await self._embedder_of(name)
-        built = ""
         try:
-            built = (await compaction.compact(options, log, embedder, self._progress())).snapshot_id
-            manifest = await asyncio.to_thread(self._store.manifest, name, built)
-            verdict = await _gate("")(self._store, manifest, embedder)
-            await asyncio.to_thread(check_passed, verdict, built, self._store)
+            built = await self._build(name, log, self._failed_rebuilds, _gate(""), training)
         except GateFailed:
-            await self._refused_rebuilds.note(name, built)
             upkeep_metrics.proposals.labels(name, "refused").inc()
             raise
-        self._refused_rebuilds.forget(name)
-        await self._loop.propose(name, built, reason, judged)
+        await self._loop.propose(name, built.manifest.snapshot_id, reason, built.judged)
         return True
+
+    async def _build(
+        self,
+        name: str,
+        log: RedisLog,
+        failed: FailedBuilds,
+        judge: Gate,
+        training: TrainingOptions | None = None,
+    ) -> _Built:
+        """Builds a snapshot of the current one and the changes since, and asks the gate.
+
+        Args:
+            failed: Takes note of a failure, so that it is not repeated at once.
+            judge: The gate.
+            training: Optional; how models are trained again.
+        Raises: GateFailed: the gate refuses it. Conflict, and errors of `compaction.compact`.
+        """
+        judged = await asyncio.to_thread(self._store.alias_in_force, name)
+        snapshot_id = ""
+        try:
+            options = replace(await self._options(name, log), training=training, promote=False)
+            embedder = await self._embedder_of(name)
+            result = await compaction.compact(options, log, embedder, self._progress())
+            snapshot_id = result.snapshot_id
+            manifest = await asyncio.to_thread(self._store.manifest, name, snapshot_id)
+            verdict = await judge(self._store, manifest, embedder)
+            await asyncio.to_thread(check_passed, verdict, snapshot_id, self._store)
+        except Conflict:
+            raise
+        except Exception as error:
+            await failed.add(name, snapshot_id, refused=isinstance(error, GateFailed))
+            raise
+        await failed.clear(name)
+        return _Built(manifest, verdict, judged)
 
     async def _rebuild_reason(self, name: str, log: RedisLog) -> tuple[str, TrainingOptions | None]:
         """Returns why a rebuild is due, and its training; an empty reason if it is not."""

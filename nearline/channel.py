@@ -99,14 +99,14 @@ _observers: list[CallObserver] = []
 
 
 def observe_calls(observer: CallObserver) -> None:
-    """Tells a function of each call that this process makes from now on; servers count them."""
+    """Registers an observer of the calls that this process makes; servers count them."""
     if observer not in _observers:
         _observers.append(observer)
 
 
 @contextlib.contextmanager
 def observed_call(request: type[Message] | None) -> Iterator[None]:
-    """Tells the observers of the call that is made in the block; of none for None."""
+    """Reports the call in the block to the observers; None reports nothing."""
     if request is None or not _observers:
         yield
         return

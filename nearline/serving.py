@@ -40,7 +40,7 @@ from nearline.tls import TlsFiles, certificate_expiry, is_loopback, server_crede
 from nearline.tracing.start import traced_calls
 
 LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
-_NEVER = (1 << 31) - 1  # As gRPC has it.
+_NEVER = (1 << 31) - 1  # gRPC's value for no limit.
 _log = logging.getLogger(__name__)
 _certificate_expiry = Gauge(
     "nearline_server_certificate_expiry_timestamp_seconds",
@@ -74,7 +74,7 @@ async def serve(
     last spans to the collector.
 
     Args:
-        callers: Callers beside those of `settings.keys` and of tokens. Optional.
+        callers: Callers in addition to those of `settings.keys` and of tokens. Optional.
         forwarded: Services whose calls are passed on to them, also while this one loads.
     Raises: SettingsError: a port is taken. Any error of `ready`, once the server has stopped.
     """
@@ -277,7 +277,7 @@ def _open_access(settings: ServerSettings, callers: CallerFile | None) -> Access
 
 
 def _check_exposure(settings: ServerSettings, access: AccessControl, tls: TlsFiles) -> None:
-    """Checks that nobody unknown is served on an address that others can reach.
+    """Checks that an address that others can reach has TLS and credentials.
 
     Raises: SettingsError: TLS or credentials are missing, and `insecure` is not set.
     """

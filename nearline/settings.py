@@ -165,7 +165,7 @@ class ListenerSettings(Settings):
         0.01,
         ge=0,
         le=1,
-        description="Share of the requests that are traced, beside those whose callers trace them.",
+        description="Share of the requests that are traced, in addition to those that callers trace.",
     )
     slow_request_ms: float = Field(
         500.0,

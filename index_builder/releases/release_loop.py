@@ -28,7 +28,7 @@ from retrieval.snapshots.proposals import (
 )
 
 _WHO = "upkeep"
-# A proposal that was rejected is followed by the next one no sooner than this after it was made.
+# A proposal that was rejected is followed by the next one no sooner than this.
 _REJECTED_PAUSE_S = 2 * 86_400.0
 _log = logging.getLogger("index_builder.upkeep")
 
@@ -41,8 +41,8 @@ class ReleaseLoop:
         store: The store.
         admin: A router; None unless `releases` is auto.
         clock: Returns seconds since 1970.
-    Raises: SettingsError: `releases` is auto, and there is no router. InvalidRequest: A duration
-        cannot be read.
+    Raises: SettingsError: `releases` is auto, and there is no router; or trials are too short.
+        InvalidRequest: A duration cannot be read.
     """
 
     def __init__(
@@ -59,6 +59,11 @@ class ReleaseLoop:
         self._clock = clock
         self._age_s = parse_duration(config.trial_age, "trial_age")
         self._limit_s = parse_duration(config.trial_limit, "trial_limit")
+        if self._limit_s < self._age_s:
+            raise SettingsError(
+                f"trial_limit {config.trial_limit} is shorter than trial_age {config.trial_age}, "
+                "so no trial could end in a promotion; raise trial_limit, or lower trial_age"
+            )
         # By collection: the newest proposal and its state, once they were logged.
         self._noted: dict[str, tuple[str, ProposalState]] = {}
         if config.releases == "auto" and admin is None:
@@ -77,33 +82,44 @@ class ReleaseLoop:
             GateFailed: The router does not accept the gate's verdict.
         """
         found = await asyncio.to_thread(read_proposals, self._store, name)
-        await self._discard(name, found, (ProposalState.OUTDATED,))
         newest = found[0] if found else None
         self._note(name, newest)
-        if newest is None:
+        await self._discard(name, [one for one in found if self._is_over(one)])
+        if newest is None or self._is_over(newest):
             return False
-        if not newest.is_pending:
-            rejected = newest.state is ProposalState.REJECTED
-            return rejected and self._clock() - newest.time_s < _REJECTED_PAUSE_S
         if self._settings.releases == "auto" and self._admin is not None:
             record = await asyncio.to_thread(self._store.alias_in_force, name)
             if newest.state is ProposalState.OPEN:
                 await self._start(self._admin, name, newest, record)
-            else:
+            elif newest.state is ProposalState.ON_TRIAL:
                 await self._judge(self._admin, name, newest, record)
-        return True
+        return newest.state is not ProposalState.PROMOTED
+
+    def _is_over(self, proposal: Proposal) -> bool:
+        """Returns whether the record and the snapshot of a proposal are of no more use."""
+        match proposal.state:
+            case ProposalState.OPEN:
+                # In `auto`, one whose trial could not be started for so long never will be.
+                waited_s = self._clock() - proposal.time_s
+                return self._settings.releases == "auto" and waited_s > self._limit_s
+            case ProposalState.ON_TRIAL:
+                return False
+            case ProposalState.OUTDATED:
+                return True
+            case _:
+                # A rollback may follow a promotion.
+                return self._clock() - proposal.settled_s >= _REJECTED_PAUSE_S
 
     async def propose(
         self, name: str, snapshot_id: str, reason: str, judged: snapshot_pb2.AliasRecord
     ) -> None:
-        """Proposes a snapshot that passed the gate; earlier ones that were settled are removed.
+        """Proposes a snapshot that passed the gate; earlier ones are removed.
 
         Args:
             judged: The alias record when the gate judged it.
         """
         found = await asyncio.to_thread(read_proposals, self._store, name)
-        settled = (ProposalState.REJECTED, ProposalState.PROMOTED)
-        await self._discard(name, found, settled)
+        await self._discard(name, [one for one in found if not one.is_pending])
         await asyncio.to_thread(propose, self._store, name, snapshot_id, reason, judged)
         await self.advance(name)
 
@@ -137,13 +153,13 @@ class ReleaseLoop:
         The routers back out one that does harm.
         """
         elapsed_s = self._clock() - record.rollout.start_time.ToNanoseconds() / 1e9
-        if elapsed_s < min(self._age_s, self._limit_s):
+        if elapsed_s < self._age_s:
             return
         status = await admin.rollout_status(name)
         ours = (arm for arm in status.arms if arm.snapshot_id == proposal.snapshot_id)
         answered = sum(arm.requests for arm in ours)
         requests = counted(answered, "request")
-        if elapsed_s >= self._age_s and answered >= self._settings.trial_requests:
+        if answered >= self._settings.trial_requests:
             await admin.promote(
                 proposal.snapshot_id,
                 name,
@@ -162,18 +178,13 @@ class ReleaseLoop:
                 f"and {wanted} are needed to judge it",
             )
 
-    async def _discard(
-        self, name: str, found: Iterable[Proposal], states: tuple[ProposalState, ...]
-    ) -> None:
-        """Removes proposals in these states, and their snapshots unless one was promoted."""
-        for proposal in found:
-            if proposal.state not in states:
-                continue
+    async def _discard(self, name: str, proposals: Iterable[Proposal]) -> None:
+        """Removes proposals, and their snapshots unless an alias or a rollback needs them."""
+        for proposal in proposals:
+            snapshot_id = proposal.snapshot_id
+            await asyncio.to_thread(remove_proposal, self._store, name, snapshot_id)
             if proposal.state is not ProposalState.PROMOTED:
-                await asyncio.to_thread(
-                    retention.remove_unused, self._store, name, proposal.snapshot_id
-                )
-            await asyncio.to_thread(remove_proposal, self._store, name, proposal.snapshot_id)
+                await asyncio.to_thread(retention.remove_unused, self._store, name, snapshot_id)
 
     def _note(self, name: str, newest: Proposal | None) -> None:
         """Exports the newest proposal, and logs it once per state."""

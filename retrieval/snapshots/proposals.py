@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from nearline.errors import SnapshotCorrupt
 from nearline.store.snapshot import Store, check_collection
 from nearline.v1 import snapshot_pb2
 
+_log = logging.getLogger(__name__)
 _CONTENT: Mapping[str, Callable[[Any], object]] = {
     "snapshot_id": str,
     "reason": str,
@@ -43,7 +45,8 @@ class Proposal:
 
     reason: Why it was built. epoch: Epoch at which the gate judged it. current: Snapshot that was
     current then, with which the gate compared it. time_s: When it was proposed, in seconds since
-    1970. state: What became of it. why: Reason in the alias record that settled it; empty before.
+    1970. state: What became of it. why, settled_s: Reason and time of the alias record that led to
+    the state; empty and 0 while it is open.
     """
 
     snapshot_id: str
@@ -53,6 +56,7 @@ class Proposal:
     time_s: float
     state: ProposalState
     why: str
+    settled_s: float
 
     @property
     def is_pending(self) -> bool:
@@ -85,49 +89,58 @@ def propose(
 
 
 def read_proposals(store: Store, collection: str) -> list[Proposal]:
-    """Returns the proposals of a collection, newest first.
-
-    Raises: SnapshotCorrupt: A proposal cannot be read.
-    """
+    """Returns the proposals of a collection, newest first; those that cannot be read are logged."""
     folder = _folder(collection)
     names = [name for name in store.files.names(folder) if name.endswith(".json")]
-    contents = [_read(store, f"{folder}/{name}") for name in sorted(names, reverse=True)]
+    contents = []
+    for name in sorted(names, reverse=True):
+        try:
+            contents.append(_read(store, f"{folder}/{name}"))
+        except SnapshotCorrupt as error:
+            # It must keep neither upkeep from its work, nor an operator from pruning.
+            _log.warning("proposal left out", extra={"reason": error.message})
     first = min((content["epoch"] for content in contents), default=0)
     records: list[snapshot_pb2.AliasRecord] = []
     if contents:
         newest_first = store.alias_records(collection)
-        records = list(itertools.takewhile(lambda one: one.epoch > first, newest_first))
+        records = list(itertools.takewhile(lambda one: one.epoch > first, newest_first))[::-1]
     found = []
     for content in contents:
         since = [one for one in records if one.epoch > content["epoch"]]
-        state, why = _state(content["snapshot_id"], content["current"], since)
-        found.append(Proposal(**content, state=state, why=why))
+        state, why, settled_s = _state(content["snapshot_id"], content["current"], since)
+        found.append(Proposal(**content, state=state, why=why, settled_s=settled_s))
     return found
 
 
 def _state(
     snapshot_id: str, current: str, since: Sequence[snapshot_pb2.AliasRecord]
-) -> tuple[ProposalState, str]:
-    """Returns the state of a proposal, and the reason in the record that settled it.
+) -> tuple[ProposalState, str, float]:
+    """Returns the state of a proposal; of the record that settled it the reason and the time.
 
     Args:
         snapshot_id: The proposed snapshot.
         current: The snapshot that was current when it was proposed.
-        since: The alias records since, newest first.
+        since: The alias records since, oldest first.
     """
+    state, why, time_s = ProposalState.OPEN, "", 0.0
     for record in since:
+        before = state
         if record.current == snapshot_id:
-            return ProposalState.PROMOTED, record.why
-    ended = ""
-    for record in since:
-        if record.canary == snapshot_id:
-            state = ProposalState.REJECTED if ended else ProposalState.ON_TRIAL
-            return state, ended
-        ended = record.why or "no reason given"
-    for record in since:
-        if record.current != current:
-            return ProposalState.OUTDATED, f"{record.current} is current"
-    return ProposalState.OPEN, ""
+            state = ProposalState.PROMOTED
+        elif state is ProposalState.PROMOTED:
+            # A later release replaces it as any other; a rollback says that it should not be.
+            state = ProposalState.REJECTED if record.rollback_to_epoch else state
+        elif record.current != current:
+            state = ProposalState.OUTDATED
+        elif record.canary == snapshot_id:
+            state = ProposalState.ON_TRIAL
+        elif state is ProposalState.ON_TRIAL:
+            state = ProposalState.REJECTED
+        if state is not before:
+            why, time_s = record.why, record.create_time.ToNanoseconds() / 1e9
+        if state in (ProposalState.REJECTED, ProposalState.OUTDATED):
+            break
+    return state, why, time_s
 
 
 def remove_proposal(store: Store, collection: str, snapshot_id: str) -> None:

@@ -179,6 +179,33 @@ async def test_a_rebuild_that_the_gate_refuses_is_not_proposed_nor_repeated(
     assert len(list(living.store.snapshot_ids("default"))) == 2
 
 
+async def test_a_build_that_fails_is_not_repeated_at_once_and_leaves_one_snapshot(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
+    await living.upsert("new", "New.")
+
+    def fail(comparison: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setitem(gate._CHECKS, "recall", fail)
+    clock = 0.0
+    monkeypatch.setattr("index_builder.releases.failed_builds.time.monotonic", lambda: clock)
+    maintenance = _maintenance(living, share=0.0)
+    for pause_s in (300, 600, 1_200):
+        with pytest.raises(OSError, match="no space left"):
+            await maintenance.run_once("default")
+        assert len(list(living.store.snapshot_ids("default"))) == 2
+        clock += pause_s - 1
+        assert not await maintenance.run_once("default")
+        clock += 1
+    monkeypatch.undo()
+    monkeypatch.setattr("index_builder.releases.failed_builds.time.monotonic", lambda: clock)
+    assert await maintenance.run_once("default")
+    # The failed one has gone: it would hold back the change log.
+    assert set(living.store.snapshot_ids("default")) == {before, living.manifest.snapshot_id}
+
+
 async def test_upkeep_asks_the_gate_and_does_not_repeat_a_refused_compaction(
     living: Living, monkeypatch: pytest.MonkeyPatch
 ) -> None:

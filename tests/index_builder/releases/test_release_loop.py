@@ -9,7 +9,7 @@ import pytest
 
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.releases.release_loop import ReleaseLoop
-from nearline.errors import SettingsError
+from nearline.errors import GateFailed, SettingsError
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2, snapshot_pb2
 from retrieval.snapshots import aliases
@@ -138,6 +138,44 @@ async def test_after_a_canary_was_backed_out_a_rebuild_waits_two_days(tmp_path: 
     assert not await trial.loop.advance(NAME)
 
 
+async def test_what_was_rolled_back_is_not_promoted_again_for_two_days(tmp_path: Path) -> None:
+    trial = await _trial(tmp_path)
+    trial.router.requests = 1_000
+    trial.ahead_s = 3_700.0
+    await trial.loop.advance(NAME)
+    assert trial.record.current == trial.proposed
+    assert not await trial.loop.advance(NAME)
+    aliases.roll_back(trial.store, NAME)
+    assert trial.states == [ProposalState.REJECTED]
+    assert await trial.loop.advance(NAME)
+    trial.ahead_s = 2 * 86_400.0 + 100
+    assert not await trial.loop.advance(NAME)
+    # The record and the snapshot have gone: they would hold back the change log.
+    assert trial.states == []
+    assert set(trial.store.snapshot_ids(NAME)) == {trial.current}
+
+
+async def test_a_proposal_whose_trial_cannot_begin_is_given_up_after_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*arguments: object, **named: object) -> None:
+        raise GateFailed("the release gate has not judged it")
+
+    monkeypatch.setattr(_Router, "split", refuse)
+    living = Living(tmp_path)
+    corpus = living.corpus({"a": "A."}, 10)
+    current = (await living.build(corpus)).snapshot_id
+    proposed = (await living.build(corpus, promote=False)).snapshot_id
+    trial = _Trial(living, current, proposed, {})
+    with pytest.raises(GateFailed):
+        await trial.loop.propose(NAME, proposed, "drift", trial.record)
+    assert trial.states == [ProposalState.OPEN]
+    trial.ahead_s = 86_500.0
+    assert not await trial.loop.advance(NAME)
+    assert trial.states == []
+    assert set(trial.store.snapshot_ids(NAME)) == {current}
+
+
 async def test_a_trial_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     living = Living(tmp_path)
     corpus = living.corpus({"a": "A."}, 10)
@@ -178,4 +216,7 @@ async def test_a_proposal_that_replaces_a_rejected_one_removes_its_snapshot(
 async def test_auto_without_a_router_is_refused_with_the_remedy(tmp_path: Path) -> None:
     config = UpkeepSettings.load({"releases": "auto"})
     with pytest.raises(SettingsError, match="--retrieval HOST:PORT"):
+        ReleaseLoop(config, Store.open(str(tmp_path)), None)
+    config = UpkeepSettings.load({"trial_age": "2h", "trial_limit": "1h"})
+    with pytest.raises(SettingsError, match="trial_limit 1h is shorter than trial_age 2h"):
         ReleaseLoop(config, Store.open(str(tmp_path)), None)

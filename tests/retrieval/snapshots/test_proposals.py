@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from nearline.errors import AlreadyExists, SnapshotCorrupt
+from nearline.errors import AlreadyExists
 from nearline.store.snapshot import Store
 from nearline.v1.snapshot_pb2 import AliasRecord
 from retrieval.snapshots import proposals
 from retrieval.snapshots.proposals import ProposalState, propose, read_proposals, remove_proposal
 
 A, B, C = (f"20261129T10000{number}Z-aaaaa{number}" for number in range(3))
+# In place of a canary: the record is a rollback.
+ROLLBACK = "rollback"
 
 
 def _alias(store: Store, epoch: int, current: str, canary: str = "", why: str = "") -> AliasRecord:
-    record = AliasRecord(epoch=epoch, current=current, canary=canary, why=why)
+    rolls_back = canary == ROLLBACK
+    record = AliasRecord(
+        epoch=epoch,
+        current=current,
+        canary="" if rolls_back else canary,
+        why=why,
+        rollback_to_epoch=1 if rolls_back else 0,
+    )
     store.create_alias_record("c", record)
     return record
 
@@ -30,16 +39,20 @@ def store(tmp_path: object) -> Store:
         ([], ProposalState.OPEN, ""),
         # The trial of another snapshot changes nothing.
         ([(A, C), (A, "")], ProposalState.OPEN, ""),
-        ([(A, B)], ProposalState.ON_TRIAL, ""),
-        ([(A, B), (A, B)], ProposalState.ON_TRIAL, ""),
+        ([(A, B)], ProposalState.ON_TRIAL, "record 2"),
+        ([(A, B), (A, B)], ProposalState.ON_TRIAL, "record 2"),
         ([(A, B), (A, "")], ProposalState.REJECTED, "record 3"),
         ([(A, B), (A, ""), (C, "")], ProposalState.REJECTED, "record 3"),
         ([(A, B), (B, "")], ProposalState.PROMOTED, "record 3"),
         ([(B, "")], ProposalState.PROMOTED, "record 2"),
-        # What is rolled back was promoted.
-        ([(B, ""), (A, "")], ProposalState.PROMOTED, "record 2"),
-        ([(C, "")], ProposalState.OUTDATED, f"{C} is current"),
-        ([(C, ""), (A, "")], ProposalState.OUTDATED, f"{C} is current"),
+        # A later release is no verdict on it; a rollback is.
+        ([(B, ""), (C, "")], ProposalState.PROMOTED, "record 2"),
+        ([(B, ""), (A, ROLLBACK)], ProposalState.REJECTED, "record 3"),
+        ([(B, ""), (A, ROLLBACK), (B, "")], ProposalState.REJECTED, "record 3"),
+        ([(C, "")], ProposalState.OUTDATED, "record 2"),
+        ([(C, ""), (A, "")], ProposalState.OUTDATED, "record 2"),
+        # Another release ended the trial: it has not failed.
+        ([(A, B), (C, "")], ProposalState.OUTDATED, "record 3"),
     ],
 )
 def test_the_state_follows_from_the_records_since(
@@ -73,11 +86,15 @@ def test_a_snapshot_is_proposed_once_and_its_record_can_be_removed(store: Store)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"snapshot_id": "x", "epoch": "y"}'])
-def test_a_damaged_proposal_is_named_with_its_remedy(store: Store, content: bytes) -> None:
-    _alias(store, 1, A)
-    store.files.create(f"c/proposals/{B}.json", content)
-    with pytest.raises(SnapshotCorrupt, match=rf"c/proposals/{B}\.json .*remove the file"):
-        read_proposals(store, "c")
+def test_a_damaged_proposal_is_left_out_and_named_with_its_remedy(
+    store: Store, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    propose(store, "c", B, "drift", _alias(store, 1, A))
+    store.files.create(f"c/proposals/{C}.json", content)
+    assert [one.snapshot_id for one in read_proposals(store, "c")] == [B]
+    (record,) = caplog.records
+    reason = record.reason  # type: ignore[attr-defined]
+    assert f"c/proposals/{C}.json" in reason and reason.endswith("remove the file")
 
 
 def test_a_collection_without_proposals_reads_no_alias_record(store: Store) -> None:
