@@ -165,7 +165,7 @@ class ListenerSettings(Settings):
         0.01,
         ge=0,
         le=1,
-        description="Share of the requests that are traced, in addition to those that callers trace.",
+        description="Share of the requests that are traced; those that callers trace come on top.",
     )
     slow_request_ms: float = Field(
         500.0,
