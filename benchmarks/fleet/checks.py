@@ -5,17 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from benchmarks.fleet.containers import Check, ExecCheck, GrpcCheck, HttpCheck, TcpCheck
 from nearline import health
 
-if TYPE_CHECKING:
-    from benchmarks.fleet.container_process import RunningContainer
+
+class ExitStatus(Protocol):
+    """The end of a command."""
+
+    @property
+    def code(self) -> int:
+        """Its exit code."""
 
 
-async def passes(running: RunningContainer, check: Check, timeout_s: float) -> bool:
+class ProbeTarget(Protocol):
+    """What is checked: a running container."""
+
+    @property
+    def address(self) -> str:
+        """Its address."""
+
+    async def execute(self, words: Sequence[str]) -> ExitStatus:
+        """Runs a command in it."""
+
+
+async def passes(running: ProbeTarget, check: Check, timeout_s: float) -> bool:
     """Makes a check once; returns whether it succeeded in time."""
     try:
         async with asyncio.timeout(timeout_s):

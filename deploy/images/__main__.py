@@ -11,7 +11,8 @@ from pathlib import Path
 
 import nearline
 from deploy.images.base_image import pip_mounts, prepare_base
-from deploy.images.engine import Build, Engine, EngineError, choose_engine
+from deploy.images.engine import Build, Engine, EngineError
+from deploy.images.engine_choice import choose_engine
 from deploy.images.report import ImageReport, measure, write_report
 from deploy.images.sbom import write_sbom
 from deploy.images.smoke import make_volumes, smoke

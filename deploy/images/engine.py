@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import NamedTuple, Protocol
 # Processes of an image: Nearline's, and Debian's tools. Seconds.
 COMMAND_TIMEOUT_S = 600.0
 BUILD_TIMEOUT_S = 3600.0
-_PROBE_TIMEOUT_S = 20.0
 REMEDY = "start Docker or Podman, or run: apt install buildah netavark debootstrap"
 
 
@@ -92,27 +90,3 @@ def run(command: Sequence[str], what: str, timeout_s: float = COMMAND_TIMEOUT_S)
         last = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()[-15:]
         raise EngineError("\n".join((f"{what} failed with exit code {done.returncode}:", *last)))
     return done.stdout
-
-
-def choose_engine() -> Engine:
-    """Returns the first of Docker, Podman and Buildah that runs.
-
-    Raises: EngineError: none does.
-    """
-    from deploy.images.buildah import Buildah
-    from deploy.images.container_engine import ContainerEngine
-
-    for program in ("docker", "podman"):
-        if shutil.which(program) and _runs([program, "info"]):
-            return ContainerEngine(program)
-    if shutil.which("buildah"):
-        return Buildah()
-    raise EngineError(f"nothing here builds images; {REMEDY}")
-
-
-def _runs(command: Sequence[str]) -> bool:
-    try:
-        run(command, command[0], _PROBE_TIMEOUT_S)
-    except EngineError:
-        return False
-    return True

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from deploy.images import base_image
-from deploy.images.engine import Build, Container, EngineError, choose_engine
+from deploy.images.engine import Build, Container, EngineError
+from deploy.images.engine_choice import choose_engine
 from deploy.images.targets import CPU_TARGETS, GPU_TARGETS, RAY_TARGET, choose_targets, image_name
 from tests.project.dockerfile import stage_text
 
