@@ -84,7 +84,8 @@ def bench_upkeep(*, bench: UpkeepBench, as_json: JsonFlag = False) -> None:
 
 async def _promotion(folder: Path, bench: UpkeepBench) -> dict[str, object]:
     async with _world(folder, bench) as world:
-        await world.drift()
+        await world.settle()
+        world.drift()
         since = time.monotonic()
         await world.until(lambda: world.state() is ProposalState.ON_TRIAL)
         on_trial_s = time.monotonic() - since
@@ -104,8 +105,9 @@ async def _promotion(folder: Path, bench: UpkeepBench) -> dict[str, object]:
 async def _refusal(folder: Path, bench: UpkeepBench) -> dict[str, object]:
     async with _world(folder, bench) as world:
         before = world.store.alias_in_force(_COLLECTION)
+        await world.settle()
         await world.break_feed()
-        await world.drift()
+        world.drift()
         since = time.monotonic()
         await world.until(lambda: bool(world.refused()))
         refused_s = round(time.monotonic() - since, 1)
@@ -147,11 +149,16 @@ class _World:
         """Searches until cancelled."""
         await run_open_loop(self._bench.searches, itertools.count(), self._send)
 
-    async def drift(self) -> None:
-        """Lets the router learn what is asked at first, then asks for the other groups."""
+    async def settle(self) -> None:
+        """Waits until the router knows what is asked at first. Raises: NotReady: upkeep acts."""
         # The first 1,000 searches, and a window to compare them with.
         settled = 1_000 + 2 * self._bench.searches * self._bench.window_s
         await self.until(lambda: self._searches.answers.total() >= settled)
+        if self.state() is not None or self.refused():
+            raise NotReady("upkeep acted before anything had drifted; is --window too short?")
+
+    def drift(self) -> None:
+        """From now on, searches ask for the other groups."""
         self._searches.groups = tuple(range(_GROUPS // 2, _GROUPS))
 
     async def break_feed(self) -> None:
@@ -196,9 +203,9 @@ class _World:
 
     async def _send(self, number: int, due: float) -> None:
         groups = self._searches.groups
-        row = groups[number % len(groups)] + _GROUPS * int(
-            self._rng.integers(len(self._vectors) // _GROUPS)
-        )
+        # At random: the router samples every n-th search, which would all be of one group in turn.
+        group = groups[int(self._rng.integers(len(groups)))]
+        row = group + _GROUPS * int(self._rng.integers(len(self._vectors) // _GROUPS))
         try:
             query = c.Query(vector=self._vectors[row] + 0.01)
             reply = await self._client.search(query, c.SearchOptions(k=10), timeout_s=5.0)

@@ -63,7 +63,8 @@ async def test_servers_behind_one_name_take_turns_and_a_new_one_is_found() -> No
         name_server([one, two]) as names,
         EmbeddingClient(f"dns://{names.address}/embedding:{port}") as client,
     ):
-        assert await _until(client, lambda seen: len(seen) == 2) == {one: 10, two: 10}
+        # In a round in which the client connects again, one may have a turn more.
+        await _until(client, lambda seen: seen == {one: 10, two: 10})
         names.addresses = [one, two, three]
         await _until(client, lambda seen: set(seen) == {one, two, three})
         names.addresses = [three]
