@@ -22,7 +22,7 @@ class ExitStatus(Protocol):
 
 
 class ProbeTarget(Protocol):
-    """What is checked: a running container."""
+    """A running container, as checks see it."""
 
     @property
     def address(self) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.fleet.balancer import Balancer
-from benchmarks.fleet.container_process import Executed, RunningContainer, Stop, client_container
+from benchmarks.fleet.container_process import Executed, RunningContainer, Stop, start_client
 from benchmarks.fleet.containers import Container, Mount
 from benchmarks.fleet.manifests import (
     Manifests,
@@ -187,10 +187,7 @@ class Cluster:
         self, name: str, module: str, arguments: Sequence[str] = ()
     ) -> RunningContainer:
         """Starts a program of this checkout, which finds the services by their names."""
-        container = client_container(name, module, arguments)
-        client = RunningContainer(container, self._addresses.take(), self._folders)
-        client.start()
-        return client
+        return start_client(name, module, arguments, self._addresses.take(), self._folders)
 
     async def close(self) -> None:
         """Ends everything; Redis last, since others save there what they hold."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.fleet.compose_file import ComposeService, read_compose, read_volume
-from benchmarks.fleet.container_process import Executed, RunningContainer, Stop, client_container
+from benchmarks.fleet.container_process import Executed, RunningContainer, Stop, start_client
 from benchmarks.fleet.containers import Container, Mount
 from benchmarks.fleet.network import Addresses, write_hosts
 from benchmarks.fleet.volumes import fleet_folders, owned_folder
@@ -120,10 +120,7 @@ class ComposeFleet:
         self, name: str, module: str, arguments: Sequence[str] = ()
     ) -> RunningContainer:
         """Starts a program of this checkout, which finds the services by their names."""
-        container = client_container(name, module, arguments)
-        client = RunningContainer(container, self._addresses.take(), self._folders)
-        client.start()
-        return client
+        return start_client(name, module, arguments, self._addresses.take(), self._folders)
 
     async def replace(self, service: str, timeout_s: float = START_S) -> list[Stop]:
         """Replaces the containers of a service, as `up --force-recreate --no-deps` does.

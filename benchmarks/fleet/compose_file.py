@@ -35,7 +35,7 @@ class ComposeService:
     must be in a state first, one of "service_started", "service_healthy" and
     "service_completed_successfully". volumes: Named volumes, or paths of the host, by path in the
     container, with whether they are read-only.
-    image: What this repository's Dockerfile says; None for other images.
+    image: As this repository's Dockerfile makes it; None for other images.
     """
 
     container: Container
@@ -52,16 +52,25 @@ def read_compose(file: Path, environ: Mapping[str, str] | None = None) -> dict[s
     environ: Variables that the file refers to. Optional; None means those of this process.
     Raises: ValueError: the file has a key that this reader does not know.
     """
-    chosen = os.environ if environ is None else environ
-    text = _VARIABLE.sub(
-        lambda match: chosen.get(match[1]) or match[2] or "", file.read_text("utf-8")
-    )
-    content = yaml.safe_load(text)
+    content = read_document(file, environ)
     dockerfile = (file.parent / "Dockerfile").read_text("utf-8")
     return {
         name: _service(name, service, dockerfile, file.parent)
         for name, service in content["services"].items()
     }
+
+
+def read_document(file: Path, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Returns the content of a Compose file, with the values of variables.
+
+    environ: As `read_compose`.
+    """
+    chosen = os.environ if environ is None else environ
+    text = _VARIABLE.sub(
+        lambda match: chosen.get(match[1]) or match[2] or "", file.read_text("utf-8")
+    )
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
 
 
 def _service(

@@ -268,9 +268,11 @@ class RunningContainer:
             self._on_change()
 
 
-def client_container(name: str, module: str, arguments: Sequence[str]) -> Container:
-    """Returns a container with a program of this checkout, such as a load on a fleet."""
-    return Container(
+def start_client(
+    name: str, module: str, arguments: Sequence[str], address: str, folders: Folders
+) -> RunningContainer:
+    """Starts a program of this checkout, such as a load, which finds services by their names."""
+    container = Container(
         name=name,
         words=("python", "-P", "-m", module, *arguments),
         environ={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
@@ -278,6 +280,9 @@ def client_container(name: str, module: str, arguments: Sequence[str]) -> Contai
         grace_s=60.0,
         restarts=False,
     )
+    client = RunningContainer(container, address, folders)
+    client.start()
+    return client
 
 
 def _placed(container: Container, address: str) -> Container:

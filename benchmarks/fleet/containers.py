@@ -70,7 +70,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """What to run, and how.
+    """A process to run, with its limits and probes.
 
     name: Unique in its fleet. words: Entrypoint and command. environ: Its whole environment, apart
         from PATH. mounts: By path in the container. tmpfs: Paths with an empty file system in

@@ -1,4 +1,4 @@
-"""What an image brings, read from its stage of the Dockerfile."""
+"""Defaults of an image, read from its stage of the Dockerfile."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Workload:
 
 @dataclass(slots=True)
 class Manifests:
-    """What a directory of manifests says; data: Of ConfigMaps and Secrets, by kind and name."""
+    """The objects of rendered manifests; data: Of ConfigMaps and Secrets, by kind and name."""
 
     workloads: dict[str, Workload] = field(default_factory=dict)
     services: dict[str, Service] = field(default_factory=dict)

@@ -95,11 +95,10 @@ def _settings(module: str) -> ListenerSettings | None:
     """Returns the settings that a service will find; None for another program."""
     # Imported late: the settings of the services are slow to import.
     from nearline.settings import ListenerSettings, load_from_process
-    from nearline_cli.local.service_settings import SETTINGS, settings_class
+    from nearline_cli.local.service_settings import settings_of
 
-    for name, place, kind in SETTINGS:
-        if name == module:
-            found = settings_class(place, kind)
-            assert issubclass(found, ListenerSettings)
-            return load_from_process(found, ())
-    return None
+    found = settings_of(module)
+    if found is None:
+        return None
+    assert issubclass(found, ListenerSettings)
+    return load_from_process(found, ())

@@ -32,6 +32,12 @@ def settings_class(module: str, name: str) -> type[Settings]:
     return kind
 
 
+def settings_of(service: str) -> type[Settings] | None:
+    """Returns the settings class of the module that runs a service; None for another program."""
+    found = ((place, kind) for module, place, kind in SETTINGS if module == service)
+    return next((settings_class(*one) for one in found), None)
+
+
 def check_settings() -> None:
     """Validates the environment and the settings file for every service.
 

@@ -1,4 +1,4 @@
-"""What tests of running fleets share: documents, the image's model, and manifests."""
+"""Parts of tests of running fleets: documents, the image's model, and manifests."""
 
 from __future__ import annotations
 

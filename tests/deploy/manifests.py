@@ -11,33 +11,16 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from embedding.settings import EmbeddingSettings
-from gateway.settings import GatewaySettings
-from generation.settings import GenerationSettings
-from index_builder.ingest.settings import IngestSettings, WorkerSettings
-from index_builder.pipeline.maintenance_settings import UpkeepSettings
-from index_builder.pipeline.settings import IndexBuilderSettings
+from benchmarks.fleet.dockerfile import read_stage
 from nearline.settings import ListenerSettings, Settings, parse_arguments
-from retrieval.settings import RouterSettings, ShardSettings
+from nearline_cli.local.service_settings import settings_of
 from tests.deploy.network_rules import selects
 from tests.deploy.tools import ROOT, require_tool
-from tests.project.dockerfile import stage_text
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 # The base is what a service mesh protects; it lacks a Redis.
 OVERLAYS = ("base", "dev", "production", "gpu", "milvus", "ray", "region")
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
-SETTINGS: dict[str, type[Settings]] = {
-    "embedding": EmbeddingSettings,
-    "gateway": GatewaySettings,
-    "generation": GenerationSettings,
-    "index_builder": IndexBuilderSettings,
-    "index_builder.ingest": IngestSettings,
-    "index_builder.ingest.worker": WorkerSettings,
-    "index_builder.maintenance": UpkeepSettings,
-    "retrieval": RouterSettings,
-    "retrieval.shard_server": ShardSettings,
-}
 # What the Secrets hold that an operator makes, by name and key.
 SECRETS = {
     ("redis", "url"): "rediss://redis.example:6379/0",
@@ -70,6 +53,13 @@ def render(overlay: str) -> tuple[Manifest, ...]:
 def of_kind(overlay: str, *kinds: str) -> list[Manifest]:
     """Returns the objects of some kinds."""
     return [one for one in render(overlay) if one["kind"] in kinds]
+
+
+def settings_kind(module: str) -> type[Settings]:
+    """Returns the settings class of the module that a container runs."""
+    found = settings_of(module)
+    assert found is not None, f"{module} is no service"
+    return found
 
 
 class Pod(NamedTuple):
@@ -108,8 +98,7 @@ class Pod(NamedTuple):
     @property
     def environ(self) -> dict[str, str]:
         """The variables of the process in the pod with index 0."""
-        image = re.findall(r"\b(NEARLINE_\w+)=(\S+)", stage_text(DOCKERFILE, self.target))
-        return dict(image) | self.own_environ
+        return read_stage(DOCKERFILE, self.target).environ | self.own_environ
 
     @property
     def own_environ(self) -> dict[str, str]:
@@ -137,7 +126,7 @@ class Pod(NamedTuple):
     @property
     def settings(self) -> Any:
         """The settings, as the process reads them."""
-        kind = SETTINGS[self.module]
+        kind = settings_kind(self.module)
         arguments = parse_arguments(self.container.get("args", []), kind)
         return kind.load(arguments, self.environ)
 
@@ -160,7 +149,7 @@ def pods(overlay: str) -> tuple[Pod, ...]:
 
 def servers(overlay: str) -> list[Pod]:
     """Returns those that listen on a port."""
-    return [one for one in pods(overlay) if issubclass(SETTINGS[one.module], ListenerSettings)]
+    return [one for one in pods(overlay) if issubclass(settings_kind(one.module), ListenerSettings)]
 
 
 def pod_named(overlay: str, name: str) -> Pod:

@@ -1,4 +1,4 @@
-"""What network policies let through, as Kubernetes decides it."""
+"""Decides whether network policies allow a connection, as Kubernetes does."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import pytest
 import yaml
 
 import nearline
-from benchmarks.fleet.compose_file import read_compose
+from benchmarks.fleet.compose_file import read_compose, read_document
 from benchmarks.fleet.dockerfile import Image, read_stage
-from embedding.settings import EmbeddingSettings
 from gateway.settings import GatewaySettings
 from generation.settings import GenerationSettings
 from index_builder.ingest.capacity import clamped
@@ -23,38 +21,17 @@ from nearline import health
 from nearline.settings import Settings, parse_arguments
 from nearline_cli.local.bundled_redis import SETTINGS as REDIS_SETTINGS, find_program
 from nearline_cli.local.processes import SHARD_SERVICES, service_process
+from nearline_cli.local.service_settings import settings_of
 from retrieval.settings import RouterSettings, ShardSettings
 from retrieval.shards.topology import check_address, parse_topology
 from tests.redis_server import INSTALLED
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
 ROOT = Path(__file__).parents[2]
-SETTINGS: dict[str, type[Settings]] = {
-    "embedding": EmbeddingSettings,
-    "gateway": GatewaySettings,
-    "generation": GenerationSettings,
-    "index_builder": IndexBuilderSettings,
-    "index_builder.ingest": IngestSettings,
-    "index_builder.ingest.worker": WorkerSettings,
-    "index_builder.maintenance": UpkeepSettings,
-    "retrieval": RouterSettings,
-    "retrieval.shard_server": ShardSettings,
-}
 Service = dict[str, Any]  # As YAML has it.
 
 
-def _with_defaults(text: str) -> str:
-    """Puts in what `${NAME:-default}` stands for where nothing is set."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
-
-
-def _load(name: str) -> dict[str, Any]:
-    loaded = yaml.safe_load(_with_defaults((ROOT / name).read_text("utf-8")))
-    assert isinstance(loaded, dict)
-    return loaded
-
-
-COMPOSE = _load("compose.yaml")
+COMPOSE = read_document(ROOT / "compose.yaml", {})
 # Images of other projects are tested below, and the command by a run.
 OTHERS = ("redis", "prometheus", "grafana")
 SERVICES: dict[str, Service] = {
@@ -76,7 +53,8 @@ def _settings(service: Service) -> Settings:
     image = _image(service)
     entrypoint = tuple(service.get("entrypoint") or image.entrypoint)
     assert entrypoint[:3] == ("python", "-P", "-m")
-    kind = SETTINGS[entrypoint[3]]
+    kind = settings_of(entrypoint[3])
+    assert kind is not None
     environ = image.environ | service.get("environment", {})
     return kind.load(parse_arguments(service.get("command", []), kind), environ)
 
@@ -258,7 +236,7 @@ def test_monitoring_reads_files_that_exist_and_is_started_only_if_asked_for() ->
     assert set(found["names"]) == {name for name in SERVICES if name not in BATCH}
 
 
-GPU_SERVICES: dict[str, Service] = _load("compose.gpu.yaml")["services"]
+GPU_SERVICES: dict[str, Service] = read_document(ROOT / "compose.gpu.yaml", {})["services"]
 
 
 @pytest.mark.parametrize("name", GPU_SERVICES)

@@ -13,7 +13,6 @@ from retrieval.settings import RouterSettings
 from tests.deploy.manifests import (
     DOCKERFILE,
     OVERLAYS,
-    SETTINGS,
     Manifest,
     Pod,
     of_kind,
@@ -21,6 +20,7 @@ from tests.deploy.manifests import (
     pods,
     render,
     servers,
+    settings_kind,
 )
 
 METRICS_PORT = 9464
@@ -44,7 +44,7 @@ def test_an_image_is_a_target_of_the_dockerfile_with_this_version(overlay: str) 
 @overlays
 def test_every_variable_is_a_setting_of_the_program_that_gets_it(overlay: str) -> None:
     for pod in pods(overlay):
-        section = f"NEARLINE_{SETTINGS[pod.module].section.upper()}_"
+        section = f"NEARLINE_{settings_kind(pod.module).section.upper()}_"
         for name in pod.own_environ:
             _check_variable(name)
             assert name.startswith(section) or name.removeprefix("NEARLINE_") in SHARED_VARIABLES

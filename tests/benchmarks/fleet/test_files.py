@@ -1,4 +1,4 @@
-"""What the runner reads from Dockerfiles, Compose files and manifests."""
+"""The runner reads Dockerfiles, Compose files and manifests."""
 
 from __future__ import annotations
 
