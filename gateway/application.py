@@ -35,6 +35,7 @@ from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 from nearline import __version__
 from nearline.channel_security import LANE_KEY
+from nearline.client_metrics import CALL_BUCKETS
 from nearline.errors import InternalError, NearlineError, NotFound, Unsupported
 from nearline.tracing.recorded_calls import exemplar
 from nearline.tracing.slow_requests import SlowRequestLog
@@ -48,24 +49,7 @@ _requests = Histogram(
     "nearline_gateway_request_seconds",
     "Time until a reply, or the first event of a stream, by path and status.",
     ("path", "status"),
-    buckets=(
-        0.001,
-        0.002,
-        0.004,
-        0.008,
-        0.016,
-        0.032,
-        0.05,
-        0.064,
-        0.128,
-        0.256,
-        0.512,
-        1,
-        2,
-        4,
-        8,
-        16,
-    ),
+    buckets=CALL_BUCKETS,
 )
 _running = Gauge("nearline_gateway_running_requests", "Requests whose reply has not begun.")
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
+from benchmarks.baselines.trace_sink import otlp_server
 
 
 class ReceivedSpan(NamedTuple):
@@ -32,7 +31,7 @@ class ReceivedSpan(NamedTuple):
 
 
 class Collector:
-    """What a collector received. metadata: Of the last call."""
+    """Spans that a collector received. metadata: Of the last call."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -76,27 +75,9 @@ def trace_collector(
 ) -> Iterator[Collector]:
     """Runs a collector on a free port for the length of the block."""
     collector = Collector()
-    with ThreadPoolExecutor(4) as threads:
-        server = grpc.server(threads)
-        export = grpc.unary_unary_rpc_method_handler(
-            collector.export,
-            trace_service_pb2.ExportTraceServiceRequest.FromString,
-            trace_service_pb2.ExportTraceServiceResponse.SerializeToString,
-        )
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(_SERVICE, {"Export": export}),)
-        )
-        address = f"127.0.0.1:{port}"
-        if credentials is None:
-            found = server.add_insecure_port(address)
-        else:
-            found = server.add_secure_port(address, credentials)
-        collector.address = f"127.0.0.1:{found}"
-        server.start()
-        try:
-            yield collector
-        finally:
-            server.stop(None).wait()
+    with otlp_server(collector.export, threads=4, port=port, credentials=credentials) as address:
+        collector.address = address
+        yield collector
 
 
 def _received(service: str, span: Any) -> ReceivedSpan:

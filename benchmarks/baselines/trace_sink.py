@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -36,20 +36,46 @@ class TraceSink:
 def trace_sink() -> Iterator[TraceSink]:
     """Runs a collector in this process for the duration of the block."""
     sink = TraceSink()
+    # One thread, which alone counts.
+    with otlp_server(sink.export, threads=1, grace_s=1.0) as sink.address:
+        yield sink
+
+
+@contextlib.contextmanager
+def otlp_server(
+    export: Callable[[ExportTraceServiceRequest, grpc.ServicerContext], ExportTraceServiceResponse],
+    *,
+    threads: int,
+    port: int = 0,
+    credentials: grpc.ServerCredentials | None = None,
+    grace_s: float | None = None,
+) -> Iterator[str]:
+    """Runs a server of OTLP over gRPC on the loopback address; yields its address.
+
+    Args:
+        export: Answers calls.
+        threads: Number of threads that answer.
+        port: Its port; 0 takes a free one.
+        credentials: For TLS. Optional.
+        grace_s: Seconds for calls in flight at the end; None ends them at once.
+    """
     method = grpc.unary_unary_rpc_method_handler(
-        sink.export,
+        export,
         ExportTraceServiceRequest.FromString,
         ExportTraceServiceResponse.SerializeToString,
     )
-    # One thread, which alone counts.
-    with ThreadPoolExecutor(1) as threads:
-        server = grpc.server(threads)
+    with ThreadPoolExecutor(threads) as pool:
+        server = grpc.server(pool)
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE, {"Export": method}),)
         )
-        sink.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        address = f"127.0.0.1:{port}"
+        if credentials is None:
+            found = server.add_insecure_port(address)
+        else:
+            found = server.add_secure_port(address, credentials)
         server.start()
         try:
-            yield sink
+            yield f"127.0.0.1:{found}"
         finally:
-            server.stop(1.0).wait()
+            server.stop(grace_s).wait()

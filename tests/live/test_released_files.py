@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,10 @@ from nearline_cli.local.processes import redis_process, retrieval_process
 from retrieval.snapshots import aliases
 from tests.index_builder.releases.shop import bought, build
 from tests.live.rolling import QUICK
+from tests.open_files import files_in_use
 from tests.retrieval.small_snapshots import FORCED
 
 pytestmark = pytest.mark.service
-
-
-def _open_files(pid: int, snapshot_id: str) -> set[str]:
-    """Returns the files of a snapshot that a process has open or mapped."""
-    place = Path(f"/proc/{pid}")
-    links = [os.readlink(one) for one in (place / "fd").iterdir() if one.is_symlink()]
-    mapped = [line.rpartition(" ")[2] for line in (place / "maps").read_text().splitlines()]
-    return {Path(one).name for one in (*links, *mapped) if snapshot_id in one}
 
 
 async def test_a_swap_leaves_no_file_of_the_older_snapshot_open(tmp_path: Path) -> None:
@@ -52,10 +44,10 @@ async def test_a_swap_leaves_no_file_of_the_older_snapshot_open(tmp_path: Path) 
         changed = c.Item(id="i01", text="thing 1 of gold", vector=np.ones(8, np.float32))
         await client.upsert_items([changed])
         assert await use(ids[0])
-        assert _open_files(router.pid, ids[0])
+        assert files_in_use(router.pid, ids[0])
         await admin.promote(ids[1], gate=FORCED)
         deadline = asyncio.get_running_loop().time() + 30
-        while not await use(ids[1]) or _open_files(router.pid, ids[0]):
-            still_open = _open_files(router.pid, ids[0])
+        while not await use(ids[1]) or files_in_use(router.pid, ids[0]):
+            still_open = files_in_use(router.pid, ids[0])
             assert asyncio.get_running_loop().time() < deadline, still_open
             await asyncio.sleep(0.1)

@@ -13,11 +13,7 @@ from index_builder.pipeline.builder import build_snapshot
 from index_builder.releases.snapshot_loader import load_snapshot
 from nearline.contract import Item
 from nearline.store.snapshot import Store
-
-
-def _open_files(snapshot_id: str) -> set[str]:
-    links = [os.readlink(one) for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
-    return {Path(one).name for one in links if snapshot_id in one}
+from tests.open_files import files_in_use
 
 
 async def test_a_released_snapshot_leaves_no_file_open(
@@ -33,7 +29,7 @@ async def test_a_released_snapshot_leaves_no_file_open(
     gc.disable()
     try:
         async with load_snapshot(Store.open(str(tmp_path)), "default", built.snapshot_id, {}):
-            assert _open_files(built.snapshot_id)
-        assert _open_files(built.snapshot_id) == set()
+            assert files_in_use(os.getpid(), built.snapshot_id)
+        assert files_in_use(os.getpid(), built.snapshot_id) == set()
     finally:
         gc.enable()

@@ -56,10 +56,11 @@ async def search_stub(address: str) -> AsyncIterator[Any]:
         yield retrieval_pb2_grpc.RetrievalServiceStub(channel.grpc_channel)
 
 
-async def test_a_call_of_a_call_is_one_trace_whose_parts_lie_within_each_other(
-    collector: Collector,
-) -> None:
-    inner = Retrieval()
+@contextlib.asynccontextmanager
+async def two_services(
+    collector: Collector, inner: Retrieval
+) -> AsyncIterator[tuple[Any, Retrieval]]:
+    """Runs a service that calls `inner`, both traced; yields the outer one after a stub of it."""
     async with (
         traced_calls(collector.address, 0.0, "retrieval"),
         running([registration(inner)]) as behind,
@@ -67,9 +68,17 @@ async def test_a_call_of_a_call_is_one_trace_whose_parts_lie_within_each_other(
     ):
         outer = Retrieval(inner=lambda: stub.Search(REQUEST, timeout=5))
         async with running([registration(outer)]) as address, search_stub(address) as call:
-            done = call.Search(REQUEST, timeout=5, metadata=(("traceparent", SAMPLED),))
-            await done
-            trailers = dict(await done.trailing_metadata())
+            yield call, outer
+
+
+async def test_a_call_of_a_call_is_one_trace_whose_parts_lie_within_each_other(
+    collector: Collector,
+) -> None:
+    inner = Retrieval()
+    async with two_services(collector, inner) as (call, _):
+        done = call.Search(REQUEST, timeout=5, metadata=(("traceparent", SAMPLED),))
+        await done
+        trailers = dict(await done.trailing_metadata())
     assert trailers["x-trace-id"] == TRACE
     spans = {one.span_id: one for one in collector.spans if one.trace_id == TRACE}
     calls = [one for one in spans.values() if one.name == SEARCH]
@@ -139,14 +148,8 @@ async def test_a_call_that_is_not_recorded_says_so_to_the_services_behind(
     collector: Collector,
 ) -> None:
     inner = Retrieval()
-    async with (
-        traced_calls(collector.address, 0.0, "retrieval"),
-        running([registration(inner)]) as behind,
-        search_stub(behind) as stub,
-    ):
-        outer = Retrieval(inner=lambda: stub.Search(REQUEST, timeout=5))
-        async with running([registration(outer)]) as address, search_stub(address) as call:
-            await call.Search(REQUEST, timeout=5)
+    async with two_services(collector, inner) as (call, outer):
+        await call.Search(REQUEST, timeout=5)
     assert inner.metadata["traceparent"].endswith("-00")
     assert inner.recorded == outer.recorded == [False]
 
