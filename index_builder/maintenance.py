@@ -55,7 +55,7 @@ from retrieval.shards.topology import parse_addresses
 from retrieval.snapshots import aliases
 
 _log = logging.getLogger("index_builder.upkeep")
-# Whether new interactions were recorded costs reading them all, so it is not asked every round.
+# The age of models costs reading a manifest, and perhaps all interactions: not in every round.
 _AGE_CHECK_S = 3_600.0
 
 
@@ -199,8 +199,7 @@ class Maintenance:
         """
         if self._settings.releases == "off" or await self._failed_rebuilds.pauses(name):
             return False
-        record = await asyncio.to_thread(self._store.alias_in_force, name)
-        if record.canary:
+        if (await asyncio.to_thread(self._store.alias_in_force, name)).canary:
             return False  # A new snapshot would end the trial.
         reason, training = await self._rebuild_reason(name, log)
         if not reason:
@@ -252,16 +251,14 @@ class Maintenance:
         """Returns why a rebuild is due, and its training; an empty reason if it is not."""
         if self._rebuilds is not None and (reason := await self._rebuilds.take(name)):
             return reason, await self._training(name, log)
-        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
-        age_s = time.time() - manifest.behaviour.newest_time.ToNanoseconds() / 1e9
         now_s = time.monotonic()
-        if (
-            not manifest.HasField("behaviour")
-            or not 0 < self._models_age_s < age_s
-            or now_s - self._age_checked_s.get(name, -math.inf) < _AGE_CHECK_S
-        ):
+        if now_s - self._age_checked_s.get(name, -math.inf) < _AGE_CHECK_S:
             return "", None
         self._age_checked_s[name] = now_s
+        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
+        age_s = time.time() - manifest.behaviour.newest_time.ToNanoseconds() / 1e9
+        if not manifest.HasField("behaviour") or not 0 < self._models_age_s < age_s:
+            return "", None
         training = await self._training(name, log)
         if training is None or not training.recorded:
             return "", None

@@ -30,7 +30,7 @@ from nearline_cli.local.processes import (
 )
 from nearline_cli.terminal.output import JsonFlag, print_figures
 from retrieval.snapshots.gate_reports import newest_number, require_gate_pass
-from retrieval.snapshots.proposals import ProposalState, read_proposals
+from retrieval.snapshots.proposals import ProposalState, newest_proposal
 
 _DIM = 32
 _GROUPS = 8
@@ -58,7 +58,7 @@ class UpkeepBench(NamedTuple):
 
 @dataclass(slots=True)
 class _Searches:
-    """What became of the searches; answers are counted by snapshot. groups: What is asked now."""
+    """Outcomes of the searches; answers by snapshot. groups: Groups that are searched now."""
 
     groups: tuple[int, ...]
     answers: Counter[str] = field(default_factory=Counter)
@@ -181,8 +181,8 @@ class _World:
 
     def state(self) -> ProposalState | None:
         """Returns the state of the newest proposal."""
-        found = read_proposals(self.store, _COLLECTION)
-        return found[0].state if found else None
+        found = newest_proposal(self.store, _COLLECTION)
+        return None if found is None else found.state
 
     def refused(self) -> list[str]:
         """Returns the failed checks of the newest snapshot that the gate refused."""

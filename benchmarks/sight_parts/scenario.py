@@ -1,4 +1,4 @@
-"""What happens while Prometheus looks: a canary, a damaged snapshot, deaths, poison, a flood."""
+"""Events while Prometheus scrapes: a canary, a damaged snapshot, deaths, poison, a flood."""
 
 from __future__ import annotations
 

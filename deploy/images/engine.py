@@ -1,4 +1,4 @@
-"""What builds images and runs containers: Docker or Podman, or else Buildah."""
+"""The interface to Docker, Podman or Buildah, which build images and run containers."""
 
 from __future__ import annotations
 

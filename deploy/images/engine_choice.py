@@ -1,4 +1,4 @@
-"""Chooses what builds and runs images on this machine."""
+"""Chooses the engine that builds images on this machine."""
 
 from __future__ import annotations
 

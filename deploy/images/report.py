@@ -1,4 +1,4 @@
-"""What `make image` reports of each image: on the terminal, and as JSON."""
+"""The report of `make image` on each image: on the terminal, and as JSON."""
 
 from __future__ import annotations
 

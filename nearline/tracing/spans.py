@@ -25,7 +25,7 @@ _MAX_TEXT: Final = 256
 
 
 class SpanKind(IntEnum):
-    """What a span stands for; names and numbers are those of OTLP."""
+    """Kinds of spans; names and numbers are those of OTLP."""
 
     INTERNAL = 1
     SERVER = 2
@@ -34,7 +34,7 @@ class SpanKind(IntEnum):
 
 
 class _Recording:
-    """What the spans of one call in this process share."""
+    """State that the spans of one call in this process share."""
 
     __slots__ = ("finish", "root", "spans_left", "trace_id")
 

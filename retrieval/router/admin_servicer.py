@@ -26,7 +26,7 @@ from retrieval.router.rollout_status import fill_rollout_status
 from retrieval.snapshots import aliases
 from retrieval.snapshots.desired_state import DesiredState
 from retrieval.snapshots.gate_reports import require_gate_pass
-from retrieval.snapshots.proposals import ProposalState, read_proposals
+from retrieval.snapshots.proposals import ProposalState, newest_proposal
 from retrieval.writes.feed_block import FeedBlock
 
 _MAX_PAGE_SIZE = 1_000
@@ -355,11 +355,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         trial = self._collections.trials.get(collection)
         if trial is not None and trial.split.epoch == record.epoch:
             fill_rollout_status(reply, trial)
-        proposals = await asyncio.to_thread(read_proposals, self._store, collection)
-        for proposal in proposals[:1]:
-            if proposal.state is ProposalState.OPEN:
-                reply.proposed_snapshot_id = proposal.snapshot_id
-                reply.proposal_reason = proposal.reason
+        proposal = await asyncio.to_thread(newest_proposal, self._store, collection)
+        if proposal is not None and proposal.state is ProposalState.OPEN:
+            reply.proposed_snapshot_id = proposal.snapshot_id
+            reply.proposal_reason = proposal.reason
         return reply
 
 

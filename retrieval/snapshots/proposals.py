@@ -30,7 +30,7 @@ _CONTENT: Mapping[str, Callable[[Any], object]] = {
 
 
 class ProposalState(StrEnum):
-    """What became of a proposal."""
+    """States of a proposal."""
 
     OPEN = "open"
     ON_TRIAL = "on trial"
@@ -110,6 +110,11 @@ def read_proposals(store: Store, collection: str) -> list[Proposal]:
         state, why, settled_s = _state(content["snapshot_id"], content["current"], since)
         found.append(Proposal(**content, state=state, why=why, settled_s=settled_s))
     return found
+
+
+def newest_proposal(store: Store, collection: str) -> Proposal | None:
+    """Returns the newest proposal of a collection; None if there is none."""
+    return next(iter(read_proposals(store, collection)), None)
 
 
 def _state(
