@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -12,7 +14,7 @@ from nearline.errors import NotFound, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.registry import describe_ref
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from nearline_cli.commands.releases import export, gate, promote, proposals
+from nearline_cli.commands.releases import export, gate, promote
 from nearline_cli.terminal import options, output
 from nearline_cli.terminal.option_groups import add_command
 
@@ -21,7 +23,6 @@ add_command(app, promote.promote)
 add_command(app, gate.gate)
 app.command()(promote.rollback)
 app.command()(promote.prune)
-app.command()(proposals.proposals)
 app.command()(export.export)
 
 # What the manifest of a snapshot says, in a list of snapshots.
@@ -124,6 +125,40 @@ def verify(
         f"({seconds:.1f} s)",
         as_json=as_json,
     )
+
+
+@app.command()
+def proposals(
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.OnlyCollectionOption = "",
+    as_json: output.JsonFlag = False,
+) -> None:
+    """List the snapshots that upkeep proposes, newest first.
+
+    An open one passed the release gate. Try it on a share of the requests (nearline rollout start
+    ID), or serve it at once (nearline snapshots promote ID).
+    """
+    from retrieval.snapshots.proposals import read_proposals
+
+    opened = Store.open(store)
+    rows = [
+        {"collection": name, **asdict(one), "proposed": _written(one.time_s)}
+        for name, _ in _collections(opened, collection)
+        for one in read_proposals(opened, name)
+    ]
+    if as_json:
+        for row in rows:
+            output.print_json(row)
+        return
+    columns = ("collection", "snapshot_id", "state", "proposed", "reason", "why")
+    if rows:
+        output.print_table(columns, [[row[name] for name in columns] for row in rows])
+    else:
+        output.print_note("upkeep proposes no snapshot; see docs/guides/releases.md, Proposals")
+
+
+def _written(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")
 
 
 def _collections(store: Store, wanted: str) -> list[tuple[str, snapshot_pb2.AliasRecord]]:
