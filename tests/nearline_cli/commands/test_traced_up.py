@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,22 +134,31 @@ def ways(found: dict[str, ReceivedSpan]) -> list[list[tuple[str, str]]]:
     return paths
 
 
+def wait_for_ways(
+    collector: Collector, trace: str, wanted: Sequence[list[tuple[str, str]]], timeout_s: float
+) -> dict[str, ReceivedSpan]:
+    """Returns the spans of a trace, once they form one tree with the wanted ways in it.
+
+    Each process sends its own spans, in no order: a leaf may come last.
+    """
+
+    def has_come(seen: list[ReceivedSpan]) -> bool:
+        paths = ways(of_trace(seen, trace))
+        return is_whole(seen, trace) and all(way in paths for way in wanted)
+
+    return of_trace(collector.wait_for(has_come, timeout_s), trace)
+
+
 def test_an_answer_is_one_tree_from_the_gateway_to_shard_and_embedding(
     running: Services, collector: Collector
 ) -> None:
     trace = running.ask()
-    spans = collector.wait_for(
-        lambda seen: is_whole(seen, trace) and len(of_trace(seen, trace)) > 40
-    )
-    found = of_trace(spans, trace)
-    paths = ways(found)
-    assert [*WAY, *TO_EMBEDDING] in paths
-    assert [*WAY, *TO_SHARD] in paths
+    found = wait_for_ways(collector, trace, [[*WAY, *TO_EMBEDDING], [*WAY, *TO_SHARD]], 20)
+    assert len(found) > 40
     for one in found.values():
         if (parent := found.get(one.parent_id)) is not None:
-            assert parent.start_ns <= one.start_ns <= one.end_ns, (parent, one)
-            # What a reply has taken to arrive is not yet in the span of its server.
-            assert one.end_ns <= parent.end_ns + 20e6, (parent, one)
+            # A server may end its span after its caller has the reply.
+            assert parent.start_ns <= one.start_ns <= parent.end_ns, (parent, one)
     names = {one.name for one in found.values()}
     assert {"merge", "payload", "read evidence", "tokenize", "queue"} <= names
     [search] = [
@@ -157,7 +166,7 @@ def test_an_answer_is_one_tree_from_the_gateway_to_shard_and_embedding(
     ]
     assert search.attributes["nearline.collection"] == "default"
     assert search.attributes["nearline.shards_answered"] == 1
-    shown = repr(spans)
+    shown = repr(collector.spans)
     assert not any(text in shown for text in ("Jane", "teapot", "stoneware", "mug"))
 
 
@@ -167,10 +176,7 @@ def test_what_is_submitted_is_traced_through_queue_worker_and_change_log(
     trace = new_trace_id()
     document = {"item": {"id": "lamp", "title": "Lamp", "text": "A lamp to read by."}}
     running.post("jobs", {"sources": [document]}, trace)
-    spans = collector.wait_for(
-        lambda seen: any(one.name == "ingest batch" and one.trace_id == trace for one in seen), 120
-    )
-    assert [
+    way = [
         ("nearline-gateway", "POST /v1/collections/{collection}/jobs"),
         ("nearline-gateway", "nearline.v1.IngestService/Submit"),
         ("nearline-ingest", "nearline.v1.IngestService/Submit"),
@@ -178,7 +184,8 @@ def test_what_is_submitted_is_traced_through_queue_worker_and_change_log(
         ("nearline-worker", "nearline.v1.RetrievalService/UpsertItems"),
         ("nearline-retrieval", "nearline.v1.RetrievalService/UpsertItems"),
         ("nearline-retrieval", "append to change log"),
-    ] in ways(of_trace(spans, trace))
+    ]
+    wait_for_ways(collector, trace, [way], 120)
 
 
 @pytest.mark.skipif(
@@ -203,28 +210,32 @@ def test_a_real_collector_shows_the_same_tree(tmp_path: Path) -> None:
         _until_answers(f"http://127.0.0.1:{http}/healthz")
         with services(tmp_path / "store", f"127.0.0.1:{grpc_port}") as running:
             trace = running.ask()
-        # They have sent everything when they have ended.
-        _until_answers(spans_url)
-        shown = [
-            one
-            for one in httpx2.get(spans_url, timeout=30).json()["data"]
-            if one["context"]["trace_id"] == trace
-        ]
+        # They have sent everything when they have ended; the collector may still store it.
+        wanted = {name for _, name in [*WAY, *TO_EMBEDDING, *TO_SHARD]}
+        shown = _until_answers(
+            spans_url, lambda reply: wanted <= {one["name"] for one in _shown(reply, trace)}
+        )
     finally:
         phoenix.terminate()
         phoenix.wait(30)
-    by_id = {one["context"]["span_id"]: one for one in shown}
-    outside = [one["name"] for one in shown if one["parent_id"] not in by_id]
+    by_id = {one["context"]["span_id"]: one for one in _shown(shown, trace)}
+    outside = [one["name"] for one in by_id.values() if one["parent_id"] not in by_id]
     assert outside == [WAY[0][1]]
-    wanted = [name for _, name in [*WAY, *TO_EMBEDDING, *TO_SHARD]]
-    assert set(wanted) <= {one["name"] for one in shown}
 
 
-def _until_answers(url: str) -> None:
+def _shown(reply: httpx2.Response, trace: str) -> list[dict[str, Any]]:
+    """Returns the spans of a trace in a reply of Phoenix."""
+    return [one for one in reply.json()["data"] if one["context"]["trace_id"] == trace]
+
+
+def _until_answers(
+    url: str, enough: Callable[[httpx2.Response], bool] = lambda _: True
+) -> httpx2.Response:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx2.TransportError):
-            if httpx2.get(url, timeout=10).status_code == 200:
-                return
+            reply = httpx2.get(url, timeout=30)
+            if reply.status_code == 200 and enough(reply):
+                return reply
         time.sleep(0.2)
-    raise AssertionError(f"{url} does not answer")
+    raise AssertionError(f"{url} does not answer as it should")
