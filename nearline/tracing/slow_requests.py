@@ -16,7 +16,7 @@ _LINES_PER_S: Final = 10.0
 _log = logging.getLogger(__name__)
 _slow = Counter(
     "nearline_slow_requests_total",
-    "Requests that took longer than the limit of their kind, by what became of their line in the log.",
+    "Requests that took longer than the limit of the slow log, by what became of their line in it.",
     ("outcome",),
 )
 
