@@ -6,6 +6,9 @@ number may run, on any machine, and each may be killed at any time.
 
 from __future__ import annotations
 
+import nearline.early_stop  # noqa: F401
+
+# isort: split
 import asyncio
 import contextlib
 import logging

@@ -211,7 +211,8 @@ def test_messages_with_values_are_one_kind_and_take_no_memory(
     with unused_port() as port, exporter(f"127.0.0.1:{port}"):
         pass
     for number in range(1_000):
-        logging.getLogger(LOGGER).error(f"batch {number} failed")
+        message = f"batch {number} failed"
+        logging.getLogger(LOGGER).error(message)
     assert [one.getMessage() for one in caplog.records if one.name == LOGGER] == ["batch 0 failed"]
 
 
