@@ -27,8 +27,8 @@ from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline import compaction, upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
-from index_builder.pipeline.pruning import SnapshotLimits, prune_snapshots
 from index_builder.pipeline.publisher import promote
+from index_builder.pipeline.snapshot_limits import SnapshotLimits, prune_snapshots
 from index_builder.pipeline.training_data import inherit_options
 from index_builder.releases.build_gate import check_passed, gate_of_build
 from index_builder.releases.failed_builds import FailedBuilds

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from index_builder.pipeline.compaction import compact, compaction_options
-from index_builder.pipeline.pruning import SnapshotLimits, prune_snapshots
+from index_builder.pipeline.snapshot_limits import SnapshotLimits, prune_snapshots
 from retrieval.changelog.retention import trim_log
 from tests.index_builder.live_collection import Living
 

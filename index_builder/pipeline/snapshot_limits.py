@@ -1,4 +1,4 @@
-"""Pruning by upkeep: a snapshot that nobody needs takes room and holds up the change log."""
+"""Limits of the snapshots that upkeep keeps: one that nobody needs holds up the change log."""
 
 from __future__ import annotations
 
