@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
+
+import yaml
 
 FOLDER = Path(__file__).parent
 MADE = FOLDER.parent / "kubernetes" / "components" / "monitoring"
@@ -15,16 +16,16 @@ def contents() -> dict[str, str]:
 
 
 def _prometheus_rule(name: str) -> str:
-    # The spec of a PrometheusRule is what Prometheus reads from a file. A group has its name once
-    # in an object, and both files have a group nearline-slo, so each is an object.
-    groups = (FOLDER / name).read_text("utf-8")
-    return (
-        f"# Made of deploy/prometheus/{name} by deploy/prometheus/make_rules.py.\n"
-        "apiVersion: monitoring.coreos.com/v1\n"
-        "kind: PrometheusRule\n"
-        f"metadata:\n  name: nearline-{Path(name).stem}\n"
-        f"spec:\n{textwrap.indent(groups[groups.index('groups:') :], '  ')}"
-    )
+    # Both files have a group nearline-slo, and the names of an object's groups are unique: so each
+    # file is an object.
+    rule = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": f"nearline-{Path(name).stem}"},
+        "spec": yaml.safe_load((FOLDER / name).read_text("utf-8")),
+    }
+    header = f"# Made of deploy/prometheus/{name} by deploy/prometheus/make_rules.py.\n"
+    return header + yaml.safe_dump(rule, sort_keys=False, width=10_000)
 
 
 if __name__ == "__main__":
