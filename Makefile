@@ -79,7 +79,7 @@ mutation: $(VENV)/.stamp-dev ## Change the code in 300 random places, see which 
 	@nice $(BIN)/python -m tests.mutation.run --sample $(MUTANTS) --seed $(SEED) \
 		--session .cache/mutation/$(MUTANTS)-$(SEED).jsonl
 
-check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, Dockerfile, generated files
+check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, generated files, and check-deploy
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -88,6 +88,7 @@ check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, Dockerfile, ge
 	$(BIN)/buf breaking proto --against $(RELEASED)
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m pytest -q -n 2 tests/project
+	@$(MAKE) --no-print-directory check-deploy
 
 check-deploy: deploy-tools ## Validate images, Compose, Kubernetes, Helm; run the tests of alerts
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 tests/deploy

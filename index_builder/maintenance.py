@@ -15,6 +15,7 @@ import math
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline import compaction, upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
+from index_builder.pipeline.pruning import SnapshotLimits, prune_snapshots
 from index_builder.pipeline.publisher import promote
 from index_builder.pipeline.training_data import inherit_options
 from index_builder.releases.build_gate import check_passed, gate_of_build
@@ -57,6 +59,8 @@ from retrieval.snapshots import aliases
 _log = logging.getLogger("index_builder.upkeep")
 # The age of models costs reading a manifest, and perhaps all interactions: not in every round.
 _AGE_CHECK_S = 3_600.0
+# Pruning costs reading the manifests of all snapshots, and all alias records.
+_PRUNE_S = 600.0
 
 
 class _Built(NamedTuple):
@@ -99,7 +103,9 @@ class Maintenance:
         self._loop = ReleaseLoop(config, store, admin)
         self._failed_compactions = FailedBuilds(store)
         self._failed_rebuilds = FailedBuilds(store)
+        self._keep_age = timedelta(seconds=parse_duration(config.keep_age, "keep_age"))
         self._age_checked_s: dict[str, float] = {}
+        self._pruned_s: dict[str, float] = {}
         self._known: set[str] = set()
 
     async def run(self) -> None:
@@ -161,13 +167,26 @@ class Maintenance:
         pending = await self._advance(name)
         if self._settings.compact:
             if check.reason and not await self._failed_compactions.pauses(name):
-                await self._compact(name, log, check.reason)
+                await self._compact(name, log, check)
                 return True
             # A compaction would outdate the proposal, so it goes first.
             if not (pending or check.reason) and await self._rebuild(name, log):
                 return True
+        if time.monotonic() - self._pruned_s.get(name, -math.inf) >= _PRUNE_S:
+            await self._prune(name, check.log.bytes)
         await trim_log(self._store, log)
         return False
+
+    async def _prune(self, name: str, log_bytes: int) -> None:
+        """Removes snapshots that nobody needs; if the log is too large, all that are not in use."""
+        config = self._settings
+        limits = SnapshotLimits(config.keep, config.keep_builds, self._keep_age)
+        if log_bytes > config.log_bytes:
+            limits = limits._replace(compacted=0, builds=0)
+        self._pruned_s[name] = time.monotonic()
+        removed = await asyncio.to_thread(prune_snapshots, self._store, name, limits)
+        if removed:
+            _log.info("pruned", extra={"collection": name, "snapshots": removed})
 
     async def _advance(self, name: str) -> bool:
         """Takes the next step of a proposal; returns whether one is pending."""
@@ -179,18 +198,18 @@ class Maintenance:
             )
             return True
 
-    async def _compact(self, name: str, log: RedisLog, reason: str) -> None:
+    async def _compact(self, name: str, log: RedisLog, check: compaction.CompactionCheck) -> None:
         """Builds a snapshot with the changes so far, and serves it if the gate lets it pass."""
-        _log.info("compacting", extra={"collection": name, "reason": reason})
+        _log.info("compacting", extra={"collection": name, "reason": check.reason})
         judge = _gate(self._settings.force_promote)
         built = await self._build(name, log, self._failed_compactions, judge)
         manifest = built.manifest
-        why = f"compaction: {reason}"
+        why = f"compaction: {check.reason}"
         await asyncio.to_thread(
             promote, self._store, manifest, why, built.judged.epoch, built.verdict
         )
         _log.info("compacted", extra={"collection": name, "snapshot_id": manifest.snapshot_id})
-        await asyncio.to_thread(compaction.prune_compacted, self._store, name, self._settings.keep)
+        await self._prune(name, check.log.bytes)
 
     async def _rebuild(self, name: str, log: RedisLog) -> bool:
         """Builds a snapshot after drift, or with models trained again, and proposes it.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Sequence
-from statistics import median
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import NamedTuple, TypeAlias
 from unittest import mock
 
 import numpy as np
@@ -22,9 +23,16 @@ from benchmarks.workloads.closed_loop import SearchRound, SearchTask, round_figu
 from benchmarks.workloads.retrieval_dataset import RetrievalDataset
 
 _WARM_UP_S = 1.0
-# Interval of a median ratio, by resampling the pairs.
+# Two processes of the same program may differ for as long as they live, by where their memory lies.
+# So routers are started again after this many rounds, and the ratios of starts are independent.
+_ROUNDS_OF_START = 5
+# Interval of a mean ratio, by resampling the starts.
 _RESAMPLES = 2_000
 _PERCENTILES = (2.5, 97.5)
+
+
+# Routers that are compared.
+_PLAIN, _SAME, _TRACED = range(3)
 
 
 class _Turn(NamedTuple):
@@ -32,6 +40,10 @@ class _Turn(NamedTuple):
 
     round: SearchRound
     cpu_s: float
+
+
+# Rounds of one router, by start.
+_Starts: TypeAlias = Sequence[Sequence[_Turn]]
 
 
 async def measure_traced(
@@ -46,72 +58,78 @@ async def measure_traced(
         sample: Share of the requests that are traced, 0..1.
         separate: Whether the shard has a process of its own.
         seconds: Seconds of a round.
-        rounds: Rounds of each router.
+        rounds: Rounds of each router, rounded up to a multiple of 5.
     """
     task = prepared.sides[0].task
-    loop = asyncio.get_running_loop()
-    found: list[list[_Turn]] = [[], [], []]
-    store = ("--store", str(task.store))
+    starts: list[list[list[_Turn]]] = []
     with single_process_pool() as caller, trace_sink() as sink:
         traced = {"NEARLINE_TRACE_ENDPOINT": sink.address, "NEARLINE_TRACE_SAMPLE": str(sample)}
-        async with (
-            router_process(store, int(separate)) as plain,
-            router_process(store, int(separate)) as same,
-        ):
-            with mock.patch.dict(os.environ, traced):
-                starting = router_process(store, int(separate))
-                router = await starting.__aenter__()
-            try:
-                sides = (plain, same, router)
-                for number in range(rounds + 1):
-                    length = seconds if number else _WARM_UP_S
-                    # The order turns, so that a drift of the machine affects all alike.
-                    for place in range(3):
-                        side = (number + place) % 3 if number % 2 else (number - place) % 3
-                        turn = await _turn(loop, caller, task, sides[side], length)
-                        if number:
-                            found[side].append(turn)
-            finally:
-                await starting.__aexit__(None, None, None)
-    plain_turns, same_turns, traced_turns = found
+        for start in range(-(-rounds // _ROUNDS_OF_START)):
+            async with contextlib.AsyncExitStack() as stack:
+                routers: dict[int, RunningRouter] = {}
+                # The order turns, so that a drift of the machine affects all alike.
+                for side in _in_turn(start):
+                    with mock.patch.dict(os.environ, traced if side == _TRACED else {}):
+                        routers[side] = await stack.enter_async_context(
+                            router_process(("--store", str(task.store)), int(separate))
+                        )
+                starts.append(await _measure_start(caller, task, routers, seconds))
+    plain, same, recorded = ([one[side] for one in starts] for side in (_PLAIN, _SAME, _TRACED))
     return {
-        **round_figures([one.round for one in plain_turns], task.k),
-        **round_figures([one.round for one in traced_turns], task.k, "traced_"),
+        **round_figures([one.round for turns in plain for one in turns], task.k),
+        **round_figures([one.round for turns in recorded for one in turns], task.k, "traced_"),
         "trace_sample": sample,
         "spans": sink.spans,
-        "traced": _ratios(traced_turns, plain_turns, same_turns),
-        "untraced": _ratios(same_turns, plain_turns),
+        "starts": len(starts),
+        "traced": _ratios(recorded, plain, same),
+        "untraced": _ratios(same, plain),
     }
 
 
-async def _turn(
-    loop: asyncio.AbstractEventLoop,
-    caller: object,
-    task: SearchTask,
-    router: RunningRouter,
-    seconds: float,
-) -> _Turn:
+def _in_turn(number: int) -> list[int]:
+    """Returns the three routers in an order that differs from those of the numbers beside it."""
+    step = 1 if number % 2 else -1
+    return [(number + step * place) % 3 for place in range(3)]
+
+
+async def _measure_start(
+    caller: Executor, task: SearchTask, routers: Mapping[int, RunningRouter], seconds: float
+) -> list[list[_Turn]]:
+    """Returns the rounds of each router, after one that does not count."""
+    found: list[list[_Turn]] = [[], [], []]
+    for number in range(_ROUNDS_OF_START + 1):
+        for side in _in_turn(number):
+            turn = await _turn(caller, task, routers[side], seconds if number else _WARM_UP_S)
+            if number:
+                found[side].append(turn)
+    return found
+
+
+async def _turn(caller: Executor, task: SearchTask, router: RunningRouter, seconds: float) -> _Turn:
     before_s = cpu_seconds(router.pids)
-    one = await loop.run_in_executor(caller, run_round, task, router.address, seconds)  # type: ignore[arg-type]
+    loop = asyncio.get_running_loop()
+    one = await loop.run_in_executor(caller, run_round, task, router.address, seconds)
     return _Turn(one, (cpu_seconds(router.pids) - before_s) / one.replies)
 
 
-def _ratios(turns: Sequence[_Turn], *others: Sequence[_Turn]) -> dict[str, object]:
-    """Returns ratios to the mean of others in the same rounds, each with its interval of 95 %."""
+def _ratios(starts: _Starts, *others: _Starts) -> dict[str, object]:
+    """Returns ratios to the mean of others of the same starts, each with its interval of 95 %."""
 
-    def values(of: Sequence[_Turn]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        return np.array(
-            [(one.round.qps, np.median(one.round.latencies_s), one.cpu_s) for one in of]
-        )
+    def values(of: _Starts) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        """Returns the medians of each start."""
+        figures = [
+            [(one.round.qps, np.median(one.round.latencies_s), one.cpu_s) for one in turns]
+            for turns in of
+        ]
+        return np.median(figures, axis=1)
 
-    base = np.mean([values(one) for one in others], axis=0)
-    ratios = values(turns) / base
+    ratios = values(starts) / np.mean([values(one) for one in others], axis=0)
     rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(turns), (_RESAMPLES, len(turns)))
+    drawn = rng.integers(0, len(starts), (_RESAMPLES, len(starts)))
     found: dict[str, object] = {}
     for column, name in enumerate(("qps", "p50", "cpu")):
-        medians = np.median(ratios[drawn, column], axis=1)
-        low, high = np.percentile(medians, _PERCENTILES)
-        found[f"{name}_ratio"] = round(median(ratios[:, column].tolist()), 4)
+        means = ratios[drawn, column].mean(axis=1)
+        low, high = np.percentile(means, _PERCENTILES)
+        found[f"{name}_ratio"] = round(float(ratios[:, column].mean()), 4)
         found[f"{name}_interval"] = [round(float(low), 4), round(float(high), 4)]
     return found

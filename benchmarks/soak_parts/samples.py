@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -22,6 +23,14 @@ from retrieval.redis_client.servers import read_info
 _COLLECTION = "default"
 
 
+class RedisSample(NamedTuple):
+    """Memory that Redis uses, and entries of the change log."""
+
+    at_s: float
+    bytes: int
+    log_entries: int
+
+
 @dataclass(slots=True)
 class Life:
     """Samples of one process from its start to its end; rss_bytes: With its children."""
@@ -32,10 +41,11 @@ class Life:
     rss_bytes: list[int] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
 
-    def rss_trend(self, warm_up_s: float) -> Trend | None:
-        """Returns the trend of its memory after the warm-up of this process; None: too short."""
-        warm = [at for at, one in enumerate(self.times_s) if one >= self.began_s + warm_up_s]
-        return fit_trend([self.times_s[at] for at in warm], [self.rss_bytes[at] for at in warm])
+    def rss_trend(self, since_s: float, warm_up_s: float) -> Trend | None:
+        """Returns the trend of its memory since then, and after its warm-up; None: too short."""
+        begin_s = max(since_s, self.began_s + warm_up_s)
+        found = [at for at, one in enumerate(self.times_s) if one >= begin_s]
+        return fit_trend([self.times_s[at] for at in found], [self.rss_bytes[at] for at in found])
 
 
 class Samples:
@@ -44,8 +54,7 @@ class Samples:
     def __init__(self, fleet: ComposeFleet) -> None:
         self._fleet = fleet
         self.lives: dict[tuple[str, int], Life] = {}
-        self.redis_bytes: list[int] = []
-        self.log_entries: list[int] = []
+        self.redis: list[RedisSample] = []
         self.over_limit: dict[str, int] = defaultdict(int)
 
     async def take(self) -> dict[str, object]:
@@ -67,17 +76,18 @@ class Samples:
             await self._take_redis()
         return {
             "rss_mib": rss,
-            "redis_bytes": self.redis_bytes[-1:],
-            "log_entries": self.log_entries[-1:],
+            "redis_bytes": [one.bytes for one in self.redis[-1:]],
+            "log_entries": [one.log_entries for one in self.redis[-1:]],
         }
 
     async def _take_redis(self) -> None:
         client = connect(f"redis://{self._fleet.address('redis', 6379)}/0")
         try:
             infos = await read_info(client, "memory", "soak")
-            self.redis_bytes.append(max(int(one["used_memory"]) for one in infos.values()))
+            used = max(int(one["used_memory"]) for one in infos.values())
             keys = [partition_keys(_COLLECTION, number).log for number in range(PARTITIONS)]
-            self.log_entries.append(sum([await client.xlen(key) for key in keys]))
+            entries = sum([await client.xlen(key) for key in keys])
+            self.redis.append(RedisSample(time.monotonic(), used, entries))
         finally:
             await client.aclose()
 

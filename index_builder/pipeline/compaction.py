@@ -32,7 +32,6 @@ from retrieval.changelog.retention import (
     log_lineage,
     trim_log,
 )
-from retrieval.snapshots import retention
 
 DEFAULT_SHARE = 0.2
 DEFAULT_AGE_S = 24 * 3600.0
@@ -285,35 +284,6 @@ def compaction_options(options: BuildOptions) -> BuildOptions:
         title_only=True,
         mode=Mode.MERGE,
     )
-
-
-def prune_compacted(store: Store, collection: str, keep: int) -> list[str]:
-    """Removes snapshots that compaction made redundant, since the current one contains their data.
-
-    Snapshots replaced by an import stay, and so do those that `retention.plan_prune` keeps.
-
-    Args:
-        keep: Number of newest snapshots to keep in any case.
-    Returns: Ids of the removed snapshots.
-    """
-    redundant: set[str] = set()
-    known = set(store.snapshot_ids(collection))
-    child = read_current_manifest(store, collection)
-    while child.parent_snapshot_id in known:
-        parent = store.manifest(collection, child.parent_snapshot_id)
-        if _origins(parent) != _origins(child):
-            break
-        redundant.add(parent.snapshot_id)
-        child = parent
-    planned = [
-        one for one in retention.plan_prune(store, collection, keep) if one.name in redundant
-    ]
-    retention.prune(store, collection, planned)
-    return [one.name for one in planned if not one.kept]
-
-
-def _origins(manifest: snapshot_pb2.Manifest) -> set[tuple[str, str]]:
-    return {(source.uri, source.sha256) for source in manifest.sources}
 
 
 def read_current_manifest(store: Store, collection: str) -> snapshot_pb2.Manifest:

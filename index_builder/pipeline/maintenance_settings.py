@@ -80,8 +80,19 @@ class UpkeepSettings(ServerSettings):
     keep: int = Field(
         2,
         ge=0,
-        description="Snapshots made redundant by compaction to keep, in addition to the one in "
-        "service and the rollback target.",
+        description="Newest snapshots made redundant by compaction to keep, in addition to the one "
+        "in service, the rollback target and what is proposed.",
+    )
+    keep_builds: int = Field(
+        5,
+        ge=0,
+        description="Newest other snapshots to keep. A snapshot holds up the change log, which "
+        "keeps what it lacks: while the log takes more than `log_bytes`, neither `keep` nor "
+        "`keep_builds` counts.",
+    )
+    keep_age: str = Field(
+        "1h",
+        description="Remove no snapshot younger than this: a build may be about to promote it.",
     )
     device: str = Field(
         "auto",

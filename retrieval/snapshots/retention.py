@@ -40,19 +40,25 @@ class PruneCandidate:
 
 
 def plan_prune(
-    store: Store, collection: str, keep: int, *, force: bool = False, now: datetime | None = None
+    store: Store,
+    collection: str,
+    keep: int,
+    *,
+    min_age: timedelta = MIN_AGE,
+    now: datetime | None = None,
 ) -> list[PruneCandidate]:
     """Decides which snapshots to remove; newest first, remains of killed builds last.
 
     These are kept: the snapshots that the current alias record names, the target of a rollback,
-    those that upkeep proposes to serve, the newest `keep` others, those younger than an hour, since
-    a build may be about to promote them, and work that an unfinished build added to within a week.
+    those that upkeep proposes to serve, the newest `keep` others, those younger than `min_age`,
+    since a build may be about to promote them, and work that an unfinished build added to within a
+    week.
 
     Args:
         store: The store.
         collection: Name of the collection.
         keep: Number of newest snapshots to keep besides those that the aliases need; >= 0.
-        force: Whether to remove snapshots younger than an hour as well.
+        min_age: Snapshots younger than this are kept.
         now: Current time; None uses the clock.
     Raises: NotFound: Nothing is published, and no build was begun. InvalidRequest: `keep` is
         negative.
@@ -82,8 +88,8 @@ def plan_prune(
         if not kept and spare > 0:
             spare -= 1
             kept = f"one of the newest {keep}"
-        elif not kept and not force and now - created < MIN_AGE:
-            kept = "younger than an hour"
+        elif not kept and now - created < min_age:
+            kept = "new: a build may still promote it"
         decided.append(PruneCandidate(name=snapshot_id, bytes=size, kept=kept))
     return decided + _orphans(store, collection, now) + work
 
@@ -114,7 +120,7 @@ def prune(store: Store, collection: str, planned: Sequence[PruneCandidate]) -> N
 
 def remove_unused(store: Store, collection: str, snapshot_id: str) -> None:
     """Removes one snapshot, of any age, unless an alias or a rollback needs it."""
-    planned = plan_prune(store, collection, 0, force=True)
+    planned = plan_prune(store, collection, 0, min_age=timedelta(0))
     prune(store, collection, [one for one in planned if one.name == snapshot_id])
 
 

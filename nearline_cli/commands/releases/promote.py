@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -116,7 +117,8 @@ def prune(
     from retrieval.snapshots import retention
 
     opened = Store.open(store)
-    planned = retention.plan_prune(opened, collection, keep, force=young)
+    min_age = timedelta(0) if young else retention.MIN_AGE
+    planned = retention.plan_prune(opened, collection, keep, min_age=min_age)
     removed = [entry.name for entry in planned if not entry.kept]
     milvus = (opened, collection, milvus_uri, milvus_token)
     strays = asyncio.run(milvus_target.list_strays(*milvus, removed)) if milvus_uri else []

@@ -83,7 +83,7 @@ def test_a_router_that_traces_is_compared_with_two_that_do_not(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     path = vectors_file(tmp_path, rng, 550)
-    words = ("--vectors", path, "--queries", "50", "--seconds", "0.5", "--rounds", "2")
+    words = ("--vectors", path, "--queries", "50", "--seconds", "0.5", "--rounds", "6")
     record = run(bench_retrieval, *words, "--trace-sample", "0.5", "--separate")
     for side in ("traced", "untraced"):
         ratios = record[side]
@@ -93,6 +93,7 @@ def test_a_router_that_traces_is_compared_with_two_that_do_not(
             assert 0 < low <= ratios[f"{name}_ratio"] <= high
     spans = record["spans"]
     assert isinstance(spans, int) and spans > 100
+    assert record["starts"] == 2
 
 
 @pytest.mark.service

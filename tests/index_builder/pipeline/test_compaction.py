@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,6 @@ from index_builder.pipeline.compaction import (
     check_compaction,
     compact,
     compaction_options,
-    prune_compacted,
 )
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
@@ -167,12 +167,12 @@ async def test_log_and_archive_drop_changes_that_every_snapshot_contains(living:
     await living.delete("d1")
     await _compact(living)
     assert (await living.log.state()).trimmed == Watermark(living.log.log_id)  # `first` has none.
-    planned = retention.plan_prune(living.store, "default", 0, force=True)
+    planned = retention.plan_prune(living.store, "default", 0, min_age=timedelta(0))
     assert {one.name: one.kept for one in planned}[first] == "target of a rollback"
     living.clock.now = 30
     await living.upsert("d2", "Two.")
     await _compact(living)
-    planned = retention.plan_prune(living.store, "default", 0, force=True)
+    planned = retention.plan_prune(living.store, "default", 0, min_age=timedelta(0))
     retention.prune(living.store, "default", planned)
     assert first not in living.store.snapshot_ids("default")
     kept = Archive(living.store, "default", living.log.log_id)
@@ -221,31 +221,6 @@ async def test_of_two_concurrent_compactions_one_is_refused(living: Living) -> N
     assert living.texts() == {**TEXTS, "d1": "Changed."}
 
 
-async def test_snapshots_made_redundant_by_compaction_are_pruned(
-    living: Living, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from datetime import timedelta
-
-    monkeypatch.setattr(retention, "MIN_AGE", timedelta(0))
-    imported = living.manifest.snapshot_id
-    made = []
-    for number in range(4):
-        living.clock.now += 10
-        await living.upsert(f"n{number}", f"New {number}.")
-        made.append(await _compact(living))
-    removed = prune_compacted(living.store, "default", 0)
-    # The newest is current, and a rollback goes back to the one before.
-    assert sorted(removed) == sorted([imported, *made[:2]])
-    newer = living.corpus({"only": "Only."}, 15, "newer")
-    await living.build(newer, shards=2)
-    await living.upsert("n9", "New 9.")
-    last = await _compact(living)
-    # An import came between: what it replaced is no business of compaction.
-    removed = prune_compacted(living.store, "default", 0)
-    assert set(living.store.snapshot_ids("default")) >= {*made[2:], last}
-    assert removed == []
-
-
 class _Logs:
     """In-memory change logs of a store."""
 
@@ -278,6 +253,37 @@ async def test_maintenance_archives_compacts_and_trims(living: Living) -> None:
     living.store.remove_snapshot("default", before)
     assert not await maintenance.run_once("default")
     assert (await living.log.state()).trimmed == (await living.log.state()).head
+
+
+@pytest.mark.parametrize("cause", ["more builds than are kept", "a large log"])
+async def test_maintenance_removes_builds_that_nobody_needs_and_trims_the_log(
+    living: Living, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, log_mib = ("0", 0) if cause == "more builds than are kept" else ("9", 2)
+
+    async def size_bytes() -> int:
+        return log_mib << 20
+
+    monkeypatch.setattr(living.log, "size_bytes", size_bytes)
+    for number in range(3):
+        living.clock.now += 10
+        await living.upsert(f"n{number}", f"New {number}.")
+        corpus = living.corpus(TEXTS, living.clock.now, f"corpus{number}")
+        await living.build(corpus, shards=2)
+    common = {"store": living.options.store, "compact": "false", "log_bytes": str(1 << 20)}
+
+    async def trimmed(**words: str) -> int:
+        chosen = UpkeepSettings.load(common | words)
+        logs = _Logs({"default": living.log})
+        maintenance = Maintenance(chosen, living.store, logs, None)  # type: ignore[arg-type]
+        await maintenance.run_once("default")
+        return sum((await living.log.state()).trimmed.positions)
+
+    assert await trimmed(keep_builds=kept) == 0
+    assert len(living.store.snapshot_ids("default")) == 4
+    # The current one and the target of a rollback, which lacks the last change.
+    assert await trimmed(keep_builds=kept, keep_age="0s") == 2
+    assert len(living.store.snapshot_ids("default")) == 2
 
 
 async def test_nothing_is_compacted_during_the_trial_of_a_canary(living: Living) -> None:

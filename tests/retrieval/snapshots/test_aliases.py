@@ -151,8 +151,11 @@ def test_prune_keeps_young_snapshots_unless_forced(store: Store) -> None:
         for _ in range(2)
     ]
     kept = {one.name: one.kept for one in retention.plan_prune(store, "default", 0)}
-    assert [kept[one] for one in young] == ["younger than an hour"] * 2
-    kept = {one.name: one.kept for one in retention.plan_prune(store, "default", 0, force=True)}
+    assert [kept[one] for one in young] == ["new: a build may still promote it"] * 2
+    kept = {
+        one.name: one.kept
+        for one in retention.plan_prune(store, "default", 0, min_age=timedelta(0))
+    }
     assert [kept[one] for one in young] == ["", ""]
     with pytest.raises(InvalidRequest, match="keep is -1"):
         retention.plan_prune(store, "default", -1)
@@ -165,7 +168,7 @@ def test_prune_reports_the_size_of_each_snapshot(store: Store) -> None:
     assert planned.bytes == size > 0
 
 
-@pytest.mark.parametrize(("minutes", "kept"), [(59, "younger than an hour"), (60, "")])
+@pytest.mark.parametrize(("minutes", "kept"), [(59, "new: a build may still promote it"), (60, "")])
 def test_prune_reads_the_age_of_a_snapshot_without_a_manifest_from_its_id(
     store: Store, minutes: int, kept: str
 ) -> None:
@@ -185,7 +188,7 @@ def test_prune_removes_remains_of_killed_builds(store: Store) -> None:
     past = time.time() - 7200
     for path in (folders[0], folders[0] / "shards", folders[0] / "shards/part"):
         os.utime(path, (past, past))
-    planned = retention.plan_prune(store, "default", 0, force=True)
+    planned = retention.plan_prune(store, "default", 0, min_age=timedelta(0))
     assert {one.name: one.kept for one in planned if one.folder} == {
         ".tmp-20260": "",
         ".tmp-20261": "written to within the hour",

@@ -1,0 +1,95 @@
+"""What upkeep removes: snapshots that nothing needs, so that the change log can be trimmed."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from index_builder.pipeline.compaction import compact, compaction_options
+from index_builder.pipeline.pruning import SnapshotLimits, prune_snapshots
+from retrieval.changelog.retention import trim_log
+from tests.index_builder.live_collection import Living
+
+NOW = timedelta(0)
+
+
+@pytest.fixture
+async def living(tmp_path: Path) -> Living:
+    found = Living(tmp_path, shards=2)
+    await found.build(found.corpus({f"d{n}": f"Text {n}." for n in range(20)}, 10))
+    found.make_log()
+    found.clock.now = 20
+    return found
+
+
+async def _compact(living: Living) -> str:
+    options = compaction_options(living.options)
+    return (await compact(options, living.log, living.embedder)).snapshot_id
+
+
+async def _import(living: Living, number: int) -> str:
+    living.clock.now += 10
+    corpus = living.corpus({"only": f"Only {number}."}, living.clock.now, f"corpus{number}")
+    return (await living.build(corpus)).snapshot_id
+
+
+@pytest.mark.parametrize(("keep", "removes"), [(0, 3), (1, 2), (9, 0)])
+async def test_snapshots_made_redundant_by_compaction_are_removed(
+    living: Living, keep: int, removes: int
+) -> None:
+    imported = living.manifest.snapshot_id
+    made = []
+    for number in range(4):
+        living.clock.now += 10
+        await living.upsert(f"n{number}", f"New {number}.")
+        made.append(await _compact(living))
+    removed = prune_snapshots(living.store, "default", SnapshotLimits(keep, 9, NOW))
+    # The newest is current, and a rollback goes back to the one before.
+    assert len(removed) == removes and set(removed) <= {imported, *made[:2]}
+    left = {imported, *made} - set(removed)
+    imported_again = await _import(living, 1)
+    await living.upsert("n9", "New 9.")
+    last = await _compact(living)
+    # An import came between: what it replaced counts among the builds.
+    assert prune_snapshots(living.store, "default", SnapshotLimits(0, 9, NOW)) == []
+    assert set(living.store.snapshot_ids("default")) == {*left, last, imported_again}
+
+
+async def test_of_other_builds_as_many_stay_as_are_wanted(living: Living) -> None:
+    unneeded = {living.manifest.snapshot_id}
+    made = [await _import(living, number) for number in range(4)]
+    unneeded.update(made[:2])
+    removed = prune_snapshots(living.store, "default", SnapshotLimits(9, 1, NOW))
+    assert len(removed) == 2 and set(removed) < unneeded
+    assert set(living.store.snapshot_ids("default")) == {*unneeded, *made} - set(removed)
+
+
+async def test_young_snapshots_and_those_in_use_stay(living: Living) -> None:
+    before = living.manifest.snapshot_id
+    made = [await _import(living, number) for number in range(3)]
+    assert prune_snapshots(living.store, "default", SnapshotLimits(0, 0)) == []
+    removed = prune_snapshots(living.store, "default", SnapshotLimits(0, 0, NOW))
+    assert set(removed) == {before, made[0]}
+    assert set(living.store.snapshot_ids("default")) == {made[1], made[2]}
+
+
+async def test_the_log_drops_what_only_removed_builds_lacked(living: Living) -> None:
+    for number in range(3):
+        await living.upsert(f"n{number}", f"New {number}.")
+        await _import(living, number)
+    assert await trim_log(living.store, living.log) == 0
+    prune_snapshots(living.store, "default", SnapshotLimits(0, 0, NOW))
+    # The target of a rollback lacks the last change.
+    assert await trim_log(living.store, living.log) == 2
+
+
+async def test_remains_of_killed_builds_are_removed(living: Living) -> None:
+    remains = living.store.snapshots_folder("default") / ".tmp-2026"
+    remains.mkdir()
+    assert prune_snapshots(living.store, "default", SnapshotLimits(9, 9)) == []
+    os.utime(remains, (0, 0))
+    assert prune_snapshots(living.store, "default", SnapshotLimits(9, 9)) == [".tmp-2026"]
+    assert not remains.exists()
