@@ -253,7 +253,11 @@ def _settings(container: Manifest) -> dict[str, str]:
 
 def _edit_certificate(document: Manifest, t: Callable[[str], str]) -> None:
     document["spec"]["issuerRef"] = t("{{ .Values.certificate.issuer | toJson }}")
-    names = [one for one in document["spec"]["dnsNames"] if not one.startswith("shards-")]
+    names = [
+        re.sub(r"\.nearline$", ".{{ .Release.Namespace }}", one)
+        for one in document["spec"]["dnsNames"]
+        if not one.startswith("shards-")
+    ]
     document["spec"]["dnsNames"] = t(f"[{', '.join(names)}{_NAMES_OF_SHARDS}]")
 
 
