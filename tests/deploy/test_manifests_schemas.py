@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from typing import Any
 
 import jsonschema
@@ -29,7 +31,13 @@ def _custom_kind(one: Manifest) -> str:
 
 
 def _check_kubernetes(one: Manifest, version: str) -> None:
-    kubernetes_validate.validate(one, version, strict=True)
+    _check_text(json.dumps(one), version)
+
+
+@functools.cache
+def _check_text(text: str, version: str) -> None:
+    # Once, since most objects are the same in all overlays.
+    kubernetes_validate.validate(json.loads(text), version, strict=True)
 
 
 def _check_oldest(one: Manifest) -> None:
