@@ -2,17 +2,17 @@
 
 Runs the services of compose.yaml as processes, with their probes and restarts, under a mixed load
 of searches, lists, answers, HTTP, live writes, interactions and ingestion. Builds go live every few
-minutes. In the first half, one process after the other is killed; the second half is calm, so that
-processes live long enough to be judged. It prints a JSON object a line, the last of which has the
+minutes. In the first third, one process after the other is killed; then none, so that processes
+live long enough to be judged. It prints a JSON object a line, the last of which has the
 figures and the verdict; the exit code is 1 if a bar is missed:
 
 - no request failed: none lacked a complete reply when its budget of --budget seconds had passed,
   while its caller tried again as long as the service was unavailable or overloaded;
-- the memory of no process grows: the slope in the second half, after its warm-up, is below --slope
-  MiB per hour with 95 % confidence. A process is "growing" if its slope is above with the same
-  confidence, else "unproven". Redis is not judged by its slope, but by its peaks;
-- the peaks of Redis's memory and of the entries of the change log are hardly higher in the second
-  half than in the first, though as much was written; the log is trimmed every few minutes;
+- the memory of no process grows: its slope after the kills and its warm-up is below --slope MiB per
+  hour with 95 % confidence. A process is "growing" if its slope is above with the same confidence,
+  else "unproven". Redis is not judged by its slope, but by its peaks;
+- the peaks of Redis's memory and of the entries of the change log are hardly higher in the last
+  third than in the second, though as much was written; the log is trimmed every few minutes;
 - no container is over its mem_limit, nor Redis over its maxmemory;
 - whatever was killed came back, and each container ended within its grace period.
 
@@ -53,7 +53,7 @@ _GOODS = (
 _WRITTEN = 40
 _REDIS_SHARE = 0.85
 _REDIS_MAX = 512 << 20
-# Peak in the second half, compared with the first.
+# Peak in the last third, compared with the second. What is never trimmed has 1.5.
 _PEAK_RATIO = 1.25
 _BACK_S = 180.0
 # The images lack torch, which a development environment has. Upkeep keeps young snapshots for an
@@ -71,10 +71,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=10.0, help="Requests per second.")
     parser.add_argument("--budget", type=float, default=60.0, help="Seconds of a request.")
-    parser.add_argument("--kill-s", type=float, default=60.0, help="Seconds between kills.")
+    parser.add_argument("--kill-s", type=float, default=36.0, help="Seconds between kills.")
     parser.add_argument("--build-s", type=float, default=180.0, help="Seconds between builds.")
     parser.add_argument("--sample-s", type=float, default=2.0, help="Seconds between samples.")
-    parser.add_argument("--warm-up-s", type=float, default=120.0, help="Of each process.")
+    parser.add_argument("--warm-up-s", type=float, default=300.0, help="Of each process.")
     parser.add_argument("--slope", type=float, default=16.0, help="MiB per hour at most.")
     return parser.parse_args()
 
@@ -129,9 +129,9 @@ class Soak:
         killed = [stop.name for stop in stops if stop.killed]
         return self._figures(json.loads(text[-1]) if text else {}, killed)
 
-    def _calm_s(self) -> float:
-        """Returns when the second half begins."""
-        return self._began + 30.0 * float(self._options.minutes)
+    def _third_s(self, number: int) -> float:
+        """Returns when a third of the run ends."""
+        return self._began + number * 20.0 * float(self._options.minutes)
 
     async def _repeat(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         for number in itertools.count(1):
@@ -146,7 +146,7 @@ class Soak:
 
     async def _kill(self) -> None:
         """Kills a container, and waits until it is ready again."""
-        if time.monotonic() > self._calm_s():
+        if time.monotonic() > self._third_s(1):
             return
         services = list(self._fleet.services)
         running = [name for name in services if self._fleet.containers(name)]
@@ -181,12 +181,12 @@ class Soak:
         failed = {kind: one["failed"] for kind, one in requests.items() if one["failed"]}
         trends = self._trends()
         verdicts = {str(one["container"]): one["verdict"] for one in trends}
-        halves = [
-            [one for one in samples.redis if (one.at_s > self._calm_s()) == calm]
-            for calm in (False, True)
+        thirds = [
+            [one for one in samples.redis if self._third_s(at) < one.at_s <= self._third_s(at + 1)]
+            for at in (1, 2)
         ]
-        redis = [max((one.bytes for one in half), default=0) for half in halves]
-        entries = [max((one.log_entries for one in half), default=0) for half in halves]
+        redis = [max((one.bytes for one in third), default=0) for third in thirds]
+        entries = [max((one.log_entries for one in third), default=0) for third in thirds]
         bars = {
             "requests": not failed and bool(requests),
             "memory": set(verdicts.values()) == {"steady"} and not samples.over_limit,
@@ -211,10 +211,10 @@ class Soak:
         }
 
     def _trends(self) -> list[dict[str, object]]:
-        """Returns the trends of the processes that lived in the second half."""
+        """Returns the trends of the processes that lived on after the kills."""
         options, found = self._options, []
         for (name, pid), life in self._samples.lives.items():
-            trend = life.rss_trend(self._calm_s(), options.warm_up_s)
+            trend = life.rss_trend(self._third_s(1), options.warm_up_s)
             if trend is None or name.startswith("redis"):
                 continue
             low, slope, high = (one / (1 << 20) for one in (trend.low, trend.per_hour, trend.high))
@@ -238,9 +238,9 @@ class Soak:
 
 
 def _is_bounded(peaks: Sequence[int]) -> bool:
-    """Returns whether the peak of the second half is hardly higher than that of the first."""
-    first, second = peaks
-    return 0 < second <= _PEAK_RATIO * first
+    """Returns whether the second of two peaks is hardly higher than the first."""
+    before, after = peaks
+    return 0 < after <= _PEAK_RATIO * before
 
 
 def _document(number: int, version: int) -> str:

@@ -7,6 +7,9 @@ Images run it at build time.
 
 from __future__ import annotations
 
+import nearline.early_stop  # noqa: F401
+
+# isort: split
 import contextlib
 import json
 import os

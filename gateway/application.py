@@ -32,8 +32,9 @@ from gateway.request_trace import RequestTrace, note_route
 from gateway.routes import ROUTES
 from gateway.rpc_endpoint import RpcEndpoint
 from gateway.settings import GatewaySettings
-from gateway.upstream import Upstream
+from gateway.upstream import SERVICES, Upstream
 from nearline import __version__
+from nearline.calls.method_kinds import slow_limit_ms
 from nearline.channel_security import LANE_KEY
 from nearline.client_metrics import CALL_BUCKETS
 from nearline.errors import InternalError, NearlineError, NotFound, Unsupported
@@ -57,7 +58,19 @@ _running = Gauge("nearline_gateway_running_requests", "Requests whose reply has 
 def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette:
     """Returns the application; it closes the upstream when it ends."""
     mcp_endpoint = McpEndpoint(upstream, settings)
-    answering = partial(_answering, SlowRequestLog(settings.slow_request_ms))
+    slow = SlowRequestLog(settings.slow_request_ms)
+
+    def slow_log(service: str, name: str) -> SlowRequestLog:
+        descriptor = SERVICES[service]
+        search_ms = settings.slow_request_ms
+        limit_ms = slow_limit_ms(
+            descriptor.full_name,
+            name,
+            streams_in=descriptor.methods_by_name[name].client_streaming,
+            search_ms=search_ms,
+            answer_ms=settings.slow_answer_ms if search_ms else 0.0,
+        )
+        return slow.with_limit(limit_ms)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -69,7 +82,9 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
     routes = [
         HttpRoute(
             route.path,
-            answering(route.path, RpcEndpoint(calls, service, name, route)),
+            _answering(
+                slow_log(service, name), route.path, RpcEndpoint(calls, service, name, route)
+            ),
             methods=[route.verb],
         )
         for service, methods in ROUTES.items()
@@ -78,7 +93,12 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
     routes += [
         HttpRoute(
             one.path,
-            answering(one.path, partial(one.answer, calls), one.error_body),
+            _answering(
+                slow_log(one.service, one.method),
+                one.path,
+                partial(one.answer, calls),
+                one.error_body,
+            ),
             methods=[one.verb],
         )
         for one in PATHS
@@ -90,7 +110,10 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
 
     routes += [
         HttpRoute(
-            http_endpoint.PATH, answering(http_endpoint.PATH, mcp_endpoint), methods=["POST"]
+            http_endpoint.PATH,
+            # Its slowest tool answers questions.
+            _answering(slow_log("GenerationService", "Generate"), http_endpoint.PATH, mcp_endpoint),
+            methods=["POST"],
         ),
         HttpRoute("/healthz", _alive, methods=["GET"]),
         HttpRoute("/openapi.json", openapi_document, methods=["GET"]),

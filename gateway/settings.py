@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from nearline.calls.method_kinds import SLOW_ANSWER_MS
 from nearline.settings import ListenerSettings
 
 
@@ -46,6 +47,13 @@ class GatewaySettings(ListenerSettings):
         "",
         description="Comma-separated origins whose pages may call, such as https://shop.example; "
         '"*" for all. Empty: none but the gateway\'s own.',
+    )
+    slow_answer_ms: float = Field(
+        SLOW_ANSWER_MS,
+        ge=0,
+        le=3_600_000,
+        description="slow_request_ms for answers and tools, until the first event of a stream; 0 "
+        "logs none, nor does it if slow_request_ms is 0.",
     )
     insecure: bool = Field(
         False, description="Listen on an address other than loopback without TLS."

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from generation.backends.model_settings import ModelSettings
 from nearline.access.readers import READERS_ATTRIBUTE, readers_warning
+from nearline.calls.method_kinds import SLOW_ANSWER_MS
 
 
 class GenerationSettings(ModelSettings):
@@ -15,9 +16,8 @@ class GenerationSettings(ModelSettings):
 
     section: ClassVar[str] = "generation"
 
-    # Language models write for seconds.
     slow_request_ms: float = Field(
-        10_000.0,
+        SLOW_ANSWER_MS,
         ge=0,
         le=3_600_000,
         description="Milliseconds beyond which a request is logged as slow, the whole answer "

@@ -5,6 +5,9 @@ The job logs its progress, and prints one JSON object on standard output at the 
 
 from __future__ import annotations
 
+import nearline.early_stop  # noqa: F401
+
+# isort: split
 import contextlib
 import json
 import logging

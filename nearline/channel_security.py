@@ -57,11 +57,7 @@ class ChannelSecurity:
                 NEARLINE_INSECURE, which is "true" or "1".
         """
         if tls is None:
-            tls = TlsFiles(
-                environ.get("NEARLINE_TLS_CERT", ""),
-                environ.get("NEARLINE_TLS_KEY", ""),
-                environ.get("NEARLINE_TLS_CA", ""),
-            )
+            tls = TlsFiles.of_client(environ)
         return cls(
             environ.get("NEARLINE_TOKEN", "") if token is None else token,
             tls,

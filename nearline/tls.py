@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -26,6 +27,11 @@ class TlsFiles:
     certificate: str = ""
     key: str = ""
     authorities: str = ""
+
+    @classmethod
+    def of_client(cls, environ: Mapping[str, str]) -> Self:
+        """Returns NEARLINE_TLS_CERT, NEARLINE_TLS_KEY and NEARLINE_TLS_CA of an environment."""
+        return cls(*(environ.get(f"NEARLINE_TLS_{one}", "") for one in ("CERT", "KEY", "CA")))
 
     def __bool__(self) -> bool:
         return bool(self.certificate or self.key or self.authorities)

@@ -20,22 +20,45 @@ ErrorBody: TypeAlias = Callable[[NearlineError], dict[str, Any]]
 
 
 class CompatiblePath(NamedTuple):
-    """A verb and a path, what answers there, and the shape of its errors."""
+    """A verb and a path, what answers there, and the shape of its errors.
+
+    service, method: The one that takes its time.
+    """
 
     verb: str
     path: str
+    service: str
+    method: str
     answer: Callable[[GatewayCalls, Request], Awaitable[Response]]
     error_body: ErrorBody
 
 
 PATHS: Final = (
-    CompatiblePath("POST", "/v1/chat/completions", chat_completions, openai_error),
-    CompatiblePath("POST", "/v1/embeddings", openai_embeddings, openai_error),
-    CompatiblePath("GET", "/v1/models", list_models, openai_error),
-    CompatiblePath("GET", "/v1/models/{model:path}", get_model, openai_error),
+    CompatiblePath(
+        "POST",
+        "/v1/chat/completions",
+        "GenerationService",
+        "Generate",
+        chat_completions,
+        openai_error,
+    ),
+    CompatiblePath(
+        "POST", "/v1/embeddings", "EmbeddingService", "Embed", openai_embeddings, openai_error
+    ),
+    CompatiblePath(
+        "GET", "/v1/models", "AdminService", "GetServingStatus", list_models, openai_error
+    ),
+    CompatiblePath(
+        "GET",
+        "/v1/models/{model:path}",
+        "AdminService",
+        "GetServingStatus",
+        get_model,
+        openai_error,
+    ),
     # Cohere's own clients ask the second version.
-    CompatiblePath("POST", "/v1/rerank", rerank, openai_error),
-    CompatiblePath("POST", "/v2/rerank", rerank, openai_error),
-    CompatiblePath("POST", "/embed", tei_embed, tei_error),
-    CompatiblePath("POST", "/rerank", tei_rerank, tei_error),
+    CompatiblePath("POST", "/v1/rerank", "EmbeddingService", "Rerank", rerank, openai_error),
+    CompatiblePath("POST", "/v2/rerank", "EmbeddingService", "Rerank", rerank, openai_error),
+    CompatiblePath("POST", "/embed", "EmbeddingService", "Embed", tei_embed, tei_error),
+    CompatiblePath("POST", "/rerank", "EmbeddingService", "Rerank", tei_rerank, tei_error),
 )

@@ -5,6 +5,9 @@ It is stateless; any number of instances may run.
 
 from __future__ import annotations
 
+import nearline.early_stop  # noqa: F401
+
+# isort: split
 import asyncio
 import logging
 import sys

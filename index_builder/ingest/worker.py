@@ -6,6 +6,9 @@ number may run, on any machine, and each may be killed at any time.
 
 from __future__ import annotations
 
+import nearline.early_stop  # noqa: F401
+
+# isort: split
 import asyncio
 import contextlib
 import logging
@@ -178,26 +181,31 @@ class Worker:
         start = time.monotonic()
         span = begin_work("ingest batch", (one.trace for one in units if one.trace))
         self._held.update(units)
+        failure = ""
         try:
             finished = await self._processor.process(units)
             self._finished.append((time.monotonic(), finished))
         except NotReady as error:
+            failure = type(error).__name__
             self._availability.failed(error.message)
             await self._pause(_AWAY_S)
             # If Redis is still unavailable, unsettled units return when their leases expire.
             with contextlib.suppress(NotReady):
                 await self._queue.give_back(units, failed=False)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             # The worker is stopping: `stop` gives these units back.
+            failure = type(error).__name__
             raise
-        except Exception:
+        except Exception as error:
+            failure = type(error).__name__
             _log.exception("batch failed; it will be retried", extra={"units": len(units)})
             await self._pause(_AWAY_S)
+        finally:
+            if span is not None:
+                span.set({"units": len(units)})
+                span.end(failure)
         self._held.difference_update(units)
         metrics.batch_seconds.observe(time.monotonic() - start)
-        if span is not None:
-            span.set({"units": len(units)})
-            span.end()
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

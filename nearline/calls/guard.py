@@ -16,6 +16,12 @@ from nearline.access.method_guard import MethodGuard, current_caller
 from nearline.access.rate_limiter import RateLimiter
 from nearline.admission import Admission, EndCall
 from nearline.allocator import MemoryReturn
+from nearline.calls.method_kinds import (
+    BULK_METHODS,
+    LASTING_METHODS,
+    is_limited,
+    slow_limit_ms,
+)
 from nearline.calls.outcomes import Context as Context, MethodCalls, abort_call
 from nearline.channel_security import LANE_KEY
 from nearline.contract import Lane
@@ -31,13 +37,6 @@ from nearline.tracing.slow_requests import SlowRequestLog
 from nearline.tracing.spans import stage
 from nearline.tracing.tracer import begin_call
 
-# Operators and other services need these most when a service is overloaded.
-_UNLIMITED_SERVICE = "nearline.v1.AdminService"
-_UNLIMITED_METHODS = frozenset({"GetInfo", "GetStatus", "LoadSnapshot", "UnloadSnapshot"})
-# Writes, pages and jobs, which programs repeat; for searches, lists and answers somebody waits.
-_BULK_METHODS = frozenset({"UpsertItems", "ListItems", "Submit", "ListResults", "ListDeadLetters"})
-# Streams of replies that end only when something else does; other streams are answers.
-_LASTING_METHODS = frozenset({"WatchJob"})
 # Services of gRPC itself, which reply before the service is ready.
 _PUBLIC_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
 
@@ -79,8 +78,8 @@ class CallGuard:
         stream_idle_s: float = 600.0,
         slow_request_ms: float = 0.0,
     ) -> None:
+        self._slow_ms = slow_request_ms
         self._slow = SlowRequestLog(slow_request_ms)
-        self._never_slow = SlowRequestLog(0)
         self._stream_idle_s = stream_idle_s
         self.open = False
         self._limiter = limiter
@@ -102,7 +101,7 @@ class CallGuard:
             if service_name in _PUBLIC_SERVICES:
                 guarded[name] = _public(name, handler, self._stream_idle_s)
                 continue
-            limited = service_name != _UNLIMITED_SERVICE and name not in _UNLIMITED_METHODS
+            limited = is_limited(service_name, name)
             rights = MethodGuard(service_name, name, self._access, self._audit, self._limiter)
             guarded[name] = self._wrap(service_name, name, handler, limited, rights)
         self._server.add_generic_rpc_handlers(
@@ -131,9 +130,15 @@ class CallGuard:
         }
         streams_in = handler.stream_unary is not None or handler.stream_stream is not None
         decoded = partial(decoded_stream, self._stream_idle_s) if streams_in else decoded_request
-        # Of others nobody expects that they are quick.
-        quick = limited and not (streams_in or method in _BULK_METHODS | _LASTING_METHODS)
-        slow = self._slow if quick else self._never_slow
+        # The limit of this service, which has answers or searches.
+        limit_ms = slow_limit_ms(
+            service,
+            method,
+            streams_in=streams_in,
+            search_ms=self._slow_ms,
+            answer_ms=self._slow_ms,
+        )
+        slow = self._slow.with_limit(limit_ms)
         call = MethodCalls(f"{service}/{method}", rights, self._admission, slow)
         if handler.unary_unary is not None or handler.stream_unary is not None:
             inner: Any = handler.unary_unary or handler.stream_unary
@@ -165,7 +170,7 @@ class CallGuard:
                 return grpc.unary_unary_rpc_method_handler(unary, **codec)
             return grpc.stream_unary_rpc_method_handler(unary, **codec)
         inner = handler.unary_stream or handler.stream_stream
-        lasts = streams_in or method in _LASTING_METHODS
+        lasts = streams_in or method in LASTING_METHODS
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             start = time.perf_counter()
@@ -214,7 +219,7 @@ class CallGuard:
         tenant = current_caller().tenant
         if streams:
             return self._admission.begin_stream(tenant)
-        bulk = method in _BULK_METHODS or _asks_for_bulk(context)
+        bulk = method in BULK_METHODS or _asks_for_bulk(context)
         lane = Lane.BULK if bulk else Lane.INTERACTIVE
         return await self._admission.begin(tenant, left_s, lane)
 

@@ -16,7 +16,7 @@ _LINES_PER_S: Final = 10.0
 _log = logging.getLogger(__name__)
 _slow = Counter(
     "nearline_slow_requests_total",
-    "Requests that took longer than --slow-request-ms, by what became of their line in the log.",
+    "Requests that took longer than the limit of the slow log, by what became of their line in it.",
     ("outcome",),
 )
 
@@ -28,13 +28,18 @@ class SlowRequestLog:
 
     Args:
         limit_ms: The limit in milliseconds; 0 logs none.
+        lines: Limits the lines of a second. Optional; shared by the logs of one process.
     """
 
-    def __init__(self, limit_ms: float) -> None:
+    def __init__(self, limit_ms: float, lines: TokenBucket | None = None) -> None:
         self._limit_s = limit_ms / 1_000 if limit_ms else float("inf")
-        self._lines = TokenBucket(_LINES_PER_S)
+        self._lines = lines or TokenBucket(_LINES_PER_S)
         self._logged = _slow.labels("logged")
         self._left_out = _slow.labels("left_out")
+
+    def with_limit(self, limit_ms: float) -> SlowRequestLog:
+        """Returns a log with a limit of its own, that shares the lines of a second with this."""
+        return SlowRequestLog(limit_ms, self._lines)
 
     def is_slow(self, seconds: float) -> bool:
         """Returns whether a request that took so long belongs into the log."""

@@ -119,14 +119,14 @@ class _LogFilter(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        # By template of the message.
-        self._next_s: dict[str, float] = {}
+        # By place in the code of the SDK: its messages may hold values, and would be without end.
+        self._next_s: dict[tuple[str, int], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        now = time.monotonic()
-        if now < self._next_s.get(record.msg, 0.0):
+        now, place = time.monotonic(), (record.pathname, record.lineno)
+        if now < self._next_s.get(place, 0.0):
             return False
-        self._next_s[record.msg] = now + _LOG_EVERY_S
+        self._next_s[place] = now + _LOG_EVERY_S
         if record.name == _HEADERS:
             record.args = ("(not shown)",)
         return True

@@ -32,7 +32,7 @@ def promtool(*words: str) -> str:
         cwd=PROMETHEUS,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

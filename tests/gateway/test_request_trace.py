@@ -102,3 +102,40 @@ async def test_a_slow_request_is_a_line_with_its_route(caplog: pytest.LogCapture
     found = [one for one in caplog.records if one.getMessage() == "slow request"]
     assert [vars(one)["method"] for one in found] == ["POST /v1/collections/{collection}/search"]
     assert "tea" not in repr([vars(one) for one in found])
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "method", "is_logged"),
+    [
+        ("POST", SEARCH, "Search", True),
+        ("POST", "/v1/embedding/embed", "Embed", True),
+        ("POST", ANSWERS, "Generate", False),
+        ("POST", "/v1/collections/shop/citations/verify", "VerifyCitation", False),
+        ("PUT", "/v1/collections/shop/items", "UpsertItems", False),
+        ("PUT", "/v1/collections/shop/items/stream", "UpsertItemsStream", False),
+        ("POST", "/v1/collections/shop/jobs", "Submit", False),
+        ("GET", "/v1/jobs/j1/events", "WatchJob", False),
+        ("GET", "/v1/status", "GetServingStatus", False),
+    ],
+)
+async def test_a_route_is_slow_where_the_method_behind_it_is(
+    verb: str, path: str, method: str, is_logged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with gateway(slow_request_ms=0.001) as (client, _):
+        with caplog.at_level(logging.WARNING):
+            await client.request(verb, path, json={} if verb != "GET" else None)
+    logged = any(one.getMessage() == "slow request" for one in caplog.records)
+    assert logged is is_logged, method
+
+
+@pytest.mark.parametrize("path", [ANSWERS, "/v1/chat/completions", "/mcp"])
+@pytest.mark.parametrize(("limits", "is_logged"), [((0.001, 0.001), True), ((0, 0.001), False)])
+async def test_answers_have_a_limit_of_their_own(
+    path: str, limits: tuple[float, float], is_logged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    search_ms, answer_ms = limits
+    async with gateway(slow_request_ms=search_ms, slow_answer_ms=answer_ms) as (client, _):
+        with caplog.at_level(logging.WARNING):
+            await client.post(path, json={})
+    logged = any(one.getMessage() == "slow request" for one in caplog.records)
+    assert logged is is_logged

@@ -19,6 +19,8 @@ from index_builder.ingest.unit_processor import UnitProcessor
 from index_builder.ingest.worker import Worker
 from nearline.contract import IngestWorker, Item, JobPriority
 from nearline.errors import NotReady
+from nearline.tracing.spans import Span, carry
+from nearline.tracing.tracer import Tracer, use_tracer
 
 
 def _unit(entry: str) -> Unit:
@@ -161,6 +163,33 @@ async def test_a_worker_that_stops_takes_nothing_more_and_gives_back_what_is_not
     await worker.stop()
     assert queue.given_back == [unit]
     assert (queue.taken, processor.processed) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (None, "CancelledError"),
+        (NotReady("away"), "NotReady"),
+        (ValueError("a fault"), "ValueError"),
+    ],
+)
+async def test_the_span_of_a_batch_ends_with_what_ended_the_batch(
+    error: Exception | None, failure: str
+) -> None:
+    ended: list[Span] = []
+    use_tracer(Tracer(1.0, ended.append))
+    try:
+        queue, processor = Queue([_unit("1-0")]), Processor(error)
+        processor.gate.clear()
+        worker = _worker(queue, processor, Stats(), notice_s=0.01)
+        worker.start()
+        await _until(lambda: queue.taken == 1 if error is None else bool(ended))
+        await worker.stop()
+    finally:
+        use_tracer(None)
+        carry(None)
+    assert [(one.name, one.error) for one in ended] == [("ingest batch", failure)]
+    assert ended[0].attributes == {"nearline.units": 1}
 
 
 async def test_leases_of_held_units_are_extended_and_counted_in_the_status(

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from nearline.channel import ServiceChannel
-from nearline.errors import DeadlineExceeded
+from nearline.errors import DeadlineExceeded, Unsupported
 from nearline.serving import running
 from nearline.settings import ServerSettings
 from nearline.telemetry import JsonFormatter
@@ -69,6 +69,29 @@ async def test_no_line_is_written_where_it_is_switched_off(
     async with running([registration(Retrieval(takes_s=0.05))], settings=settings) as address:
         await search(address)
     assert lines(caplog) == []
+
+
+async def test_bulk_work_is_never_slow(caplog: pytest.LogCaptureFixture) -> None:
+    settings = ServerSettings(slow_request_ms=0.001)
+    async with running([registration(Retrieval())], settings=settings) as address:
+        async with ServiceChannel(address) as channel:
+            stub = retrieval_pb2_grpc.RetrievalServiceStub(channel.grpc_channel)
+            with pytest.raises(Unsupported):
+                await channel.send(stub.UpsertItems, retrieval_pb2.UpsertItemsRequest(), 5)
+            assert lines(caplog) == []
+            with pytest.raises(Unsupported):
+                await channel.send(stub.DeleteItems, retrieval_pb2.DeleteItemsRequest(), 5)
+    assert [one["method"] for one in lines(caplog)] == ["nearline.v1.RetrievalService/DeleteItems"]
+
+
+def test_limits_of_one_process_share_its_lines(caplog: pytest.LogCaptureFixture) -> None:
+    log = SlowRequestLog(1)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(100):
+            log.write("a/B", "OK", 2.0, {}, None)
+            log.with_limit(5).write("a/C", "OK", 2.0, {}, None)
+    assert len(lines(caplog)) < 20
+    assert [log.with_limit(5).is_slow(one) for one in (0.004, 0.005)] == [False, True]
 
 
 def test_a_flood_of_slow_requests_is_a_few_lines_and_a_count(
