@@ -19,7 +19,7 @@ from tests.deploy.tools import ROOT, require_tool
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 # The base is what a service mesh protects; it lacks a Redis.
-OVERLAYS = ("base", "dev", "production", "gpu", "milvus", "ray", "region")
+OVERLAYS = ("base", "dev", "production", "gpu", "milvus", "ray", "region", "tracing")
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 # What the Secrets hold that an operator makes, by name and key.
 SECRETS = {

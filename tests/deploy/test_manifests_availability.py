@@ -1,10 +1,8 @@
-"""Releases, disruptions, scaling and monitoring of every overlay."""
+"""Releases, disruptions and scaling of every overlay."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pytest
 import yaml
@@ -13,10 +11,6 @@ from tests.deploy.manifests import FOLDER, OVERLAYS, of_kind, pod_named, pods, s
 from tests.deploy.network_rules import selects
 from tests.deploy.prometheus_tools import check_names
 
-SERVICES = {
-    *("router", "shard", "embedding", "generation"),
-    *("gateway", "ingest", "worker", "upkeep"),
-}
 overlays = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
@@ -89,31 +83,6 @@ def test_scalers_ask_for_metrics_that_exist(overlay: str) -> None:
         for trigger in one["spec"]["triggers"]:
             check_names(trigger["metadata"]["query"], {})
             assert float(trigger["metadata"]["threshold"]) > 0
-
-
-@overlays
-def test_every_pod_is_scraped_at_the_port_of_its_metrics(overlay: str) -> None:
-    for monitor in of_kind(overlay, "PodMonitor"):
-        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
-        for pod in servers(overlay):
-            assert selects(monitor["spec"]["selector"], pod.labels)
-            assert endpoint["port"] in [one["name"] for one in pod.container["ports"]]
-            labels = _relabeled(endpoint["relabelings"], pod.labels)
-            # As of `nearline up`: alerts and dashboards select by them.
-            assert labels["job"] == "nearline" and labels["service"] in SERVICES
-    assert len(of_kind(overlay, "PodMonitor")) == (0 if overlay in ("base", "dev") else 1)
-
-
-def _relabeled(rules: Sequence[Mapping[str, Any]], pod_labels: Mapping[str, str]) -> dict[str, str]:
-    """Returns the labels of a target, as Prometheus sets them by rules that replace."""
-    meta = "__meta_kubernetes_pod_label_"
-    labels = {meta + re.sub(r"\W", "_", name): value for name, value in pod_labels.items()}
-    for rule in rules:
-        value = ";".join(labels.get(name, "") for name in rule.get("sourceLabels", ()))
-        found = re.fullmatch(rule.get("regex", "(.*)"), value)
-        if found:
-            labels[rule["targetLabel"]] = rule.get("replacement", value)
-    return labels
 
 
 @overlays

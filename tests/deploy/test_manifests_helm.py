@@ -27,20 +27,20 @@ Objects = dict[tuple[str, str], Manifest]
 
 def _template(values: Manifest | None = None) -> Objects:
     """Returns the objects that the chart installs with these values, by kind and name."""
+    return _objects(load_all(_template_text(json.dumps(values or {}))))
+
+
+@functools.cache
+def _template_text(values: str) -> str:
     done = subprocess.run(
         [require_tool("helm"), "template", "x", str(CHART), "--namespace=nearline", "--values=-"],
-        input=json.dumps(values or {}),
+        input=values,
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    return _objects(load_all(done.stdout))
-
-
-@functools.cache
-def _default() -> Objects:
-    return _template()
+    return done.stdout
 
 
 def _objects(documents: Sequence[Manifest]) -> Objects:
@@ -62,9 +62,10 @@ def _containers(one: Manifest) -> list[Manifest]:
     return containers
 
 
-def test_the_chart_installs_what_the_production_overlay_does() -> None:
-    wanted = _objects([one for one in render("production") if one["kind"] != "Namespace"])
-    made = _default()
+@pytest.mark.parametrize("overlay", ["production", "tracing"])
+def test_the_chart_installs_what_the_overlay_does(overlay: str) -> None:
+    wanted = _objects([one for one in render(overlay) if one["kind"] != "Namespace"])
+    made = _template({"tracing": {"enabled": overlay == "tracing"}})
     assert set(made) == set(wanted)
     for name, one in wanted.items():
         assert made[name] == one, name
@@ -95,28 +96,51 @@ def _leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
         yield path
 
 
-def _changed(path: tuple[str, ...]) -> Manifest:
-    """Returns the values with another one at a path."""
+def _values_in_which_one_counts(path: tuple[str, ...]) -> Manifest:
+    """Returns the values, with those that switch the value at a path on."""
     values = copy.deepcopy(VALUES)
-    place = values
-    for key in path[:-1]:
-        place = place[key]
-    old = place[path[-1]]
-    place[path[-1]] = not old if isinstance(old, bool) else old + 1 if isinstance(old, int) else "9"
-    if path[0] in ("router", "gateway", "generation", "embedding", "worker"):
-        # Its number counts only if nothing scales it.
-        values["autoscaling"]["enabled"] = path[-1] != "replicas"
+    if path[-1] == "replicas":
+        # It counts only if nothing scales it.
+        values["autoscaling"]["enabled"] = False
+    if path[0] == "tracing" and path[-1] != "enabled":
+        values["tracing"]["enabled"] = True
     return values
 
 
 @pytest.mark.parametrize("path", list(_leaves(VALUES)), ids=".".join)
 def test_every_value_has_an_effect(path: tuple[str, ...]) -> None:
-    before = (
-        _template({"autoscaling": {"enabled": False}}) if path[-1] == "replicas" else _default()
-    )
-    if path == ("store",):
-        assert _template(_changed(path))["ConfigMap", "store"]["data"] == {"url": "9"}
-    assert _template(_changed(path)) != before
+    values = _values_in_which_one_counts(path)
+    before = _template_text(json.dumps(values))
+    place = values
+    for key in path[:-1]:
+        place = place[key]
+    old = place[path[-1]]
+    place[path[-1]] = not old if isinstance(old, bool) else old + 1 if isinstance(old, int) else "9"
+    assert _template_text(json.dumps(values)) != before
+
+
+def test_the_store_is_named_in_its_config_map() -> None:
+    assert _template({"store": "9"})["ConfigMap", "store"]["data"] == {"url": "9"}
+
+
+def test_objects_of_the_operator_get_the_labels_that_it_selects_by() -> None:
+    labels = {"release": "kube-prometheus-stack"}
+    made = _template({"monitoring": {"labels": labels}})
+    found = [one for (kind, _), one in made.items() if kind in ("PodMonitor", "PrometheusRule")]
+    assert [one["metadata"]["labels"] for one in found] == [labels] * 3
+
+
+def test_traces_go_to_the_collector_of_the_values() -> None:
+    values = {"endpoint": "https://tempo.traces:4317", "sample": 0.5, "namespace": "traces"}
+    made = _template({"tracing": {"enabled": True, **values}})
+    env = _containers(made["StatefulSet", "shards-b"])[0]["env"]
+    found = {one["name"]: one.get("value") for one in env}
+    assert found["NEARLINE_TRACE_ENDPOINT"] == values["endpoint"]
+    assert found["NEARLINE_TRACE_SAMPLE"] == "0.5"
+    (rule,) = made["NetworkPolicy", "tracing"]["spec"]["egress"]
+    assert rule["to"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "traces"}}}
+    ]
 
 
 def test_the_number_of_shards_is_one_value() -> None:
@@ -166,5 +190,7 @@ def test_what_a_cluster_lacks_is_left_out() -> None:
         *("ConfigMap", "ServiceAccount", "Service", "Deployment", "StatefulSet", "CronJob"),
         *("PodDisruptionBudget", "NetworkPolicy"),
     }
+    # No dashboards.
+    assert [name for kind, name in made if kind == "ConfigMap"] == ["store"]
     # Nothing scales them now.
     assert all(one["spec"]["replicas"] for (kind, _), one in made.items() if kind == "Deployment")

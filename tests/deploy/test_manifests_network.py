@@ -105,12 +105,15 @@ def test_the_ingress_leads_to_the_router_and_the_gateway(overlay: str) -> None:
     assert validated == {"router", "gateway"}
 
 
-@pytest.mark.parametrize("overlay", ["production", "gpu", "ray", "region", "milvus"])
+@pytest.mark.parametrize("overlay", ["production", "gpu", "ray", "region", "milvus", "tracing"])
 def test_the_certificate_has_every_name_that_clients_call(overlay: str) -> None:
     (certificate,) = of_kind(overlay, "Certificate")
     names = set(certificate["spec"]["dnsNames"])
     called = {one.rpartition(":")[0] for pod in pods(overlay) for one in addresses(pod.settings)}
     assert called | {"gateway"} <= names
+    # What callers in other namespaces reach, see the policies.
+    (namespace,) = {one["metadata"]["namespace"] for one in of_kind(overlay, "Service")}
+    assert {f"router.{namespace}", f"gateway.{namespace}"} <= names
     # gRPC matches no wildcard of one word, such as *.shards-a.
     assert not any("*" in one for one in names)
     assert certificate["spec"]["ipAddresses"] == ["127.0.0.1"]
