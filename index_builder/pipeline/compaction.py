@@ -56,7 +56,7 @@ class CompactionCheck:
 
     changes: Live changes that the current snapshot lacks. documents: Number of documents in that
     snapshot. age_s: Age of the oldest of the changes. log: Extent of the log. reason: Why
-    compaction is due; empty if it is not.
+    compaction is due; empty if it is not. epoch: Epoch of that snapshot.
     """
 
     changes: int
@@ -64,6 +64,7 @@ class CompactionCheck:
     age_s: float
     log: LogExtent
     reason: str
+    epoch: int = 0
 
 
 def assess_changes(
@@ -135,7 +136,7 @@ def _check_pending(
     pending = PendingChanges(sum(one.changes for one in found), min(oldest, default=0))
     check = assess_changes(pending, manifest.documents, extent, share, age_s, log_bytes)
     # A new snapshot would end the trial of a canary, so compaction waits.
-    return replace(check, reason="") if record.canary else check
+    return replace(check, reason="" if record.canary else check.reason, epoch=record.epoch)
 
 
 async def compact(
@@ -290,7 +291,8 @@ def compaction_options(options: BuildOptions) -> BuildOptions:
 def prune_compacted(store: Store, collection: str, keep: int) -> list[str]:
     """Removes snapshots that compaction made redundant, since the current one contains their data.
 
-    Snapshots replaced by an import stay, and so do those that `retention.plan_prune` keeps.
+    Snapshots replaced by an import stay, and so do those that `retention.plan_prune` keeps. The
+    remains of killed builds are removed, too.
 
     Args:
         keep: Number of newest snapshots to keep in any case.
@@ -305,8 +307,11 @@ def prune_compacted(store: Store, collection: str, keep: int) -> list[str]:
             break
         redundant.add(parent.snapshot_id)
         child = parent
+    redundant.update(store.unfinished_ids(collection))
     planned = [
-        one for one in retention.plan_prune(store, collection, keep) if one.name in redundant
+        one
+        for one in retention.plan_prune(store, collection, keep)
+        if one.name in redundant or one.folder is not None or one.work
     ]
     retention.prune(store, collection, planned)
     return [one.name for one in planned if not one.kept]
