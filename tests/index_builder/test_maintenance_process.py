@@ -27,6 +27,7 @@ from tests.redis_server import needs_redis, valkey
 pytestmark = [pytest.mark.service, needs_redis]
 ROOT = Path(__file__).parents[2]
 ITEMS = 300
+DIM = 64
 
 
 class _World:
@@ -37,7 +38,7 @@ class _World:
         self.store = Store.open(str(self.root))
 
     async def begin(self) -> None:
-        vectors = np.random.default_rng(0).standard_normal((ITEMS, 32)).astype(np.float32)
+        vectors = np.random.default_rng(0).standard_normal((ITEMS, DIM)).astype(np.float32)
         items = [Item(id=f"i{row}", text=f"{row}", vector=one) for row, one in enumerate(vectors)]
         await build_snapshot(items, BuildOptions(store=str(self.root), golden_queries=0))
         logs = ChangeLogs(self.store, self.redis, who="test")
@@ -46,7 +47,7 @@ class _World:
             kind=ChangeKind.UPSERT,
             text="new",
             bounds=np.array([(0, 3)], np.int64),
-            vectors={"": np.ones((1, 32), np.float32)},
+            vectors={"": np.ones((1, DIM), np.float32)},
         )
         try:
             await logs.log("default").append([ChangeWrite(change, base_version=0)])
@@ -157,7 +158,6 @@ async def test_upkeep_ends_within_its_grace_period_although_a_thread_of_a_build_
     assert world.current == first
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("hindrance", ["little space", "more space"])
 async def test_upkeep_out_of_space_says_so_lives_on_and_builds_once_there_is_space(
     world: _World, hindrance: str
