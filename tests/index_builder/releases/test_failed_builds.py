@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from index_builder.releases import failed_builds
@@ -69,7 +71,7 @@ def test_the_same_data_are_not_tried_again_for_two_days_after_a_refusal(clock: _
     ],
 )
 def test_other_data_are_tried_sooner_and_the_reason_says_what_is_new(
-    clock: _Clock, changed: dict[str, object], news: str
+    clock: _Clock, changed: dict[str, Any], news: str
 ) -> None:
     failed = FailedBuilds()
     failed.add("shop", FIRST, refused=True)
