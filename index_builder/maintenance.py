@@ -3,7 +3,7 @@
 Every `every_s` seconds it archives and trims the change log of each collection. A second task
 builds, one collection at a time: it compacts a log if enough changes have accumulated, and proposes
 a new snapshot if requests drifted or models are old. Several instances with one folder as their
-store skip the builds of the others; over a bucket, run one.
+store skip the builds of the others, and so do those over a bucket with one Redis.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from retrieval.changelog.registry import REDIS_TIMEOUT_S, ChangeLogs
 from retrieval.changelog.retention import trim_log
 from retrieval.embedders.endpoints import Embedders
 from retrieval.monitoring.rebuild_requests import RebuildRequests
-from retrieval.redis_client.connection import connect
+from retrieval.redis_client.connection import Redis, connect
 from retrieval.shards.topology import parse_addresses
 from retrieval.snapshots import aliases
 
@@ -68,6 +68,7 @@ class Maintenance:
         embedders: Embed those changes that have no vector. Optional.
         rebuilds: Rebuilds that routers request after a drift. Optional.
         admin: A router that tries snapshots; required if `releases` is auto.
+        redis: Leases builds, so that no other upkeep builds the same collection. Optional.
     Raises: SettingsError: There is none. InvalidRequest: A duration cannot be read.
     """
 
@@ -79,13 +80,14 @@ class Maintenance:
         embedders: Embedders | None,
         rebuilds: RebuildRequests | None = None,
         admin: AdminClient | None = None,
+        redis: Redis | None = None,
     ) -> None:
         self._settings = config
         self._store = store
         self._logs = logs
         self._age_s = parse_duration(config.age, "age")
         self._loop = ReleaseLoop(config, store, admin)
-        self._builds = UpkeepBuilds(config, store, embedders, rebuilds, self._loop)
+        self._builds = UpkeepBuilds(config, store, embedders, rebuilds, self._loop, redis)
         self._collections: dict[str, _Collection] = {}
         self._round_ended = asyncio.Event()
 
@@ -244,7 +246,7 @@ async def main(argv: list[str]) -> None:
         admin = None
         if config.retrieval:
             admin = await stack.enter_async_context(AdminClient(config.retrieval))
-        upkeep = Maintenance(config, store, logs, embedders, RebuildRequests(redis), admin)
+        upkeep = Maintenance(config, store, logs, embedders, RebuildRequests(redis), admin, redis)
         tasks: list[asyncio.Task[None]] = []
 
         async def ready() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,10 +35,14 @@ from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.changelog.redis_log import RedisLog
 from retrieval.embedders.endpoints import Embedders
 from retrieval.monitoring.rebuild_requests import RebuildRequests
+from retrieval.redis_client.connection import Redis
+from retrieval.redis_client.lease import RedisLease
 
 _log = logging.getLogger("index_builder.upkeep")
 # The age of models costs reading a manifest, and perhaps all interactions: not in every round.
 _AGE_CHECK_S = 3_600.0
+# An upkeep that is killed in the middle of a build blocks the next one for this long.
+_LEASE_S = 10.0
 
 
 class _Built(NamedTuple):
@@ -57,6 +62,7 @@ class UpkeepBuilds:
         embedders: Embed those changes that have no vector. Optional.
         rebuilds: Rebuilds that routers request after a drift. Optional.
         proposals: Receives rebuilds.
+        redis: Leases builds, so that no other upkeep builds the same collection. Optional.
     Raises: InvalidRequest: A duration cannot be read.
     """
 
@@ -67,12 +73,14 @@ class UpkeepBuilds:
         embedders: Embedders | None,
         rebuilds: RebuildRequests | None,
         proposals: ReleaseLoop,
+        redis: Redis | None = None,
     ) -> None:
         self._settings = config
         self._store = store
         self._embedders = embedders
         self._rebuilds = rebuilds
         self._proposals = proposals
+        self._redis = redis
         self._models_age_s = parse_duration(config.models_age, "models_age")
         self._failed = {kind: FailedBuilds() for kind in upkeep_metrics.KINDS}
         self._age_checked_s: dict[str, float] = {}
@@ -98,7 +106,8 @@ class UpkeepBuilds:
         """
         inputs = BuildInputs(check.reason, check.epoch, check.changes, check.documents)
         if check.reason and not self._failed["compaction"].pauses(name, check.epoch):
-            await self._compact(name, log, inputs)
+            async with self._leased(name):
+                await self._compact(name, log, inputs)
             return True
         # A compaction would outdate the proposal, so it goes first.
         if pending or check.reason or self._settings.releases == "off":
@@ -132,11 +141,29 @@ class UpkeepBuilds:
         if not inputs.reason:
             return False
         _log.info("rebuilding", extra={"collection": name, "reason": inputs.reason})
-        built = await self._build(name, log, "rebuild", inputs, _gate(""), training)
-        snapshot_id = built.manifest.snapshot_id
-        await self._proposals.propose(name, snapshot_id, inputs.reason, built.judged)
-        await self._settle(name, built.manifest)
+        async with self._leased(name):
+            built = await self._build(name, log, "rebuild", inputs, _gate(""), training)
+            snapshot_id = built.manifest.snapshot_id
+            await self._proposals.propose(name, snapshot_id, inputs.reason, built.judged)
+            await self._settle(name, built.manifest)
         return True
+
+    @contextlib.asynccontextmanager
+    async def _leased(self, name: str) -> AsyncIterator[None]:
+        """Holds the lease of a build; it saves work, and the epoch protects the promotion.
+
+        Raises: Conflict: another upkeep builds the collection. NotReady: Redis does not answer.
+        """
+        if self._redis is None:
+            yield
+            return
+        lease = RedisLease(self._redis, f"nl:{{{name}}}:upkeep", "builds of upkeep", _LEASE_S)
+        if not await lease.acquire():
+            raise Conflict(f"another upkeep builds {name!r}; run one upkeep")
+        try:
+            yield
+        finally:
+            await lease.release()
 
     async def _settle(self, name: str, manifest: snapshot_pb2.Manifest) -> None:
         """Removes what earlier builds left behind, once one is served or proposed."""

@@ -144,6 +144,25 @@ async def test_upkeep_that_is_killed_again_and_again_leaves_little_and_then_noth
     world.store.verify("default", world.current)
 
 
+async def test_a_second_upkeep_builds_nothing_while_the_first_does(world: _World) -> None:
+    first = world.current
+    process = await world.hindered("gate")
+    with _killed_at_last(process):
+        await _read_until(process, "stalled")
+        before = world.store.snapshot_ids("default")
+        second = await world.hindered("gate")
+        with _killed_at_last(second):
+            lines = await _read_until(second, "another upkeep builds")
+            assert "stalled" not in "".join(lines)
+            assert world.store.snapshot_ids("default") == before
+            process.kill()
+            # The lease of the killed one ends, and the second one builds.
+            await _read_until(second, "stalled")
+            assert world.current == first
+        await second.wait()
+    await process.wait()
+
+
 async def test_upkeep_ends_within_its_grace_period_although_a_thread_of_a_build_does_not(
     world: _World,
 ) -> None:
