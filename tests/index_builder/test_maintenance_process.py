@@ -144,6 +144,7 @@ async def test_upkeep_that_is_killed_again_and_again_leaves_little_and_then_noth
     world.store.verify("default", world.current)
 
 
+@pytest.mark.long
 async def test_a_second_upkeep_builds_nothing_while_the_first_does(world: _World) -> None:
     first = world.current
     process = await world.hindered("gate")
@@ -177,6 +178,7 @@ async def test_upkeep_ends_within_its_grace_period_although_a_thread_of_a_build_
     assert world.current == first
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hindrance", ["little space", "more space"])
 async def test_upkeep_out_of_space_says_so_lives_on_and_builds_once_there_is_space(
     world: _World, hindrance: str

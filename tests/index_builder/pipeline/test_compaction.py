@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -244,6 +245,21 @@ async def test_snapshots_made_redundant_by_compaction_are_pruned(
     removed = prune_compacted(living.store, "default", 0)
     assert set(living.store.snapshot_ids("default")) >= {*made[2:], last}
     assert removed == []
+
+
+async def test_pruning_removes_the_remains_of_killed_builds_but_no_running_one(
+    living: Living,
+) -> None:
+    folder = living.store.snapshots_folder("default")
+    dead, running = folder / ".tmp-20200101T000000Z-000000", folder / ".tmp-20200101T000000Z-000001"
+    upload = folder / "20200101T000000Z-000002"  # Without a manifest.
+    for one in (dead, running, upload):
+        one.mkdir()
+    os.utime(dead, (0, 0))
+    current = living.manifest.snapshot_id
+    removed = prune_compacted(living.store, "default", 0)
+    assert sorted(removed) == sorted([dead.name, upload.name])
+    assert {path.name for path in folder.iterdir()} == {current, running.name}
 
 
 class _Logs:
