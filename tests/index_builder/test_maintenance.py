@@ -247,6 +247,8 @@ async def test_a_dropped_collection_leaves_no_series(living: Living) -> None:
         await _until(lambda: _metric("round_timestamp_seconds") > start_s + 0.2)
     assert not _series()
     assert not maintenance._collections
+    # Nor does the store that upkeep keeps open go on to name it.
+    assert maintenance._store.collections() == []
 
 
 @pytest.mark.parametrize("noticed", [True, False])
