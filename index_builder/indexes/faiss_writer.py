@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -223,13 +222,26 @@ def write_index(index: Any, path: Path) -> None:
 
     Raises: OSError: no space, no permission.
     """
+    failed: list[OSError] = []
+
+    def write(data: bytes) -> None:
+        try:
+            stream.write(data)
+        except OSError as error:
+            failed.append(error)
+            raise
+
     try:
-        _faiss.write_index(index, str(path))
-    except RuntimeError as error:
+        # FAISS's own writer ignores that a file cannot be closed: without space for the last few
+        # kilobytes, the index would lack them.
+        with path.open("wb") as stream:
+            _faiss.write_index(index, _faiss.PyCallbackIOWriter(write))
+    except BaseException as error:
         path.unlink(missing_ok=True)
-        # FAISS reports the text of a system error, not its number.
-        number = next((n for n in errno.errorcode if os.strerror(n) in str(error)), errno.EIO)
-        raise OSError(number, os.strerror(number), str(path)) from error
+        if failed:
+            # FAISS replaces the error.
+            raise failed[0] from error
+        raise
 
 
 def search_index(

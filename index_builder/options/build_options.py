@@ -154,6 +154,7 @@ class BuildOptions:
     gate: Optional; judges the snapshot first. A refused snapshot is not promoted unless forced.
     work_dir: Folder for the state of an interrupted build; None means inside the store, or in the
         cache of an object store.
+    on_named: Optional; called in a thread with the id of the snapshot before it is written.
     """
 
     store: str
@@ -182,6 +183,7 @@ class BuildOptions:
     promote: bool = True
     gate: Gate | None = None
     work_dir: Path | None = None
+    on_named: Callable[[str], None] | None = None
 
     def check(self) -> None:
         """Raises InvalidRequest if a value is out of range; names the value and the range."""

@@ -324,6 +324,8 @@ class BuildRun:
         snapshot_id = new_snapshot_id()
         with store_errors(note):
             write_durably(note, snapshot_id.encode())
+        if (on_named := self.options.on_named) is not None:
+            await self.clock.in_thread(lambda: on_named(snapshot_id))
         with temporary_snapshot(store, self.options.collection, snapshot_id) as temporary:
             self.behaviour = await add_behaviour(inputs, temporary)
             popularity = inputs.options.popularity

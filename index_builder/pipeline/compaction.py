@@ -55,7 +55,7 @@ class CompactionCheck:
 
     changes: Live changes that the current snapshot lacks. documents: Number of documents in that
     snapshot. age_s: Age of the oldest of the changes. log: Extent of the log. reason: Why
-    compaction is due; empty if it is not.
+    compaction is due; empty if it is not. epoch: Epoch of that snapshot.
     """
 
     changes: int
@@ -63,6 +63,7 @@ class CompactionCheck:
     age_s: float
     log: LogExtent
     reason: str
+    epoch: int = 0
 
 
 def assess_changes(
@@ -134,7 +135,7 @@ def _check_pending(
     pending = PendingChanges(sum(one.changes for one in found), min(oldest, default=0))
     check = assess_changes(pending, manifest.documents, extent, share, age_s, log_bytes)
     # A new snapshot would end the trial of a canary, so compaction waits.
-    return replace(check, reason="") if record.canary else check
+    return replace(check, reason="" if record.canary else check.reason, epoch=record.epoch)
 
 
 async def compact(

@@ -32,13 +32,13 @@ def prune_snapshots(store: Store, collection: str, limits: SnapshotLimits) -> li
     Returns: Names of what was removed, newest first.
     Raises: NotFound: nothing is published.
     """
-    redundant = _made_redundant(store, collection)
+    known = set(store.snapshot_ids(collection))
+    redundant = _made_redundant(store, collection, known)
     spare = {True: limits.compacted, False: limits.builds}
     planned = []
     for one in retention.plan_prune(store, collection, 0, min_age=limits.age):
         by_compaction = one.name in redundant
-        is_snapshot = one.folder is None and not one.work
-        if not one.kept and is_snapshot and spare[by_compaction] > 0:
+        if not one.kept and one.name in known and spare[by_compaction] > 0:
             spare[by_compaction] -= 1
             one = replace(one, kept="one of the newest")
         planned.append(one)
@@ -46,10 +46,9 @@ def prune_snapshots(store: Store, collection: str, limits: SnapshotLimits) -> li
     return [one.name for one in planned if not one.kept]
 
 
-def _made_redundant(store: Store, collection: str) -> set[str]:
+def _made_redundant(store: Store, collection: str, known: set[str]) -> set[str]:
     """Returns the snapshots that the current one was compacted from, back to the last import."""
     redundant: set[str] = set()
-    known = set(store.snapshot_ids(collection))
     child = read_current_manifest(store, collection)
     while child.parent_snapshot_id in known:
         parent = store.manifest(collection, child.parent_snapshot_id)

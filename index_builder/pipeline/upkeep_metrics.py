@@ -10,8 +10,8 @@ round_time = Gauge(
 )
 success_time = Gauge(
     "nearline_upkeep_success_timestamp_seconds",
-    "Time at which the change log of a collection was last maintained without an error (archived, "
-    "compacted if due, and trimmed), in seconds since 1970.",
+    "Time at which the change log of a collection was last archived and trimmed without an error, "
+    "and no build of it was running, in seconds since 1970.",
     ("collection",),
 )
 pending_changes = Gauge(
@@ -29,18 +29,41 @@ log_bytes = Gauge(
     "Memory of the change log in Redis, estimated by Redis when upkeep last looked.",
     ("collection",),
 )
-# States of proposals that an alert counts.
-ALERTING = ("refused", "rejected")
+# Kinds and outcomes of builds.
+KINDS = ("compaction", "rebuild")
+OUTCOMES = ("passed", "refused", "failed")
+builds = Counter(
+    "nearline_upkeep_builds_total",
+    "Builds of a compaction or a rebuild that passed the release gate, were refused by it, or "
+    "failed before.",
+    ("collection", "kind", "outcome"),
+)
+failed_builds = Gauge(
+    "nearline_upkeep_failed_builds",
+    "Builds of a compaction or a rebuild that failed or were refused in a row; 0 after one that "
+    "passed.",
+    ("collection", "kind"),
+)
 proposals = Counter(
     "nearline_upkeep_proposals_total",
-    "Snapshots built after drift or age, by what became of them: open, refused (by the gate), "
-    "on trial, promoted, rejected, outdated.",
+    "Rebuilt snapshots that passed the release gate, by what became of them: open, on trial, "
+    "promoted, rejected, outdated.",
     ("collection", "state"),
 )
 proposal_age = Gauge(
     "nearline_upkeep_proposal_age_seconds",
     "Age of the snapshot that waits for promotion; 0 if none does.",
     ("collection",),
+)
+_OF_COLLECTIONS = (
+    success_time,
+    pending_changes,
+    log_changes,
+    log_bytes,
+    builds,
+    failed_builds,
+    proposals,
+    proposal_age,
 )
 
 
@@ -49,9 +72,24 @@ def show(collection: str, pending: int, kept: int, size_bytes: int) -> None:
     pending_changes.labels(collection).set(pending)
     log_changes.labels(collection).set(kept)
     log_bytes.labels(collection).set(size_bytes)
+    for kind in KINDS:
+        for outcome in OUTCOMES:
+            # Prometheus sees an increase only of a series that it knew before.
+            builds.labels(collection, kind, outcome)
+
+
+def count_build(collection: str, kind: str, outcome: str, failures: int = 0) -> None:
+    """Counts a build.
+
+    Args:
+        kind: One of KINDS. outcome: One of OUTCOMES.
+        failures: Failures in a row, with this one; 0 if it passed.
+    """
+    builds.labels(collection, kind, outcome).inc()
+    failed_builds.labels(collection, kind).set(failures)
 
 
 def forget(collection: str) -> None:
     """Removes the metrics of a collection that is gone: they would keep alerts firing."""
-    for gauge in (success_time, pending_changes, log_changes, log_bytes, proposal_age):
-        gauge.remove_by_labels({"collection": collection})
+    for one in _OF_COLLECTIONS:
+        one.remove_by_labels({"collection": collection})

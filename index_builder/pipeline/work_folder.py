@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from index_builder.documents.records import SourceCount
 from index_builder.options.build_options import BuildOptions
-from nearline.errors import Conflict
+from nearline.errors import Conflict, NearlineError
 from nearline.store.lock import lock_folder
 from nearline.store.snapshot import Store
+from retrieval.snapshots.retention import WORK_GRACE
 
 FOLDER = ".build"
+_KEY = re.compile(r"[0-9a-f]{16}")
 
 
 def work_key(
@@ -73,6 +77,18 @@ def locked(folder: Path, *, keep: bool) -> Iterator[Path]:
                 _remove(folder)
             raise
         _remove(folder)
+
+
+def remove_stale_work(options: BuildOptions) -> None:
+    """Removes the folders of builds that ended a week ago or earlier and were never resumed."""
+    before_s = time.time() - WORK_GRACE.total_seconds()
+    for folder in work_folder(options, "").glob("*"):
+        with contextlib.suppress(NearlineError, OSError):
+            files = [folder, *folder.iterdir()]
+            # A build may run for longer without a write.
+            if max(one.stat().st_mtime for one in files) < before_s and _KEY.fullmatch(folder.name):
+                with lock_folder(folder, "in use"):
+                    _remove(folder)
 
 
 def _remove(folder: Path) -> None:

@@ -2,72 +2,96 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import NamedTuple
 
-from nearline.store.snapshot import Store
-from retrieval.snapshots import retention
+from nearline.counts import counted
 
-# After a refusal by the gate, the changes since may make a difference, and each attempt costs as
-# much as a build. Anything else may pass sooner; the pause doubles with each failure in a row.
+# Each attempt costs as much as a build. After a refusal by the gate, the changes since may make a
+# difference. Anything else may pass sooner; the pause doubles with each failure in a row.
 _REFUSED_S = 6 * 3600.0
 _FAILED_S = 300.0
+# A rebuild from the same data would be refused again. So many changes, relative to the documents,
+# are other data; after so long, a rebuild is worth a try all the same.
+_NEW_SHARE = 0.01
+_SAME_DATA_S = 2 * 86_400.0
+
+
+class BuildInputs(NamedTuple):
+    """What a build starts from.
+
+    reason: Why it is due. epoch: Epoch of the current snapshot. changes: Live changes that the
+    current snapshot lacks. documents: Documents in it.
+    """
+
+    reason: str
+    epoch: int
+    changes: int
+    documents: int
 
 
 class _Failure(NamedTuple):
-    """A snapshot that does not go live (empty: none was built), the epoch then, and the pause.
+    """A failure. time_s, until_s: Monotonic times of it, and of the end of the pause after it.
 
-    until_s: Monotonic time. in_a_row: Failures in a row, with this one.
+    in_a_row: Failures in a row, with this one. refused: Whether the gate refused the snapshot.
     """
 
-    snapshot_id: str
-    epoch: int
+    inputs: BuildInputs
+    time_s: float
     until_s: float
     in_a_row: int
+    refused: bool
 
 
 class FailedBuilds:
-    """The newest failure of each collection, in memory.
+    """The newest failure of each collection, in memory."""
 
-    Args:
-        store: The store.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self) -> None:
         self._newest: dict[str, _Failure] = {}
 
-    async def pauses(self, name: str) -> bool:
+    def pauses(self, name: str, epoch: int) -> bool:
         """Returns whether the next build has to wait; not once another snapshot is current."""
         failure = self._newest.get(name)
-        if failure is None or time.monotonic() >= failure.until_s:
-            return False
-        record = await asyncio.to_thread(self._store.alias_in_force, name)
-        return record.epoch == failure.epoch
+        return (
+            failure is not None
+            and epoch == failure.inputs.epoch
+            and time.monotonic() < failure.until_s
+        )
 
-    async def add(self, name: str, snapshot_id: str, *, refused: bool) -> None:
-        """Adds a failure, and removes the snapshot of the one before.
+    def news(self, name: str, inputs: BuildInputs) -> str | None:
+        """Returns what is new since the gate refused the last build.
 
-        The newest snapshot stays, so that it can be examined, or promoted with a reason.
-
-        Args:
-            snapshot_id: The snapshot that was built; empty if none was.
-            refused: Whether the gate refused it.
+        Returns: Empty if it refused none; None if nothing is new, so that it would do so again.
         """
+        failure = self._newest.get(name)
+        if failure is None or not failure.refused:
+            return ""
+        earlier = failure.inputs
+        if inputs.epoch != earlier.epoch:
+            return "since the last refusal by the gate, another snapshot became current"
+        new = inputs.changes - earlier.changes
+        if new > _NEW_SHARE * inputs.documents:
+            return f"since the last refusal by the gate, {counted(new, 'change')} were made"
+        if inputs.reason and _kind(inputs.reason) != _kind(earlier.reason):
+            return "the last refusal by the gate was of a build for another reason"
+        if time.monotonic() - failure.time_s >= _SAME_DATA_S:
+            return "the last refusal by the gate was two days ago"
+        return None
+
+    def add(self, name: str, inputs: BuildInputs, *, refused: bool) -> int:
+        """Adds a failure. refused: By the gate. Returns: The number of failures in a row."""
         earlier = self._newest.get(name)
         in_a_row = 1 + (earlier.in_a_row if earlier is not None else 0)
         pause_s = _REFUSED_S if refused else min(_REFUSED_S, _FAILED_S * 2 ** min(in_a_row - 1, 16))
-        record = await asyncio.to_thread(self._store.alias_in_force, name)
-        self._newest[name] = _Failure(
-            snapshot_id, record.epoch, time.monotonic() + pause_s, in_a_row
-        )
-        await self._remove(name, earlier)
+        now_s = time.monotonic()
+        self._newest[name] = _Failure(inputs, now_s, now_s + pause_s, in_a_row, refused)
+        return in_a_row
 
-    async def clear(self, name: str) -> None:
-        """Forgets the failures, since a later build succeeded, and removes the last snapshot."""
-        await self._remove(name, self._newest.pop(name, None))
+    def forget(self, name: str) -> None:
+        """Forgets the failures of a collection: a later build succeeded, or it was dropped."""
+        self._newest.pop(name, None)
 
-    async def _remove(self, name: str, failure: _Failure | None) -> None:
-        if failure is not None and failure.snapshot_id:
-            await asyncio.to_thread(retention.remove_unused, self._store, name, failure.snapshot_id)
+
+def _kind(reason: str) -> str:
+    """Returns a reason without its figures: "drift of score: 0.3 is above 0.25" is about score."""
+    return reason.partition(":")[0]

@@ -110,6 +110,10 @@ class ReleaseLoop:
                 # A rollback may follow a promotion.
                 return self._clock() - proposal.settled_s >= _REJECTED_PAUSE_S
 
+    def forget(self, name: str) -> None:
+        """Forgets a collection that was dropped."""
+        self._noted.pop(name, None)
+
     async def propose(
         self, name: str, snapshot_id: str, reason: str, judged: snapshot_pb2.AliasRecord
     ) -> None:
@@ -188,9 +192,9 @@ class ReleaseLoop:
 
     def _note(self, name: str, newest: Proposal | None) -> None:
         """Exports the newest proposal, and logs it once per state."""
-        for state in upkeep_metrics.ALERTING:
+        for state in ProposalState:
             # Prometheus sees an increase only of a series that it knew before.
-            upkeep_metrics.proposals.labels(name, state)
+            upkeep_metrics.proposals.labels(name, state.value)
         age_s = self._clock() - newest.time_s if newest and newest.is_pending else 0.0
         upkeep_metrics.proposal_age.labels(name).set(max(0.0, age_s))
         if newest is None or self._noted.get(name) == (newest.snapshot_id, newest.state):

@@ -103,6 +103,7 @@ class store_errors:
         remedy = {
             errno.ENOSPC: "free some space or choose another --store",
             errno.EDQUOT: "raise the quota or choose another --store",
+            errno.EFBIG: "allow larger files (ulimit -f) or choose another --store",
             errno.EACCES: "make it writable for this user or choose another --store",
             errno.EROFS: "the file system is read-only; choose another --store",
             errno.EPERM: "make it writable for this user or choose another --store",

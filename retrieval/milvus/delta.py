@@ -26,9 +26,9 @@ from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedSha
 from retrieval.live.progress import LiveState, LiveView
 from retrieval.milvus.collection_state import CollectionState
 from retrieval.milvus.document_writer import WRITE_S
-from retrieval.milvus.lease import Lease
 from retrieval.milvus.live_collection import LiveCollection, any_expires, list_attributes
 from retrieval.protocols.watermark import AppliedState, Watermark
+from retrieval.redis_client.lease import Lease
 
 # How often a waiting router reads the progress of the writer, in seconds.
 _POLL = Backoff(0.05, 0.5, factor=1.5)

@@ -14,9 +14,9 @@ from retrieval.milvus.change_merge import ChangeMerger
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates
 from retrieval.milvus.document_writer import WRITE_S, DocumentWriter
-from retrieval.milvus.lease import Lease
 from retrieval.milvus.reader import ReadContext
 from retrieval.protocols.watermark import Watermark
+from retrieval.redis_client.lease import Lease
 
 _log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates
 from retrieval.milvus.delta import follow_snapshot
 from retrieval.milvus.layout import collection_name
-from retrieval.milvus.lease import Lease, RedisLease, lease_name
+from retrieval.milvus.lease_name import lease_name
 from retrieval.milvus.live_collection import LiveCollection
 from retrieval.milvus.orphan_collections import drop_all
 from retrieval.milvus.reader import MilvusReader, ReadContext
@@ -39,6 +39,7 @@ from retrieval.protocols import metrics
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import COSINE, SnapshotRef
 from retrieval.redis_client.connection import Redis
+from retrieval.redis_client.lease import Lease, RedisLease
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots.loaded_snapshots import SnapshotKey
 
@@ -210,7 +211,8 @@ class MilvusShardProvider:
     ) -> LiveCollection:
         def new_lease(started_us: int) -> Lease:
             assert self._redis is not None
-            return RedisLease(self._redis, lease_name(snapshot.collection, name, started_us))
+            lease = lease_name(snapshot.collection, name, started_us)
+            return RedisLease(self._redis, lease, "writes of live changes into Milvus")
 
         return LiveCollection(
             self._client,

@@ -22,12 +22,12 @@ from retrieval.milvus.change_merge import ChangeMerger
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates
 from retrieval.milvus.delta import follow_snapshot
-from retrieval.milvus.lease import Lease
 from retrieval.milvus.live_collection import LiveCollection
 from retrieval.milvus.reader import ReadContext
 from retrieval.milvus.rows import make_rows, parse_attributes
 from retrieval.milvus.schema import Bm25
 from retrieval.protocols.watermark import Watermark
+from retrieval.redis_client.lease import Lease
 from tests.retrieval.changelog.memory_log import MemoryLog
 from tests.retrieval.live.followed_collection import in_partition
 

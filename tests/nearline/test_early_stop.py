@@ -17,8 +17,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("embedding", "gateway", "generation", "index_builder", "nearline_cli", "retrieval")
 # Libraries that take long to import; every service has the first.
 HEAVY = ("cygrpc", "numpy")
-# Upkeep has yet to import it.
-LEFT_OUT = {"index_builder.maintenance"}
 _NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
 _AS_ROOT = () if os.getuid() == 0 else ("--user", "--map-root-user")
 
@@ -32,7 +30,7 @@ def programs() -> list[str]:
         if "\n    serving.run(" in path.read_text("utf-8")
     ]
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in found]
-    return ["nearline_cli.main", *(one for one in modules if one not in LEFT_OUT)]
+    return ["nearline_cli.main", *modules]
 
 
 @pytest.mark.parametrize("module", programs())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,3 +115,22 @@ def test_an_unwritable_folder_raises_the_error_of_the_system(
     )
     with pytest.raises(FileNotFoundError):
         write_index(index, tmp_path / "missing" / "dense.faiss")
+
+
+@pytest.mark.parametrize("missing", [1, 5_000])
+def test_an_index_that_lacks_its_last_bytes_is_an_error_and_leaves_no_file(
+    vectors: NDArray[np.float32], tmp_path: Path, missing: int
+) -> None:
+    index, _ = build_index(
+        "Flat", vectors, np.arange(600), IndexOptions(), shard=0, seed=0, advance=_ignore
+    )
+    write_index(index, tmp_path / "whole.faiss")
+    size = (tmp_path / "whole.faiss").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_index(index, tmp_path / "dense.faiss")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.faiss"]

@@ -179,6 +179,31 @@ async def test_a_rebuild_that_the_gate_refuses_is_not_proposed_nor_repeated(
     assert len(list(living.store.snapshot_ids("default"))) == 2
 
 
+async def test_a_refused_rebuild_is_repeated_after_six_hours_only_if_something_is_new(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    reasons = [f"drift of {kind}: 0.4 is above 0.25" for kind in ("score", "score", "query")]
+    maintenance = _maintenance(living, *reasons)
+    ahead_s = 0.0
+    now = time.monotonic
+    monkeypatch.setattr(
+        "index_builder.releases.failed_builds.time.monotonic", lambda: now() + ahead_s
+    )
+    with monkeypatch.context() as refusing:
+        failed = make_check("recall", False, "recall@10 is 0.5", "build again")
+        refusing.setitem(gate._CHECKS, "recall", lambda comparison: failed)
+        with pytest.raises(GateFailed):
+            await maintenance.run_once("default")
+    ahead_s = 6 * 3_600.0
+    assert not await maintenance.run_once("default")
+    assert await maintenance.run_once("default")
+    assert _proposed(living).reason == (
+        "drift of query: 0.4 is above 0.25; the last refusal by the gate was of a build for "
+        "another reason"
+    )
+
+
 async def test_a_build_that_fails_is_not_repeated_at_once_and_leaves_one_snapshot(
     living: Living, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,11 +280,12 @@ async def test_a_collection_that_fails_is_not_shown_as_maintained(
     await living.build(living.corpus(TEXTS, 10))
     maintenance = _maintenance(living)
 
-    async def fail(name: str) -> bool:
+    async def fail() -> None:
         raise NotReady("Redis is away")
 
     upkeep_metrics.forget("default")
-    monkeypatch.setattr(maintenance, "run_once", fail)
-    await maintenance._maintain("default")
+    monkeypatch.setattr(living.log, "state", fail)
+    with pytest.raises(NotReady):
+        await maintenance.do_chores("default")
     labels = {"collection": "default"}
     assert REGISTRY.get_sample_value("nearline_upkeep_success_timestamp_seconds", labels) is None

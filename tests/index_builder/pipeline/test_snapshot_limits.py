@@ -86,10 +86,14 @@ async def test_the_log_drops_what_only_removed_builds_lacked(living: Living) -> 
     assert await trim_log(living.store, living.log) == 2
 
 
-async def test_remains_of_killed_builds_are_removed(living: Living) -> None:
-    remains = living.store.snapshots_folder("default") / ".tmp-2026"
-    remains.mkdir()
-    assert prune_snapshots(living.store, "default", SnapshotLimits(9, 9)) == []
-    os.utime(remains, (0, 0))
-    assert prune_snapshots(living.store, "default", SnapshotLimits(9, 9)) == [".tmp-2026"]
-    assert not remains.exists()
+async def test_the_remains_of_killed_builds_are_removed_but_no_running_one(living: Living) -> None:
+    folder = living.store.snapshots_folder("default")
+    dead, running = folder / ".tmp-20200101T000000Z-000000", folder / ".tmp-20200101T000000Z-000001"
+    upload = folder / "20200101T000000Z-000002"  # Without a manifest.
+    for one in (dead, running, upload):
+        one.mkdir()
+    os.utime(dead, (0, 0))
+    current = living.manifest.snapshot_id
+    removed = prune_snapshots(living.store, "default", SnapshotLimits(9, 9))
+    assert sorted(removed) == sorted([dead.name, upload.name])
+    assert {path.name for path in folder.iterdir()} == {current, running.name}

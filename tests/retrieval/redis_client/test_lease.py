@@ -1,4 +1,4 @@
-"""The lease to write into Milvus: one holder at a time, bounded in time."""
+"""A lease: one holder at a time, bounded in time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pytest_asyncio
 
 from nearline.errors import NotReady
 from nearline_cli.local.processes import free_port
-from retrieval.milvus import lease as leases
-from retrieval.milvus.lease import RedisLease, lease_name
+from retrieval.redis_client import lease as leases
 from retrieval.redis_client.connection import Redis, connect
+from retrieval.redis_client.lease import RedisLease
 from tests.redis_server import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]
-NAME = lease_name("default", "nearline_default__s", 7)
+NAME = "nl:{default}:lease"
+FOR = "tests"
 
 
 @pytest_asyncio.fixture(name="client")
@@ -43,13 +44,8 @@ async def until_ended(lease: RedisLease) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_each_export_has_a_lease_name_of_its_own() -> None:
-    assert NAME == "nl:{default}:milvus:nearline_default__s:7"
-    assert NAME != lease_name("default", "nearline_default__s", 8)
-
-
-async def test_one_router_holds_the_lease_until_it_releases_it(client: Redis) -> None:
-    first, second = RedisLease(client, NAME), RedisLease(client, NAME)
+async def test_one_process_holds_the_lease_until_it_releases_it(client: Redis) -> None:
+    first, second = RedisLease(client, NAME, FOR), RedisLease(client, NAME, FOR)
     assert (first.remaining_s, first.term) == (0.0, 0)
     assert await first.acquire() and await first.acquire()
     assert first.term == 1 and 0 < first.remaining_s <= leases.TTL_S
@@ -70,7 +66,7 @@ async def test_one_router_holds_the_lease_until_it_releases_it(client: Redis) ->
 async def test_the_lease_is_renewed_while_held_and_expires_without_its_holder(
     client: Redis,
 ) -> None:
-    first, second = RedisLease(client, NAME, 0.5), RedisLease(client, NAME, 0.5)
+    first, second = RedisLease(client, NAME, FOR, 0.5), RedisLease(client, NAME, FOR, 0.5)
     assert await first.acquire()
     for _ in range(10):
         await asyncio.sleep(0.1)
@@ -85,7 +81,7 @@ async def test_the_lease_is_renewed_while_held_and_expires_without_its_holder(
 
 
 async def test_a_lease_taken_over_by_another_router_is_lost(client: Redis) -> None:
-    first = RedisLease(client, NAME, 1.0)
+    first = RedisLease(client, NAME, FOR, 1.0)
     assert await first.acquire()
     await client.set(NAME, "another")
     await until_ended(first)
@@ -99,10 +95,10 @@ async def test_without_redis_the_lease_expires_with_an_error(tmp_path: Path) -> 
     port = free_port()
     async with client_of(f"redis://127.0.0.1:{port}/0") as client:
         async with valkey(tmp_path, port):
-            lease = RedisLease(client, NAME, 1.0)
+            lease = RedisLease(client, NAME, FOR, 1.0)
             assert await lease.acquire()
         await until_ended(lease)
-        with pytest.raises(NotReady, match="writes of live changes into Milvus need it"):
+        with pytest.raises(NotReady, match="tests need it"):
             await lease.acquire()
         async with valkey(tmp_path, port):
             async with asyncio.timeout(10):

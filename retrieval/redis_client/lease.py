@@ -1,4 +1,4 @@
-"""Lease to write live changes into a Milvus collection; Redis grants it to one router at a time."""
+"""Lease: an exclusive right that Redis grants to one process at a time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from typing import Final, Protocol
 from nearline.errors import NotReady
 from retrieval.redis_client.connection import DELETE_IF_EQUAL, Redis, translate_redis_errors
 
-# A router that dies while writing blocks the others for this long.
+# A holder that dies blocks the others for this long.
 TTL_S = 8.0
 _RENEW_S = 1.0
 _ANSWER_S = 2.0
-_NEEDED_BY = "writes of live changes into Milvus"
 # Also succeeds if an earlier reply that granted the lease was lost.
 _ACQUIRE: Final = """
 local holder = redis.call('GET', KEYS[1])
@@ -32,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Lease(Protocol):
-    """The exclusive right to write into a Milvus collection."""
+    """An exclusive right."""
 
     @property
     def term(self) -> int:
@@ -56,17 +55,6 @@ class Lease(Protocol):
         ...
 
 
-def lease_name(collection: str, milvus_collection: str, started_us: int) -> str:
-    """Returns the name of the lock; exports of one snapshot to two servers have different names.
-
-    Args:
-        collection: Collection name.
-        milvus_collection: Name of the Milvus collection.
-        started_us: Start of the export, microseconds since 1970.
-    """
-    return f"nl:{{{collection}}}:milvus:{milvus_collection}:{started_us}"
-
-
 class RedisLease:
     """A `Lease` in Redis that is renewed in the background while it is held.
 
@@ -76,13 +64,15 @@ class RedisLease:
 
     Args:
         client: Redis client; the caller closes it.
-        name: See `lease_name`.
+        name: Its key in Redis.
+        needed_by: What needs it, in the plural, for errors and log lines.
         ttl_s: Lifetime without renewal, in seconds.
     """
 
-    def __init__(self, client: Redis, name: str, ttl_s: float = TTL_S) -> None:
+    def __init__(self, client: Redis, name: str, needed_by: str, ttl_s: float = TTL_S) -> None:
         self._client = client
         self._name = name
+        self._needed_by = needed_by
         self._ttl_s = ttl_s
         self._token = secrets.token_hex(16)
         self._expires_at = 0.0
@@ -107,9 +97,7 @@ class RedisLease:
         if await self._run(_ACQUIRE):
             self._term += 1
             self._renewal = asyncio.ensure_future(self._renew())
-            _log.info(
-                "acquired the lease to write live changes to milvus", extra={"lease": self._name}
-            )
+            _log.info("acquired a lease", extra={"lease": self._name, "for": self._needed_by})
         return self.remaining_s > 0
 
     async def release(self) -> None:
@@ -118,7 +106,7 @@ class RedisLease:
         held, self._expires_at = self.remaining_s > 0, 0.0
         if held:
             with contextlib.suppress(NotReady, TimeoutError):
-                async with asyncio.timeout(_ANSWER_S), translate_redis_errors(_NEEDED_BY):
+                async with asyncio.timeout(_ANSWER_S), translate_redis_errors(self._needed_by):
                     await self._client.eval(DELETE_IF_EQUAL, 1, self._name, self._token)
 
     async def _renew(self) -> None:
@@ -127,19 +115,19 @@ class RedisLease:
             # While Redis is unreachable, the remaining time keeps running out.
             with contextlib.suppress(NotReady):
                 await self._run(_RENEW)
-        _log.warning("lost the lease to write live changes to milvus", extra={"lease": self._name})
+        _log.warning("lost a lease", extra={"lease": self._name, "for": self._needed_by})
 
     async def _run(self, script: str) -> bool:
         started = time.monotonic()
         try:
-            async with asyncio.timeout(_ANSWER_S), translate_redis_errors(_NEEDED_BY):
+            async with asyncio.timeout(_ANSWER_S), translate_redis_errors(self._needed_by):
                 granted = await self._client.eval(
                     script, 1, self._name, self._token, int(self._ttl_s * 1_000)
                 )
         except TimeoutError as error:
             raise NotReady(
-                f"Redis did not answer within {_ANSWER_S:g} s; {_NEEDED_BY} need it: check --redis,"
-                " or try again"
+                f"Redis did not answer within {_ANSWER_S:g} s; {self._needed_by} need it: check "
+                "--redis, or try again"
             ) from error
         self._expires_at = started + self._ttl_s if granted else 0.0
         return bool(granted)

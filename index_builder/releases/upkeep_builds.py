@@ -1,0 +1,301 @@
+"""Builds of upkeep: compactions, which go live after the gate, and rebuilds, which are proposed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from index_builder.execution.progress import TextProgress
+from index_builder.interactions.merge import NO_INTERACTIONS
+from index_builder.interactions.recorded_interactions import add_recorded
+from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
+from index_builder.options.training_options import TrainingOptions
+from index_builder.pipeline import compaction, upkeep_metrics
+from index_builder.pipeline.maintenance_settings import UpkeepSettings
+from index_builder.pipeline.publisher import promote
+from index_builder.pipeline.training_data import inherit_options
+from index_builder.pipeline.work_folder import remove_stale_work
+from index_builder.releases.begun_builds import note_begun, remove_begun, settle_begun
+from index_builder.releases.build_gate import check_passed, gate_of_build
+from index_builder.releases.failed_builds import BuildInputs, FailedBuilds
+from index_builder.releases.release_loop import ReleaseLoop
+from nearline.contract import Embedder
+from nearline.durations import parse_duration
+from nearline.errors import Conflict, GateFailed, NearlineError, Overloaded
+from nearline.store.snapshot import Store
+from nearline.v1 import release_pb2, snapshot_pb2
+from retrieval.changelog.redis_log import RedisLog
+from retrieval.embedders.endpoints import Embedders
+from retrieval.monitoring.rebuild_requests import RebuildRequests
+from retrieval.redis_client.connection import Redis
+from retrieval.redis_client.lease import RedisLease
+
+_log = logging.getLogger("index_builder.upkeep")
+# The age of models costs reading a manifest, and perhaps all interactions: not in every round.
+_AGE_CHECK_S = 3_600.0
+# An upkeep that is killed in the middle of a build blocks the next one for this long.
+_LEASE_S = 10.0
+
+
+class _Built(NamedTuple):
+    """A snapshot that passed the gate, its verdict, and the alias record when it was begun."""
+
+    manifest: snapshot_pb2.Manifest
+    verdict: release_pb2.GateVerdict
+    judged: snapshot_pb2.AliasRecord
+
+
+class UpkeepBuilds:
+    """Builds the snapshots that are due, one at a time.
+
+    Args:
+        config: Settings.
+        store: The store.
+        embedders: Embed those changes that have no vector. Optional.
+        rebuilds: Rebuilds that routers request after a drift. Optional.
+        proposals: Receives rebuilds.
+        redis: Leases builds, so that no other upkeep builds the same collection. Optional.
+    Raises: InvalidRequest: A duration cannot be read.
+    """
+
+    def __init__(
+        self,
+        config: UpkeepSettings,
+        store: Store,
+        embedders: Embedders | None,
+        rebuilds: RebuildRequests | None,
+        proposals: ReleaseLoop,
+        redis: Redis | None = None,
+    ) -> None:
+        self._settings = config
+        self._store = store
+        self._embedders = embedders
+        self._rebuilds = rebuilds
+        self._proposals = proposals
+        self._redis = redis
+        self._models_age_s = parse_duration(config.models_age, "models_age")
+        self._failed = {kind: FailedBuilds() for kind in upkeep_metrics.KINDS}
+        self._age_checked_s: dict[str, float] = {}
+
+    def forget(self, name: str) -> None:
+        """Forgets a collection that was dropped."""
+        for failed in self._failed.values():
+            failed.forget(name)
+        self._age_checked_s.pop(name, None)
+
+    async def build_if_due(
+        self, name: str, log: RedisLog, check: compaction.CompactionCheck, *, pending: bool
+    ) -> bool:
+        """Compacts or rebuilds a collection if that is due; returns whether it built a snapshot.
+
+        Args:
+            log: Its change log.
+            check: Whether compaction is due.
+            pending: Whether a rebuild has to wait for a proposal.
+        Raises: Conflict: another process compacts. GateFailed: the release gate refuses the new
+            snapshot. As `compaction.compact`. After a failure, the next build waits, see
+            `FailedBuilds`.
+        """
+        inputs = BuildInputs(check.reason, check.epoch, check.changes, check.documents)
+        if check.reason and not self._failed["compaction"].pauses(name, check.epoch):
+            async with self._leased(name):
+                await self._compact(name, log, inputs)
+            return True
+        # A compaction would outdate the proposal, so it goes first.
+        if pending or check.reason or self._settings.releases == "off":
+            return False
+        return await self._rebuild(name, log, inputs)
+
+    async def _compact(self, name: str, log: RedisLog, inputs: BuildInputs) -> None:
+        """Builds a snapshot with the changes so far, and serves it if the gate lets it pass."""
+        _log.info("compacting", extra={"collection": name, "reason": inputs.reason})
+        judge = _gate(self._settings.force_promote)
+        built = await self._build(name, log, "compaction", inputs, judge)
+        manifest = built.manifest
+        why = f"compaction: {inputs.reason}"
+        await asyncio.to_thread(
+            promote, self._store, manifest, why, built.judged.epoch, built.verdict
+        )
+        _log.info("compacted", extra={"collection": name, "snapshot_id": manifest.snapshot_id})
+        await self._settle(name, manifest)
+
+    async def _rebuild(self, name: str, log: RedisLog, inputs: BuildInputs) -> bool:
+        """Builds a snapshot after drift, or with models trained again, and proposes it.
+
+        Returns: Whether there was a reason to.
+        """
+        if self._failed["rebuild"].pauses(name, inputs.epoch):
+            return False
+        if (await asyncio.to_thread(self._store.alias_in_force, name)).canary:
+            return False  # A new snapshot would end the trial.
+        inputs, training = await self._rebuild_reason(name, log, inputs)
+        if not inputs.reason:
+            return False
+        _log.info("rebuilding", extra={"collection": name, "reason": inputs.reason})
+        async with self._leased(name):
+            built = await self._build(name, log, "rebuild", inputs, _gate(""), training)
+            snapshot_id = built.manifest.snapshot_id
+            await self._proposals.propose(name, snapshot_id, inputs.reason, built.judged)
+            await self._settle(name, built.manifest)
+        return True
+
+    @contextlib.asynccontextmanager
+    async def _leased(self, name: str) -> AsyncIterator[None]:
+        """Holds the lease of a build; it saves work, and the epoch protects the promotion.
+
+        Raises: Conflict: another upkeep builds the collection. NotReady: Redis does not answer.
+        """
+        if self._redis is None:
+            yield
+            return
+        lease = RedisLease(self._redis, f"nl:{{{name}}}:upkeep", "builds of upkeep", _LEASE_S)
+        if not await lease.acquire():
+            raise Conflict(f"another upkeep builds {name!r}; run one upkeep")
+        try:
+            yield
+        finally:
+            await lease.release()
+
+    async def _settle(self, name: str, manifest: snapshot_pb2.Manifest) -> None:
+        """Removes what earlier builds left behind, once one is served or proposed."""
+        await asyncio.to_thread(settle_begun, self._store, name, manifest.snapshot_id)
+        await asyncio.to_thread(remove_begun, self._store, name)
+
+    async def _build(
+        self,
+        name: str,
+        log: RedisLog,
+        kind: str,
+        inputs: BuildInputs,
+        judge: Gate,
+        training: TrainingOptions | None = None,
+    ) -> _Built:
+        """Builds a snapshot of the current one and the changes since, and asks the gate.
+
+        Args:
+            kind: A kind of builds in `upkeep_metrics`.
+            judge: The gate.
+            training: Optional; how models are trained again.
+        Raises: GateFailed: the gate refuses it. Conflict, and errors of `compaction.compact`.
+        """
+        judged = await asyncio.to_thread(self._store.alias_in_force, name)
+        failed = self._failed[kind]
+        try:
+            await asyncio.to_thread(remove_begun, self._store, name, keep=1)
+            options = replace(await self._options(name, log), training=training)
+            embedder = await self._embedder_of(name)
+            result = await compaction.compact(options, log, embedder, self._progress())
+            manifest = await asyncio.to_thread(self._store.manifest, name, result.snapshot_id)
+            verdict = await judge(self._store, manifest, embedder)
+            await asyncio.to_thread(check_passed, verdict, result.snapshot_id, self._store)
+        except Conflict:
+            raise
+        except Exception as error:
+            refused = isinstance(error, GateFailed)
+            failures = failed.add(name, inputs, refused=refused)
+            outcome = "refused" if refused else "failed"
+            upkeep_metrics.count_build(name, kind, outcome, failures)
+            # The newest stays: it can be examined, or promoted with a reason.
+            with contextlib.suppress(NearlineError):
+                await asyncio.to_thread(remove_begun, self._store, name, keep=1)
+            raise
+        failed.forget(name)
+        upkeep_metrics.count_build(name, kind, "passed")
+        await asyncio.to_thread(remove_stale_work, options)
+        return _Built(manifest, verdict, judged)
+
+    async def _rebuild_reason(
+        self, name: str, log: RedisLog, inputs: BuildInputs
+    ) -> tuple[BuildInputs, TrainingOptions | None]:
+        """Returns the inputs with the reason for a rebuild, and its training.
+
+        The reason is empty if none is due, and says what is new if the gate refused the last one.
+        """
+        nothing = inputs._replace(reason=""), None
+        drift = await self._rebuilds.take(name) if self._rebuilds is not None else ""
+        news = self._failed["rebuild"].news(name, inputs._replace(reason=drift))
+        if news is None:
+            return nothing
+        if drift:
+            return inputs._replace(reason=_join(drift, news)), await self._training(name, log)
+        now_s = time.monotonic()
+        if now_s - self._age_checked_s.get(name, -math.inf) < _AGE_CHECK_S:
+            return nothing
+        self._age_checked_s[name] = now_s
+        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
+        age_s = time.time() - manifest.behaviour.newest_time.ToNanoseconds() / 1e9
+        if not manifest.HasField("behaviour") or not 0 < self._models_age_s < age_s:
+            return nothing
+        training = await self._training(name, log)
+        if training is None or not training.recorded:
+            return nothing
+        reason = f"models know nothing newer than {age_s / 86_400:.1f} days"
+        return inputs._replace(reason=_join(reason, news)), training
+
+    async def _options(self, name: str, log: RedisLog) -> BuildOptions:
+        options = BuildOptions(
+            store=self._settings.store,
+            collection=name,
+            device=self._settings.device,
+            golden_queries=self._settings.golden_queries,
+            index=IndexOptions(threads=self._settings.threads),
+            promote=False,
+            work_dir=Path(self._settings.work_dir) if self._settings.work_dir else None,
+            on_named=partial(note_begun, self._store, name),
+        )
+        options = await asyncio.to_thread(compaction.compaction_options, options)
+        return replace(options, deleted_users=partial(log.user_states().deleted, name))
+
+    def _progress(self) -> TextProgress:
+        return TextProgress(lambda line: _log.info("progress", extra={"line": line}))
+
+    async def _training(self, name: str, log: RedisLog) -> TrainingOptions | None:
+        """Returns options to retrain with recorded interactions; None without earlier training."""
+        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
+        if not manifest.HasField("behaviour"):
+            return None
+        training = inherit_options(
+            TrainingOptions(interactions=NO_INTERACTIONS, append=True), manifest.behaviour
+        )
+        logged = log.user_states().logged(name)
+        rows = await add_recorded(training.interactions, logged, training.kind_weights)
+        return replace(training, interactions=rows.interactions, recorded=rows.added)
+
+    async def _embedder_of(self, name: str) -> Embedder | None:
+        """Returns the embedder of a collection's model; None if it has none."""
+        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
+        fingerprint = manifest.embedder.fingerprint
+        if self._embedders is None or not fingerprint:
+            return None
+        return self._embedders.group(fingerprint)
+
+
+def _join(reason: str, news: str) -> str:
+    return f"{reason}; {news}" if news else reason
+
+
+def _gate(force_because: str) -> Gate:
+    """Returns the gate of a compaction; a snapshot that it cannot load has not passed."""
+    judge = gate_of_build(force_because)
+
+    async def check(
+        store: Store, manifest: snapshot_pb2.Manifest, embedder: Embedder | None
+    ) -> release_pb2.GateVerdict:
+        try:
+            return await judge(store, manifest, embedder)
+        except Overloaded as error:
+            raise GateFailed(
+                f"snapshot {manifest.snapshot_id} is built, but the release gate cannot judge it "
+                f"here: {error.message}; judge and promote it on a larger machine: nearline "
+                f"snapshots promote {manifest.snapshot_id}"
+            ) from error
+
+    return check
