@@ -55,7 +55,8 @@ class _Due(NamedTuple):
 class _Collection:
     """State of a collection.
 
-    log_id: Its change log; a collection that was dropped and created again has another.
+    log_id: Its change log, empty if it has none; a collection that was dropped and created again
+        has another.
     lock: Held by a build, and by the chores that could disturb one.
     due: Newest findings of the chores; None once a build has considered them.
     prune_s: Time at which snapshots are pruned next.
@@ -126,24 +127,28 @@ class Maintenance:
         # Reading it also makes the store notice that the collection was dropped.
         alias = await asyncio.to_thread(self._store.newest_alias_record, name)
         record = await asyncio.to_thread(self._store.log_in_force, name)
-        if alias is None or alias.dropped or record is None:
+        log_id = "" if record is None else record.log_id
+        known = self._collections.get(name)
+        if known is not None and known.log_id != log_id:
+            self._forget(name)
+        if alias is None or alias.dropped:
             self._forget(name)
             return
-        known = self._collections.get(name)
-        if known is not None and known.log_id != record.log_id:
-            self._forget(name)
-        one = self._collections.setdefault(name, _Collection(record.log_id))
+        one = self._collections.setdefault(name, _Collection(log_id))
+        if record is None:
+            await self._prune(name, one, 0)  # No live change was ever made.
+            return
         log = self._logs.log(name)
         if one.lock.locked():
-            await self._archive_and_trim(name, log)
+            if await self._archive(name, log) is not None:
+                await trim_log(self._store, log)
             return
         async with one.lock:
-            check = await self._archive_and_trim(name, log)
+            check = await self._archive(name, log)
             if check is not None:
                 one.due = _Due(check, await self._advance(name))
-                if time.monotonic() >= one.prune_s:
-                    await self._prune(name, check.log.bytes)
-                    one.prune_s = time.monotonic() + _PRUNE_S
+                await self._prune(name, one, check.log.bytes)
+                await trim_log(self._store, log)
             upkeep_metrics.success_time.labels(name).set_to_current_time()
 
     async def build_if_due(self, name: str) -> bool:
@@ -209,9 +214,7 @@ class Maintenance:
         except Exception:
             _log.exception("not maintained", extra={"collection": name})
 
-    async def _archive_and_trim(
-        self, name: str, log: RedisLog
-    ) -> compaction.CompactionCheck | None:
+    async def _archive(self, name: str, log: RedisLog) -> compaction.CompactionCheck | None:
         """Returns whether compaction is due; None if no snapshot is published yet."""
         settings = self._settings
         try:
@@ -221,11 +224,13 @@ class Maintenance:
         except NotFound:
             return None
         upkeep_metrics.show(name, check.changes, check.log.changes, check.log.bytes)
-        await trim_log(self._store, log)
         return check
 
-    async def _prune(self, name: str, log_bytes: int) -> None:
+    async def _prune(self, name: str, one: _Collection, log_bytes: int) -> None:
         """Removes snapshots that nobody needs; if the log is too large, all that are not in use."""
+        if time.monotonic() < one.prune_s:
+            return
+        one.prune_s = time.monotonic() + _PRUNE_S
         config = self._settings
         limits = SnapshotLimits(config.keep, config.keep_builds, self._keep_age)
         if log_bytes > config.log_bytes:

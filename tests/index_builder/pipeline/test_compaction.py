@@ -286,6 +286,18 @@ async def test_maintenance_removes_builds_that_nobody_needs_and_trims_the_log(
     assert len(living.store.snapshot_ids("default")) == 2
 
 
+async def test_maintenance_prunes_a_collection_without_a_change_log(tmp_path: Path) -> None:
+    living = Living(tmp_path, shards=2)
+    for number in range(4):
+        await living.build(living.corpus(TEXTS, 10 + number, f"corpus{number}"))
+    words = {"store": living.options.store, "keep_builds": "1", "keep_age": "0s"}
+    chosen = UpkeepSettings.load(words)
+    maintenance = Maintenance(chosen, living.store, _Logs({}), None)  # type: ignore[arg-type]
+    await maintenance.run_once("default")
+    # The current one, the target of a rollback, and one more.
+    assert len(living.store.snapshot_ids("default")) == 3
+
+
 async def test_nothing_is_compacted_during_the_trial_of_a_canary(living: Living) -> None:
     chosen = UpkeepSettings.load({"store": living.options.store, "share": 0.0})
     logs = _Logs({"default": living.log})
