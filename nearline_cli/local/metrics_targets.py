@@ -79,10 +79,12 @@ class MetricsTargets:
             partial.write_text(json.dumps(groups, indent=2) + "\n", "utf-8")
             os.replace(partial, self._file)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             self._warn(
-                f"Prometheus cannot discover the processes: {self._file} cannot be written "
-                f"({error.strerror}); make its folder writable, or leave the file out with "
-                "--metrics-port off"
+                f"Prometheus cannot discover all processes: {self._file} cannot be written "
+                f"({error.strerror}); make its folder writable or free some space, and start "
+                "again; or leave the file out with --metrics-port off"
             )
 
 
