@@ -42,7 +42,9 @@ def main() -> int:
     if chosen.upgrade_from and not set(UPGRADED) <= set(targets):
         parser.error(f"--upgrade-from needs the targets {' '.join(UPGRADED)}")
     # Both are needed only after minutes.
-    if chosen.upgrade_from and not _git("rev-parse", "--verify", f"{chosen.upgrade_from}^{{commit}}"):
+    if chosen.upgrade_from and not _git(
+        "rev-parse", "--verify", f"{chosen.upgrade_from}^{{commit}}"
+    ):
         parser.error(f"--upgrade-from: git has no commit {chosen.upgrade_from}")
     if shutil.which(chosen.cyclonedx) is None:
         parser.error(f"there is no program {chosen.cyclonedx}; run make image, which installs it")
