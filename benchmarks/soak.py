@@ -25,6 +25,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import os
 import random
 import sys
@@ -68,15 +69,22 @@ _ADDED = {
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak")
-    parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--rate", type=float, default=10.0, help="Requests per second.")
-    parser.add_argument("--budget", type=float, default=60.0, help="Seconds of a request.")
-    parser.add_argument("--kill-s", type=float, default=36.0, help="Seconds between kills.")
-    parser.add_argument("--build-s", type=float, default=180.0, help="Seconds between builds.")
-    parser.add_argument("--sample-s", type=float, default=2.0, help="Seconds between samples.")
-    parser.add_argument("--warm-up-s", type=float, default=300.0, help="Of each process.")
-    parser.add_argument("--slope", type=float, default=16.0, help="MiB per hour at most.")
+    parser.add_argument("--minutes", type=_positive, default=20.0)
+    parser.add_argument("--rate", type=_positive, default=10.0, help="Requests per second.")
+    parser.add_argument("--budget", type=_positive, default=60.0, help="Seconds of a request.")
+    parser.add_argument("--kill-s", type=_positive, default=36.0, help="Seconds between kills.")
+    parser.add_argument("--build-s", type=_positive, default=180.0, help="Seconds between builds.")
+    parser.add_argument("--sample-s", type=_positive, default=2.0, help="Seconds between samples.")
+    parser.add_argument("--warm-up-s", type=_positive, default=300.0, help="Of each process.")
+    parser.add_argument("--slope", type=_positive, default=16.0, help="MiB per hour at most.")
     return parser.parse_args()
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
 
 
 class Soak:
@@ -281,6 +289,7 @@ async def _converted_model() -> Path:
 
 
 if __name__ == "__main__":
+    chosen = _options()
     if why := sandbox.why_not():
         sys.exit(why)
-    sys.exit(asyncio.run(_run(_options())))
+    sys.exit(asyncio.run(_run(chosen)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,13 @@ def main() -> int:
         parser.error(str(error))
     if chosen.upgrade_from and not set(UPGRADED) <= set(targets):
         parser.error(f"--upgrade-from needs the targets {' '.join(UPGRADED)}")
+    # Both are needed only after minutes.
+    if chosen.upgrade_from and not _git(
+        "rev-parse", "--verify", f"{chosen.upgrade_from}^{{commit}}"
+    ):
+        parser.error(f"--upgrade-from: git has no commit {chosen.upgrade_from}")
+    if shutil.which(chosen.cyclonedx) is None:
+        parser.error(f"there is no program {chosen.cyclonedx}; run make image, which installs it")
     chosen.out.mkdir(parents=True, exist_ok=True)
     for log in chosen.out.glob("*.log"):
         log.unlink()
@@ -102,13 +110,14 @@ def _make(
 
 def _revision() -> tuple[str, int]:
     """Returns the commit and its time; "-modified" says that the checkout differs from it."""
+    modified = "-modified" if _git("status", "--porcelain") else ""
+    return _git("rev-parse", "HEAD") + modified, int(_git("log", "-1", "--format=%ct") or 0)
 
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
-        return done.stdout.strip()
 
-    modified = "-modified" if git("status", "--porcelain") else ""
-    return git("rev-parse", "HEAD") + modified, int(git("log", "-1", "--format=%ct") or 0)
+def _git(*words: str) -> str:
+    """Returns the output of git; empty if it fails."""
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -144,5 +144,5 @@ def _begun_at(files: StoreFiles, path: str) -> datetime:
     try:
         begun = json.loads(files.read(f"{path}/{_BEGUN}"))
         return datetime.fromtimestamp(begun["created_us"] / 1e6, UTC)
-    except (NotFound, ValueError, KeyError, TypeError):
+    except (NotFound, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return datetime.fromtimestamp(0, UTC)

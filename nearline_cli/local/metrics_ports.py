@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from nearline.errors import SettingsError
 from nearline_cli.local.processes import free_port
 from nearline_cli.local.supervisor import ProcessSpec
 
@@ -46,9 +47,12 @@ class MetricsPorts:
         options: Where to serve metrics; None serves none, whatever the settings of services say.
         router: Port of the router; 0 for free ports where none is configured.
         taken: Ports of the plan.
+    Raises: SettingsError: The address does not belong to this machine.
     """
 
     def __init__(self, options: MetricsOptions | None, router: int, taken: Iterable[int]) -> None:
+        if options is not None:
+            _check_host(options.host)
         self._options = options
         self._router = router
         self._taken = set(taken)
@@ -82,13 +86,29 @@ class MetricsPorts:
         return port
 
 
+def _check_host(host: str) -> None:
+    """Checks that this machine can listen on an address; otherwise, all of its ports look taken."""
+    try:
+        _listen(host, 0).close()
+    except OSError as error:
+        raise SettingsError(
+            f"--metrics-host is {host!r}, where no process can listen: {error.strerror}; name an "
+            "address of this machine"
+        ) from error
+
+
 def _is_free(host: str, port: int) -> bool:
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.create_server((host, port), family=family):
-            return True
+        _listen(host, port).close()
     except OSError:
         return False
+    return True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    return socket.create_server(
+        (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+    )
 
 
 def _settings(module: str) -> ListenerSettings | None:

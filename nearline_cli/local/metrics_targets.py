@@ -26,7 +26,7 @@ class MetricsTargets:
         file: The file, replaced atomically.
         host: Address of the endpoints.
         endpoints: Endpoints by name of the process; they may grow.
-        warn: Called with a message if the file cannot be written; the processes go on.
+        warn: Called once with a message if the file cannot be written; the processes go on.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class MetricsTargets:
         self._endpoints = endpoints
         self._warn = warn
         self._listed: dict[str, MetricsEndpoint] = {}
+        self._failed = False
 
     def change(self, change: StateChange) -> None:
         """Takes a state change of a process."""
@@ -57,8 +58,8 @@ class MetricsTargets:
 
     @property
     def file(self) -> Path | None:
-        """The absolute path of the file; None if there is no endpoint."""
-        return self._file.absolute() if self._endpoints else None
+        """The absolute path of the file; None if there is no endpoint, or it cannot be written."""
+        return self._file.absolute() if self._endpoints and not self._failed else None
 
     def remove(self) -> None:
         """Removes the file."""
@@ -78,11 +79,17 @@ class MetricsTargets:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps(groups, indent=2) + "\n", "utf-8")
             os.replace(partial, self._file)
+            self._failed = False
         except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            if self._failed:
+                return
+            self._failed = True
             self._warn(
-                f"Prometheus cannot discover the processes: {self._file} cannot be written "
-                f"({error.strerror}); make its folder writable, or leave the file out with "
-                "--metrics-port off"
+                f"Prometheus cannot discover all processes: {self._file} cannot be written "
+                f"({error.strerror}); make its folder writable or free some space, and start "
+                "again; or leave the file out with --metrics-port off"
             )
 
 

@@ -6,6 +6,8 @@ from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 _MIN_INTERVAL_S = 3_600
 _EXPIRES_S = 86_400
+# Of a reason, in bytes: it is kept with the snapshot, and Redis may hold anything.
+_MAX_REASON = 1_000
 
 
 class RebuildRequests:
@@ -38,7 +40,7 @@ class RebuildRequests:
         """
         async with translate_redis_errors("rebuilds after drift"):
             reason = await self._redis.getdel(_keys(collection)[0])
-        return reason.decode() if isinstance(reason, bytes) else reason or ""
+        return reason[:_MAX_REASON].decode(errors="replace") if isinstance(reason, bytes) else ""
 
 
 def _keys(collection: str) -> tuple[str, str]:

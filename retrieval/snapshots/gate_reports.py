@@ -79,7 +79,7 @@ def _stored_verdict(
             report=path,
         )
         live_id = str(report["live_id"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SnapshotCorrupt(
             f"{store.url}/{path} cannot be read: {error!r}; judge the snapshot again with nearline "
             f"snapshots gate {snapshot_id} --collection {collection}"

@@ -112,10 +112,18 @@ def test_pip_of_a_build_asks_the_index_that_pip_asks_here(
     assert f"cert = {inside}\n" in written
 
 
-def test_the_command_refuses_an_unknown_target_before_it_builds() -> None:
-    command = [sys.executable, "-m", "deploy.images", "nothing"]
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["nothing"], "there is no target nothing"),
+        (["--upgrade-from", "nothing"], "git has no commit nothing"),
+        (["--cyclonedx", "/nothing"], "there is no program /nothing"),
+    ],
+)
+def test_the_command_refuses_what_is_unknown_before_it_builds(words: list[str], why: str) -> None:
+    command = [sys.executable, "-m", "deploy.images", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and "there is no target nothing" in done.stderr
+    assert done.returncode == 2 and why in done.stderr
 
 
 @pytest.mark.parametrize("target", ["retrieval", "retrieval-milvus", "index_builder", "cli"])

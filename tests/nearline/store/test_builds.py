@@ -19,6 +19,7 @@ from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Item
 from nearline.store.snapshot import Store
+from nearline.store.work import stored_work
 from retrieval.snapshots.retention import plan_prune, prune
 from tests.index_builder.embedders import HashEmbedder
 from tests.nearline.store.stalled_upload import UPLOADED
@@ -130,3 +131,15 @@ async def test_a_killed_upload_is_not_listed_and_the_next_run_removes_it(
     # Two ids of the same second have no order.
     assert set(store.files.names("default/snapshots")) == {old, result.snapshot_id}
     assert store.alias_in_force("default").current == result.snapshot_id
+
+
+@pytest.mark.parametrize("damaged", ["{", "[" * 100_000, '{"created_us": 1e999}'])
+def test_a_damaged_note_of_an_unfinished_build_counts_as_an_old_one(
+    tmp_path: Path, damaged: str
+) -> None:
+    store = Store(tmp_path)
+    note = tmp_path / "default" / "unfinished" / ("0" * 16) / "begun.json"
+    note.parent.mkdir(parents=True)
+    note.write_text(damaged)
+    (work,) = stored_work(store.files, "default")
+    assert work.time.timestamp() == 0

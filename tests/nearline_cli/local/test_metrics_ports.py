@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nearline.errors import SettingsError
 from nearline.store.snapshot import Store
 from nearline_cli.local.metrics_ports import MetricsOptions
 from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
@@ -55,6 +56,19 @@ def test_each_process_gets_the_next_free_port(tmp_path: Path) -> None:
         assert {name: one.port for name, one in plan.metrics.items()} == found
         # One that is planned again, since it died, keeps its port.
         assert plan.worker is not None and ports(plan) == found
+
+
+@pytest.mark.parametrize("host", ["no such host", "300.1.1.1", "2001:db8::1"])
+@pytest.mark.parametrize("port", [0, 9100])
+def test_an_address_of_another_machine_is_refused_at_once(
+    tmp_path: Path, host: str, port: int
+) -> None:
+    options = MetricsOptions(port=port, host=host)
+    with (
+        pytest.raises(SettingsError, match="name an address of this machine"),
+        plan_processes(layout(tmp_path, metrics=options)),
+    ):
+        pass
 
 
 def test_processes_have_metrics_by_default_and_none_is_reached_from_outside(

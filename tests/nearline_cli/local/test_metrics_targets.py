@@ -61,7 +61,20 @@ def test_a_folder_that_cannot_be_written_is_reported_and_stops_nothing(tmp_path:
     endpoints = {"retrieval": MetricsEndpoint(81, "router")}
     kept = MetricsTargets(tmp_path / "metrics" / "1.json", "127.0.0.1", endpoints, said.append)
     kept.change(change("retrieval", ProcessState.SERVING))
+    kept.change(change("retrieval", ProcessState.STOPPED))
     assert len(said) == 1 and "--metrics-port off" in said[0]
+    assert kept.file is None
+
+
+def test_a_file_that_could_not_be_finished_is_removed(tmp_path: Path) -> None:
+    said: list[str] = []
+    endpoints = {"retrieval": MetricsEndpoint(81, "router")}
+    file = tmp_path / "1.json"
+    kept = MetricsTargets(file, "127.0.0.1", endpoints, said.append)
+    file.mkdir()
+    kept.change(change("retrieval", ProcessState.SERVING))
+    assert len(said) == 1 and "start again" in said[0]
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def scrape(address: str) -> str:

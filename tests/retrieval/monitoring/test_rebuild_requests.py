@@ -33,6 +33,13 @@ async def test_a_rebuild_is_requested_once_an_hour_and_taken_once(shared_redis: 
         await client.aclose()
 
 
+async def test_a_reason_that_no_router_wrote_is_cut_and_read(shared_redis: str) -> None:
+    client = connect(shared_redis, timeout_s=10.0)
+    await client.set("nl:{shop}:rebuild", b"\xff" + b"x" * 5_000_000)
+    assert await RebuildRequests(client).take("shop") == "\ufffd" + "x" * 999
+    await client.aclose()
+
+
 async def test_an_unreachable_redis_raises_not_ready() -> None:
     client = connect("redis://127.0.0.1:1/0", timeout_s=0.2, retries=0)
     with pytest.raises(NotReady, match="rebuilds after drift"):

@@ -97,6 +97,7 @@ def test_an_unknown_snapshot_is_not_found_and_a_damaged_report_is_named(store: S
     with pytest.raises(NotFound):
         require_gate_pass(store, "default", "20260101T000000Z-000000", "sale")
     path = judge(store, new, live)
-    (Path(store.url) / path).write_text("{")
-    with pytest.raises(SnapshotCorrupt, match=f"{path} cannot be read"):
-        require_gate_pass(store, "default", new)
+    for damaged in ("{", "[" * 100_000):
+        (Path(store.url) / path).write_text(damaged)
+        with pytest.raises(SnapshotCorrupt, match=f"{path} cannot be read"):
+            require_gate_pass(store, "default", new)
