@@ -7,26 +7,34 @@ snapshot. The state of a proposal follows from the alias records written since.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nearline.errors import SnapshotCorrupt
 from nearline.store.snapshot import Store, check_collection
+from nearline.store.snapshot_ids import is_snapshot_id
 from nearline.v1 import snapshot_pb2
 
 _log = logging.getLogger(__name__)
-_CONTENT: Mapping[str, Callable[[Any], object]] = {
-    "snapshot_id": str,
-    "reason": str,
-    "epoch": int,
-    "current": str,
-    "time_s": float,
-}
+_SUFFIX = ".json"
+
+
+class _Content(BaseModel):
+    """What a file has; see `Proposal`."""
+
+    model_config = ConfigDict(strict=True)
+
+    snapshot_id: str
+    reason: str = Field(max_length=10_000)
+    epoch: int = Field(ge=0, lt=1 << 63)
+    current: str
+    # Until the year 5138, as all times that can be shown.
+    time_s: float = Field(ge=0, lt=1e11)
 
 
 class ProposalState(StrEnum):
@@ -77,38 +85,38 @@ def propose(
         judged: The record that was current when the gate judged it.
     Raises: AlreadyExists: It was proposed before.
     """
-    content = {
-        "snapshot_id": snapshot_id,
-        "reason": reason,
-        "epoch": judged.epoch,
-        "current": judged.current,
-        "time_s": round(time.time(), 3),
-    }
-    data = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    content = _Content(
+        snapshot_id=snapshot_id,
+        reason=reason,
+        epoch=judged.epoch,
+        current=judged.current,
+        time_s=round(time.time(), 3),
+    )
+    data = content.model_dump_json(indent=2) + "\n"
     store.files.create(_path(collection, snapshot_id), data.encode())
 
 
 def read_proposals(store: Store, collection: str) -> list[Proposal]:
     """Returns the proposals of a collection, newest first; those that cannot be read are logged."""
     folder = _folder(collection)
-    names = [name for name in store.files.names(folder) if name.endswith(".json")]
+    stems = [name.removesuffix(_SUFFIX) for name in store.files.names(folder)]
     contents = []
-    for name in sorted(names, reverse=True):
+    for snapshot_id in sorted(filter(is_snapshot_id, stems), reverse=True):
         try:
-            contents.append(_read(store, f"{folder}/{name}"))
+            contents.append(_read(store, collection, snapshot_id))
         except SnapshotCorrupt as error:
             # It must keep neither upkeep from its work, nor an operator from pruning.
-            _log.warning("proposal left out", extra={"reason": error.message})
-    first = min((content["epoch"] for content in contents), default=0)
+            _log.warning("proposal left out: %s", error.message)
+    first = min((content.epoch for content in contents), default=0)
     records: list[snapshot_pb2.AliasRecord] = []
     if contents:
         newest_first = store.alias_records(collection)
         records = list(itertools.takewhile(lambda one: one.epoch > first, newest_first))[::-1]
     found = []
     for content in contents:
-        since = [one for one in records if one.epoch > content["epoch"]]
-        state, why, settled_s = _state(content["snapshot_id"], content["current"], since)
-        found.append(Proposal(**content, state=state, why=why, settled_s=settled_s))
+        since = [one for one in records if one.epoch > content.epoch]
+        state, why, settled_s = _state(content.snapshot_id, content.current, since)
+        found.append(Proposal(**dict(content), state=state, why=why, settled_s=settled_s))
     return found
 
 
@@ -155,15 +163,22 @@ def remove_proposal(store: Store, collection: str, snapshot_id: str) -> None:
         store.files.remove_file(path)
 
 
-def _read(store: Store, path: str) -> dict[str, Any]:
+def _read(store: Store, collection: str, snapshot_id: str) -> _Content:
     """Returns the content of a proposal. Raises: SnapshotCorrupt."""
+    path = _path(collection, snapshot_id)
     try:
-        content = json.loads(store.files.read(path))
-        return {name: kind(content[name]) for name, kind in _CONTENT.items()}
-    except (ValueError, TypeError, KeyError) as error:
+        content = _Content.model_validate_json(store.files.read(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "it"
         raise SnapshotCorrupt(
-            f"{store.url}/{path} cannot be read: {error!r}; remove the file"
+            f"{store.url}/{path} cannot be read: {place}: {first['msg']}; remove the file"
         ) from error
+    if content.snapshot_id != snapshot_id:
+        raise SnapshotCorrupt(
+            f"{store.url}/{path} proposes another snapshot than its name says; remove the file"
+        )
+    return content
 
 
 def _folder(collection: str) -> str:
@@ -171,4 +186,4 @@ def _folder(collection: str) -> str:
 
 
 def _path(collection: str, snapshot_id: str) -> str:
-    return f"{_folder(collection)}/{snapshot_id}.json"
+    return f"{_folder(collection)}/{snapshot_id}{_SUFFIX}"

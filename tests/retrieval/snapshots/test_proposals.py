@@ -85,7 +85,35 @@ def test_a_snapshot_is_proposed_once_and_its_record_can_be_removed(store: Store)
     assert read_proposals(store, "c") == []
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"snapshot_id": "x", "epoch": "y"}'])
+def _content(**changed: str) -> bytes:
+    """Returns a file of a proposal of C, with values in JSON that are not as they should be."""
+    right = {"snapshot_id": f'"{C}"', "reason": '"r"', "epoch": "0", "current": '"x"'}
+    pairs = (f'"{key}": {one}' for key, one in {**right, "time_s": "1.0", **changed}.items())
+    return f"{{{', '.join(pairs)}}}".encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[1]",
+        b"[" * 100_000,
+        b"\xff",
+        _content(epoch='"y"'),
+        _content(epoch="1e999"),
+        _content(epoch="-1"),
+        _content(time_s="1" + "0" * 400),
+        _content(time_s="NaN"),
+        _content(time_s="1e15"),
+        _content(time_s="-1"),
+        _content(reason=r'"\ud800"'),
+        _content(reason=f'"{"x" * 10_001}"'),
+        # Removing it would remove a file elsewhere.
+        _content(snapshot_id='"../../../victim"'),
+        _content(snapshot_id=f'"{A}"'),
+    ],
+)
 def test_a_damaged_proposal_is_left_out_and_named_with_its_remedy(
     store: Store, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -93,8 +121,12 @@ def test_a_damaged_proposal_is_left_out_and_named_with_its_remedy(
     store.files.create(f"c/proposals/{C}.json", content)
     assert [one.snapshot_id for one in read_proposals(store, "c")] == [B]
     (record,) = caplog.records
-    reason = record.reason  # type: ignore[attr-defined]
-    assert f"c/proposals/{C}.json" in reason and reason.endswith("remove the file")
+    assert f"c/proposals/{C}.json" in record.message and record.message.endswith("remove the file")
+
+
+def test_the_content_of_the_other_tests_is_otherwise_right(store: Store) -> None:
+    store.files.create(f"c/proposals/{C}.json", _content())
+    assert [one.snapshot_id for one in read_proposals(store, "c")] == [C]
 
 
 def test_a_collection_without_proposals_reads_no_alias_record(store: Store) -> None:
