@@ -181,9 +181,11 @@ def endpoint_url(endpoint: str) -> str:
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port
     except ValueError:
         valid = None
-    if not valid or parts.path.strip("/") or parts.query or parts.username:
+    if not valid or parts.path.strip("/") or parts.query or parts.username or " " in parts.netloc:
+        # It may have a password, and the error is logged.
+        shown = repr(f"…@{endpoint.rpartition('@')[2]}" if "@" in endpoint else endpoint)
         raise SettingsError(
-            f"trace_endpoint is {endpoint!r}: give the address where a collector takes OTLP over "
+            f"trace_endpoint is {shown}: give the address where a collector takes OTLP over "
             "gRPC, such as 127.0.0.1:4317 or https://collector.example:4317; headers belong into "
             "OTEL_EXPORTER_OTLP_HEADERS"
         )

@@ -149,7 +149,12 @@ def up(
         ),
     ] = "",
     metrics_host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address of the Prometheus endpoints.")
+        str,
+        typer.Option(
+            envvar="NEARLINE_METRICS_HOST",
+            metavar="ADDRESS",
+            help="Address of the Prometheus endpoints.",
+        ),
     ] = options.DEFAULT_HOST,
     policies: Annotated[
         str,
@@ -291,7 +296,7 @@ def _metrics_options(port: str, host: str) -> MetricsOptions | None:
     """Returns where to serve metrics. Raises: SettingsError: `port` is neither a port nor "off"."""
     if port == "off":
         return None
-    if port and not (port.isdecimal() and 0 < int(port) <= _HIGHEST_PORT):
+    if port and not (port.isascii() and port.isdecimal() and 0 < int(port) <= _HIGHEST_PORT):
         raise SettingsError(
             f"--metrics-port is {port!r}; give the first port, from 1 to {_HIGHEST_PORT}, or off"
         )

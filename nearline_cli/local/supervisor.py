@@ -137,7 +137,8 @@ class SupervisedProcess:
                 if time.monotonic() - since >= self._steady_s:
                     delays, self._deaths = _BACKOFF.delays(), 0
             except NearlineError as error:
-                reason = error.message
+                # The report names the process.
+                reason = error.message.removeprefix(f"{self._plan.name} ")
             except OSError as error:
                 # The machine cannot start another process now.
                 reason = str(error)

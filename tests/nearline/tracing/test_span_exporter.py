@@ -271,11 +271,17 @@ def test_an_endpoint_is_an_address_or_a_url(endpoint: str, found: str) -> None:
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["collector", "grpc://a:1", "http://a:1/v1/traces", "a:b", "http://u:p@a:1", "a:99999", ":1"],
+    [
+        *("collector", "grpc://a:1", "http://a:1/v1/traces", "a:b", "a:99999", ":1", "a b:1"),
+        *("http://u:s3cret@a:1", "u:s3cret@a:1", "grpc://u:s3@cret@a:1"),
+    ],
 )
-def test_another_endpoint_is_refused_with_an_example(endpoint: str) -> None:
-    with pytest.raises(SettingsError, match=r"127\.0\.0\.1:4317"):
+def test_another_endpoint_is_refused_with_an_example_and_without_its_password(
+    endpoint: str,
+) -> None:
+    with pytest.raises(SettingsError, match=r"127\.0\.0\.1:4317") as failed:
         SpanExporter(endpoint, "nearline-test")
+    assert "cret" not in str(failed.value)
 
 
 def test_a_bad_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
