@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,11 @@ SEGMENT_CHANGES = 50_000
 SEGMENT_BYTES = 64 << 20
 # Entries of each partition per read: up to 64 times as many, with vectors, are in memory.
 _ENTRIES_PER_READ = 64
+# Segments whose summaries are remembered: of 5 kB each, and one a minute at most.
+_REMEMBERED = 8_192
+
+
+_T = TypeVar("_T")
 
 
 class PendingChanges(NamedTuple):
@@ -33,6 +39,15 @@ class PendingChanges(NamedTuple):
 
     changes: int
     oldest_us: int
+
+
+class _Summary(NamedTuple):
+    """What is remembered of a segment: its bounds, when it was made, and its changes."""
+
+    before: Watermark
+    after: Watermark
+    made_us: int
+    changes: PendingChanges
 
 
 class Archive:
@@ -48,9 +63,6 @@ class Archive:
         self._store = store
         self._collection = collection
         self.log_id = log_id
-        # Segments never change: their bounds are read once.
-        self._bounds: dict[int, tuple[Watermark, Watermark]] = {}
-        self._made_us: dict[int, int] = {}
 
     def numbers(self) -> list[int]:
         """Returns the segment numbers in order."""
@@ -58,9 +70,8 @@ class Archive:
 
     def bounds(self, number: int) -> tuple[Watermark, Watermark]:
         """Returns the positions up to which the log is archived without and with a segment."""
-        if number not in self._bounds:
-            self._read(number)
-        return self._bounds[number]
+        found = self._summary(number)
+        return found.before, found.after
 
     def end(self) -> Watermark:
         """Returns how far the log is archived; all zeros if it is not."""
@@ -70,11 +81,7 @@ class Archive:
     def made_us(self) -> int:
         """Returns when the last segment was created, in us since 1970; 0 if there is none."""
         numbers = self.numbers()
-        if not numbers:
-            return 0
-        if numbers[-1] not in self._made_us:
-            self._read(numbers[-1])
-        return self._made_us[numbers[-1]]
+        return self._summary(numbers[-1]).made_us if numbers else 0
 
     def add(self, rows: Sequence[ArchivedChange], before: Watermark, after: Watermark) -> None:
         """Adds a segment.
@@ -95,7 +102,6 @@ class Archive:
             )
         data = encode_segment(rows, before, after)
         self._store.create_log_segment(self._collection, self.log_id, number, data)
-        self._bounds[number] = before, after
 
     def _is_dropped(self) -> bool:
         newest = self._store.newest_alias_record(self._collection)
@@ -115,21 +121,23 @@ class Archive:
             is unreadable or missing.
         """
         last = end.positions if end else None
-        for _, segment in self._segments(start, end):
+        for segment in self._visit(self._read, start, end):
             for entry in segment.entries(start):
                 if last is None or entry.position <= last[entry.partition]:
                     yield entry
 
     def pending(self, start: Watermark) -> PendingChanges:
         """Counts the archived changes after a position."""
-        count, oldest = 0, 0
-        for _, segment in self._segments(start):
-            partitions, positions, times = segment.positions()
-            after = positions > np.array(start.positions)[partitions]
-            count += int(after.sum())
-            if after.any():
-                oldest = min(oldest or 1 << 62, int(times[after].min()))
-        return PendingChanges(count, oldest)
+
+        def count(number: int) -> PendingChanges:
+            summary = self._summary(number)
+            # Of a segment after the start, all changes are; mostly, this is all but the first.
+            whole = summary.before.covers(start)
+            return summary.changes if whole else _count_after(self._read(number), start)
+
+        found = list(self._visit(count, start))
+        oldest = [one.oldest_us for one in found if one.changes]
+        return PendingChanges(sum(one.changes for one in found), min(oldest, default=0))
 
     def drop(self, upto: Watermark) -> int:
         """Removes segments without changes after a position, oldest first.
@@ -140,47 +148,55 @@ class Archive:
         Returns: The number of segments removed.
         """
         removed = 0
-        for number, before, after in self._listed():
+        for number in self.numbers():
+            try:
+                before, after = self.bounds(number)
+            except SnapshotCorrupt:
+                if number in self.numbers():
+                    raise
+                continue  # Another process dropped it.
             if not upto.covers(after):
                 break
-            if number == self.numbers()[-1]:
+            now = self.numbers()
+            if number == now[-1]:
                 if before == after:
                     break
                 # If the archive has grown since then, its new segment records the end.
                 with contextlib.suppress(AlreadyExists):
                     self.add([], after, after)
             self._store.remove_log_segment(self._collection, self.log_id, number)
-            removed += 1
+            removed += number in now
         return removed
 
-    def _listed(self) -> Iterator[tuple[int, Watermark, Watermark]]:
-        """Yields the number and the bounds of each segment; another process may drop some."""
+    def _visit(
+        self, visit: Callable[[int], _T], start: Watermark, end: Watermark | None = None
+    ) -> Iterator[_T]:
+        """Yields the result of a visit to each segment with changes between two positions.
+
+        Another process may drop segments at the same time.
+
+        Raises: As `entries`, and as `visit`.
+        """
+        at = start
         left = deque(self.numbers())
         while left:
             number = left.popleft()
             try:
                 before, after = self.bounds(number)
+                if start.covers(after):
+                    continue
+                if end is not None and before.covers(end):
+                    break
+                if not at.covers(before):
+                    self._raise_missing(number, at, before)
+                found = visit(number)
             except SnapshotCorrupt:
                 now = self.numbers()
                 if number in now:
                     raise
                 left = deque(one for one in now if one > number)
                 continue
-            yield number, before, after
-
-    def _segments(
-        self, start: Watermark, end: Watermark | None = None
-    ) -> Iterator[tuple[int, LogSegment]]:
-        """Yields the segments with changes between two positions."""
-        at = start
-        for number, before, after in self._listed():
-            if start.covers(after):
-                continue
-            if end is not None and before.covers(end):
-                break
-            if not at.covers(before):
-                self._raise_missing(number, at, before)
-            yield number, self._read(number)
+            yield found
             at = at.advanced(dict(enumerate(after.positions)))
 
     def _raise_missing(self, number: int, at: Watermark, before: Watermark) -> None:
@@ -193,15 +209,34 @@ class Archive:
         )
 
     def _read(self, number: int) -> LogSegment:
-        name = f"segment {number} of change log {self.log_id}"
-        try:
-            data = self._store.read_log_segment(self._collection, self.log_id, number)
-        except NotFound as error:
-            raise SnapshotCorrupt(f"{name} is missing: {error.message}") from error
-        segment = LogSegment(data, name)
-        self._bounds[number] = segment.before, segment.after
-        self._made_us[number] = segment.made_us
-        return segment
+        return _read_segment(self._store, self._collection, self.log_id, number)
+
+    def _summary(self, number: int) -> _Summary:
+        return _summarize(self._store, self._collection, self.log_id, number)
+
+
+def _read_segment(store: Store, collection: str, log_id: str, number: int) -> LogSegment:
+    name = f"segment {number} of change log {log_id}"
+    try:
+        data = store.read_log_segment(collection, log_id, number)
+    except NotFound as error:
+        raise SnapshotCorrupt(f"{name} is missing: {error.message}") from error
+    return LogSegment(data, name)
+
+
+@lru_cache(_REMEMBERED)
+def _summarize(store: Store, collection: str, log_id: str, number: int) -> _Summary:
+    """Returns the summary of a segment. It never changes, nor is its number used again."""
+    segment = _read_segment(store, collection, log_id, number)
+    changes = _count_after(segment, Watermark(log_id))
+    return _Summary(segment.before, segment.after, segment.made_us, changes)
+
+
+def _count_after(segment: LogSegment, start: Watermark) -> PendingChanges:
+    partitions, positions, times = segment.positions()
+    after = positions > np.array(start.positions)[partitions]
+    oldest_us = int(times[after].min()) if after.any() else 0
+    return PendingChanges(int(after.sum()), oldest_us)
 
 
 async def archive_changes(store: Store, log: ChangeLog) -> Archive:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from nearline.errors import NearlineError
 from nearline.store.snapshot import PARTITIONS, Store, partitions_of
@@ -17,9 +17,6 @@ from retrieval.protocols.watermark import Watermark
 from retrieval.search.collection import ServedCollection
 from retrieval.shards.provider import ShardProvider
 from retrieval.snapshots.promotable import make_promotion_check
-
-if TYPE_CHECKING:
-    from retrieval.changelog.archive import Archive
 
 # Time limit of a report; it contains only the data that arrived by then.
 _TIMEOUT_S = 1.0
@@ -55,7 +52,6 @@ class LiveReporter:
         self._store = store
         self._logs = logs
         self._provider = provider
-        self._archives: dict[tuple[str, str], Archive] = {}
 
     async def report(self, collection: ServedCollection) -> LiveReport | None:
         """Returns the report of a collection; None if it has no change log."""
@@ -92,10 +88,7 @@ class LiveReporter:
     def _archived(self, collection: str, log_id: str) -> tuple[Watermark, datetime | None]:
         from retrieval.changelog.archive import Archive
 
-        key = (collection, log_id)
-        if key not in self._archives:
-            self._archives[key] = Archive(self._store, collection, log_id)
-        archive = self._archives[key]
+        archive = Archive(self._store, collection, log_id)
         made_us = archive.made_us()
         return archive.end(), from_us(made_us) if made_us else None
 

@@ -297,3 +297,35 @@ def test_a_later_log_contains_the_log_that_it_continues() -> None:
     assert contained_watermark(manifest, new, [old, new]) == Watermark(new)
     manifest = snapshot_pb2.Manifest(change_log_id=foreign, watermark=Watermark(foreign).encode())
     assert contained_watermark(manifest, new, [old, new]) == Watermark(new)
+
+
+async def test_a_segment_is_read_once_however_often_what_is_pending_is_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog()
+    ends = []
+    for name in "abcd":
+        await _append(log, [name, name])
+        ends.append((await archive_changes(store, log)).end())
+    read = []
+    real = Store.read_log_segment
+
+    def counted(self: Store, collection: str, log_id: str, number: int) -> bytes:
+        read.append(number)
+        return real(self, collection, log_id, number)
+
+    monkeypatch.setattr(Store, "read_log_segment", counted)
+    archiving._summarize.cache_clear()  # As in another process.
+
+    def pending(start: Watermark) -> int:
+        return Archive(store, log.collection, log.log_id).pending(start).changes
+
+    assert pending(Watermark(log.log_id)) == 8
+    assert sorted(set(read)) == [1, 2, 3, 4] and len(read) <= 4
+    read.clear()
+    assert [pending(end) for end in ends] == [6, 4, 2, 0]
+    assert read == []
+    # In the middle of a segment, the segment is read.
+    partition = next(p for p, at in enumerate(ends[0].positions) if at)
+    assert pending(Watermark(log.log_id).advanced({partition: 1})) == 7
+    assert read == [1]
