@@ -255,7 +255,10 @@ async def archive_changes(store: Store, log: ChangeLog) -> Archive:
     while True:
         numbers = await asyncio.to_thread(archive.numbers)
         end = await asyncio.to_thread(archive.end)
-        _check_not_behind(head, end)
+        if not head.covers(end):
+            # Another process may have archived what was appended since the head was read.
+            head = (await log.state()).head
+            _check_not_behind(head, end)
         # An empty first segment records that no earlier entries are missing.
         if numbers and end.covers(head):
             return archive

@@ -19,6 +19,7 @@ from nearline.v1 import snapshot_pb2
 from retrieval.changelog import archive as archiving
 from retrieval.changelog.archive import Archive, archive_changes
 from retrieval.changelog.archive_segments import LogSegment
+from retrieval.changelog.change_log import LogState
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind, ChangeWrite
 from retrieval.changelog.retention import common_watermark, contained_watermark, trim_log
 from retrieval.protocols.watermark import Watermark
@@ -329,3 +330,22 @@ async def test_a_segment_is_read_once_however_often_what_is_pending_is_counted(
     partition = next(p for p, at in enumerate(ends[0].positions) if at)
     assert pending(Watermark(log.log_id).advanced({partition: 1})) == 7
     assert read == [1]
+
+
+async def test_changes_that_another_process_archives_meanwhile_are_not_lost_ones(
+    store: Store,
+) -> None:
+    class Overtaken(MemoryLog):
+        async def state(self) -> LogState:
+            found = await super().state()
+            if not overtaken:
+                overtaken.append(True)
+                await _append(self, ["b"])
+                await archive_changes(store, self)
+            return found
+
+    overtaken: list[bool] = []
+    log = Overtaken()
+    await _append(log, ["a"])
+    found = await archive_changes(store, log)
+    assert sum(found.end().positions) == 2
