@@ -16,6 +16,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Awaitable
 from datetime import timedelta
@@ -60,6 +61,7 @@ class _Collection:
     lock: Held by a build, and by the chores that could disturb one.
     due: Newest findings of the chores; None once a build has considered them.
     prune_s: Time at which snapshots are pruned next.
+    log_changes: Changes in the log before it was last trimmed; -1 if it was not.
     """
 
     def __init__(self, log_id: str) -> None:
@@ -67,6 +69,7 @@ class _Collection:
         self.lock = asyncio.Lock()
         self.due: _Due | None = None
         self.prune_s = 0.0
+        self.log_changes = -1
 
 
 class Maintenance:
@@ -147,8 +150,11 @@ class Maintenance:
             check = await self._archive(name, log)
             if check is not None:
                 one.due = _Due(check, await self._advance(name))
-                await self._prune(name, one, check.log.bytes)
-                await trim_log(self._store, log)
+                pruned = await self._prune(name, one, check.log.bytes)
+                # Trimming costs reading the manifests of all snapshots.
+                if pruned or check.log.changes != one.log_changes:
+                    await trim_log(self._store, log)
+                    one.log_changes = check.log.changes
             upkeep_metrics.success_time.labels(name).set_to_current_time()
 
     async def build_if_due(self, name: str) -> bool:
@@ -226,10 +232,13 @@ class Maintenance:
         upkeep_metrics.show(name, check.changes, check.log.changes, check.log.bytes)
         return check
 
-    async def _prune(self, name: str, one: _Collection, log_bytes: int) -> None:
-        """Removes snapshots that nobody needs; if the log is too large, all that are not in use."""
+    async def _prune(self, name: str, one: _Collection, log_bytes: int) -> bool:
+        """Removes snapshots that nobody needs; if the log is too large, all that are not in use.
+
+        Returns: Whether it was time to.
+        """
         if time.monotonic() < one.prune_s:
-            return
+            return False
         one.prune_s = time.monotonic() + _PRUNE_S
         config = self._settings
         limits = SnapshotLimits(config.keep, config.keep_builds, self._keep_age)
@@ -238,6 +247,7 @@ class Maintenance:
         removed = await asyncio.to_thread(prune_snapshots, self._store, name, limits)
         if removed:
             _log.info("pruned", extra={"collection": name, "snapshots": removed})
+        return True
 
     async def _advance(self, name: str) -> bool:
         """Takes the next step of a proposal; returns whether one is pending."""
@@ -283,20 +293,32 @@ async def main(argv: list[str]) -> None:
 
         async def ready() -> None:
             tasks.append(asyncio.create_task(upkeep.run()))
+            tasks[0].add_done_callback(_end_after_failure)
 
         async def close() -> None:
+            # A thread of a build cannot be ended, and the interpreter would wait for it, even if
+            # its task has ended. The next start goes on with the build, as after a kill.
+            end = threading.Timer(config.grace_s, _end_in_a_build, (config.grace_s,))
+            end.daemon = True
+            end.start()
             for task in tasks:
                 task.cancel()
-            if not tasks:
-                return
-            _, left = await asyncio.wait(tasks, timeout=config.grace_s)
-            if left:
-                # A thread of a build cannot be ended, and the interpreter would wait for it. The
-                # next start goes on with the build, as after a kill.
-                _log.warning("ended in the middle of a build", extra={"grace_s": config.grace_s})
-                os._exit(0)
+            if tasks:
+                await asyncio.wait(tasks)
 
         await serving.serve(config, [], ready=ready, close=close)
+
+
+def _end_in_a_build(grace_s: float) -> None:
+    _log.warning("ended in the middle of a build", extra={"grace_s": grace_s})
+    os._exit(0)
+
+
+def _end_after_failure(task: asyncio.Task[None]) -> None:
+    """Ends the process: without its task, it would go on to answer health checks."""
+    if not task.cancelled():
+        _log.critical("ended by an error", exc_info=task.exception())
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from index_builder.pipeline.compaction import read_current_manifest
+from nearline.errors import NotFound, SnapshotCorrupt
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.snapshots import retention
@@ -51,7 +52,10 @@ def _made_redundant(store: Store, collection: str, known: set[str]) -> set[str]:
     redundant: set[str] = set()
     child = read_current_manifest(store, collection)
     while child.parent_snapshot_id in known:
-        parent = store.manifest(collection, child.parent_snapshot_id)
+        try:
+            parent = store.manifest(collection, child.parent_snapshot_id)
+        except (NotFound, SnapshotCorrupt):
+            break  # Removed since; or damaged, and counts among the others, so that it goes, too.
         if _origins(parent) != _origins(child):
             break
         redundant.add(parent.snapshot_id)

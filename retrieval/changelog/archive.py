@@ -27,8 +27,9 @@ SEGMENT_CHANGES = 50_000
 SEGMENT_BYTES = 64 << 20
 # Entries of each partition per read: up to 64 times as many, with vectors, are in memory.
 _ENTRIES_PER_READ = 64
-# Segments whose summaries are remembered: of 5 kB each, and one a minute at most.
-_REMEMBERED = 8_192
+# Segments whose summaries are remembered, of 5 kB each. A collection makes one a minute at most and
+# has those of a few days; beyond this many in all, each round would read every one again.
+_REMEMBERED = 32_768
 
 
 _T = TypeVar("_T")
@@ -158,6 +159,8 @@ class Archive:
             if not upto.covers(after):
                 break
             now = self.numbers()
+            if number not in now:
+                continue  # Another process dropped it.
             if number == now[-1]:
                 if before == after:
                     break
@@ -165,7 +168,7 @@ class Archive:
                 with contextlib.suppress(AlreadyExists):
                     self.add([], after, after)
             self._store.remove_log_segment(self._collection, self.log_id, number)
-            removed += number in now
+            removed += 1
         return removed
 
     def _visit(

@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, NotReady
 from nearline.store.removal import has_records, is_unfinished
@@ -286,7 +286,7 @@ def _check_options(options: release_pb2.Rollout) -> None:
 
 
 def rollback_target(
-    history: Sequence[snapshot_pb2.AliasRecord],
+    history: Iterable[snapshot_pb2.AliasRecord],
 ) -> snapshot_pb2.AliasRecord | None:
     """Returns the record that a rollback returns to; None if there is none.
 
@@ -294,15 +294,16 @@ def rollback_target(
     again, which was current before D.
 
     Args:
-        history: All records, newest first.
+        history: All records, newest first; no more are read than are needed.
     """
-    if not history:
+    left = iter(history)
+    newest = next(left, None)
+    if newest is None:
         return None
-    newest = history[0]
     start = newest.rollback_to_epoch or newest.epoch
     before = (
         record
-        for record in history
+        for record in left
         if record.epoch < start and record.current not in ("", newest.current)
     )
     return next(before, None)

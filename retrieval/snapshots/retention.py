@@ -73,7 +73,7 @@ def plan_prune(
         if not work:
             raise
         return work
-    target = rollback_target(list(store.alias_records(collection)))
+    target = rollback_target(store.alias_records(collection))
     reasons = {in_force.current: "current", in_force.canary: "canary"}
     if target is not None:
         reasons.setdefault(target.current, "target of a rollback")

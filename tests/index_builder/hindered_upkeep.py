@@ -1,9 +1,10 @@
 """Upkeep in a separate process that is hindered: HINDRANCE, then arguments of upkeep.
 
 "writing": it never ends writing the items of a snapshot, in a thread. "gate": the release gate
-never answers. "promotion": nor does the promotion. "little space", "more space": until somebody
-raises the soft limit, no file may get as large as the vectors of a build, or as an index of 301
-vectors of 64 numbers; a failed build is repeated at once.
+never answers. "promotion": nor does the promotion. "panic": the promotion fails as code in Rust
+does, by what is no Exception. "little space", "more space": until somebody raises the soft limit,
+no file may get as large as the vectors of a build, or as an index of 301 vectors of 64 numbers; a
+failed build is repeated at once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ def _stall(*_: object) -> None:
     threading.Event().wait()
 
 
+def _panic(*_: object) -> None:
+    raise BaseException("panic")
+
+
 def _stall_gate(force_because: str) -> object:
     async def check(*_: object) -> None:
         print("stalled", flush=True)
@@ -42,6 +47,8 @@ def _hinder(hindrance: str) -> None:
             vars(upkeep_builds)["gate_of_build"] = _stall_gate
         case "promotion":
             vars(upkeep_builds)["promote"] = _stall
+        case "panic":
+            vars(upkeep_builds)["promote"] = _panic
         case "little space" | "more space":
             _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (_SPACE[hindrance], hard))

@@ -185,6 +185,29 @@ async def test_the_collection_under_a_build_is_not_shown_as_maintained(
         assert _metric("success_timestamp_seconds", collection="default") == start_s
 
 
+async def test_a_quiet_round_reads_no_manifest_but_the_current_one(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        await living.build(living.corpus(TEXTS, 10))
+    await living.upsert("old", "Old.")
+    maintenance = _maintenance(living)
+    await maintenance.do_chores("default")
+    read = set()
+    real = Store.manifest
+
+    def noted(self: Store, collection: str, snapshot_id: str) -> snapshot_pb2.Manifest:
+        read.add(snapshot_id)
+        return real(self, collection, snapshot_id)
+
+    monkeypatch.setattr(Store, "manifest", noted)
+    await maintenance.do_chores("default")
+    assert read == {living.store.alias_in_force("default").current}
+    await living.upsert("new", "New.")
+    await maintenance.do_chores("default")
+    assert read == set(living.store.snapshot_ids("default"))
+
+
 async def test_no_trial_begins_during_a_build(living: Living, slow_gate: _SlowGate) -> None:
     maintenance = _maintenance(living, share=0.05)
     advanced = []

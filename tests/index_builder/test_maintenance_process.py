@@ -164,11 +164,12 @@ async def test_a_second_upkeep_builds_nothing_while_the_first_does(world: _World
     await process.wait()
 
 
+@pytest.mark.parametrize("hindrance", ["writing", "promotion"])
 async def test_upkeep_ends_within_its_grace_period_although_a_thread_of_a_build_does_not(
-    world: _World,
+    world: _World, hindrance: str
 ) -> None:
     first = world.current
-    process = await world.hindered("writing")
+    process = await world.hindered(hindrance)
     with _killed_at_last(process):
         await _read_until(process, "stalled")
         process.send_signal(signal.SIGTERM)
@@ -176,6 +177,16 @@ async def test_upkeep_ends_within_its_grace_period_although_a_thread_of_a_build_
             lines = await _read_until(process, "ended in the middle of a build")
             assert await process.wait() == 0, "".join(lines)
     assert world.current == first
+
+
+async def test_upkeep_whose_work_ends_by_no_ordinary_error_ends_and_is_no_healthy_process(
+    world: _World,
+) -> None:
+    process = await world.hindered("panic")
+    with _killed_at_last(process):
+        async with asyncio.timeout(30):
+            lines = await _read_until(process, "ended by an error")
+            assert await process.wait() == 1, "".join(lines)
 
 
 @pytest.mark.long

@@ -58,6 +58,21 @@ async def test_snapshots_made_redundant_by_compaction_are_removed(
     assert set(living.store.snapshot_ids("default")) == {*left, last, imported_again}
 
 
+async def test_a_snapshot_whose_manifest_is_damaged_is_removed_like_the_others(
+    living: Living,
+) -> None:
+    made = []
+    for number in range(4):
+        await living.upsert(f"n{number}", f"New {number}.")
+        made.append(await _compact(living))
+    manifest = living.store.snapshots_folder("default") / made[1] / "manifest.json"
+    manifest.write_text("{torn")
+    assert await trim_log(living.store, living.log) == 0
+    assert made[1] in prune_snapshots(living.store, "default", SnapshotLimits(0, 0, NOW))
+    # It holds back the log no longer: the target of a rollback lacks only the last change.
+    assert await trim_log(living.store, living.log) == 3
+
+
 async def test_of_other_builds_as_many_stay_as_are_wanted(living: Living) -> None:
     unneeded = {living.manifest.snapshot_id}
     made = [await _import(living, number) for number in range(4)]

@@ -209,6 +209,18 @@ async def test_segments_that_another_process_drops_meanwhile_are_not_missing(
         list(late().entries(first))
 
 
+async def test_a_collection_dropped_while_its_archive_is_dropped_is_no_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog()
+    await _append(log, ["a"])
+    archive = await archive_changes(store, log)
+    assert archive.bounds(1)[1] == archive.end()
+    lists = [archive.numbers()]
+    monkeypatch.setattr(archive, "numbers", lambda: lists.pop() if lists else [])
+    assert archive.drop(archive.bounds(1)[1]) == 0
+
+
 async def test_a_log_that_lost_archived_changes_is_rejected(store: Store) -> None:
     log = MemoryLog()
     await _append(log, ["a", "a"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady, SnapshotCorrupt
+from nearline.store.json_records import RecordSeries
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.snapshots import aliases, retention
@@ -142,6 +143,22 @@ def test_prune_keeps_what_is_needed_and_the_newest(store: Store) -> None:
     retention.prune(store, "default", planned)
     assert store.snapshot_ids("default") == [e, d, b]
     assert aliases.roll_back(store, "default").current == e
+
+
+def test_pruning_does_not_read_the_whole_history(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(store, 5)
+    read = []
+    real = RecordSeries.read
+
+    def noted(self: RecordSeries[snapshot_pb2.AliasRecord], name: str) -> snapshot_pb2.AliasRecord:
+        read.append(name)
+        return real(self, name)
+
+    monkeypatch.setattr(RecordSeries, "read", noted)
+    retention.plan_prune(store, "default", 0)
+    assert set(read) == {"0000000005.json", "0000000004.json"}
 
 
 def test_prune_keeps_young_snapshots_unless_forced(store: Store) -> None:
