@@ -166,8 +166,8 @@ if not TYPE_CHECKING:
         from importlib import import_module
 
         if name in __all__:
-            for room in ("errors", "contract", "clients", "clients.blocking"):
-                module = import_module(f"nearline.{room}")
+            for module_name in ("errors", "contract", "clients", "clients.blocking"):
+                module = import_module(f"nearline.{module_name}")
                 if hasattr(module, name):
                     globals()[name] = found = getattr(module, name)
                     return found

@@ -124,6 +124,15 @@ def remove_unused(store: Store, collection: str, snapshot_id: str) -> None:
     prune(store, collection, [one for one in planned if one.name == snapshot_id])
 
 
+def _size_and_time(path: Path) -> tuple[int, float]:
+    """Returns the bytes of a file, and when it changed; a running build may remove it any time."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0, time.time()
+    return status.st_size, status.st_mtime
+
+
 def _creation_and_size(store: Store, collection: str, snapshot_id: str) -> tuple[datetime, int]:
     """Returns the creation time and the bytes of a snapshot."""
     by_name = _time_in_id(snapshot_id)
@@ -164,13 +173,12 @@ def _orphans(store: Store, collection: str, now: datetime) -> list[PruneCandidat
         for young in [now - _time_in_id(name) < UPLOAD_GRACE]
     ]
     for folder in sorted(store.snapshots_folder(collection).glob(_TEMPORARY)):
-        files = [path.stat() for path in (folder, *folder.rglob("*")) if path.exists()]
-        newest = max((one.st_mtime for one in files), default=time.time())
-        quiet = now - datetime.fromtimestamp(newest, UTC) >= MIN_AGE
+        sizes, times_s = zip(*map(_size_and_time, (folder, *folder.rglob("*"))), strict=True)
+        quiet = now - datetime.fromtimestamp(max(times_s), UTC) >= MIN_AGE
         found.append(
             PruneCandidate(
                 name=folder.name,
-                bytes=sum(one.st_size for one in files),
+                bytes=sum(sizes),
                 kept="" if quiet else "written to within the hour",
                 folder=folder,
             )
