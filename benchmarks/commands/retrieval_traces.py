@@ -64,16 +64,17 @@ async def measure_traced(
     starts: list[list[list[_Turn]]] = []
     with single_process_pool() as caller, trace_sink() as sink:
         traced = {"NEARLINE_TRACE_ENDPOINT": sink.address, "NEARLINE_TRACE_SAMPLE": str(sample)}
-        for start in range(-(-rounds // _ROUNDS_OF_START)):
+        # Orders are drawn: neither a drift of the machine nor a neighbour favours one of them.
+        rng = np.random.default_rng(0)
+        for _ in range(-(-rounds // _ROUNDS_OF_START)):
             async with contextlib.AsyncExitStack() as stack:
                 routers: dict[int, RunningRouter] = {}
-                # The order turns, so that a drift of the machine affects all alike.
-                for side in _in_turn(start):
+                for side in rng.permutation(3).tolist():
                     with mock.patch.dict(os.environ, traced if side == _TRACED else {}):
                         routers[side] = await stack.enter_async_context(
                             router_process(("--store", str(task.store)), int(separate))
                         )
-                starts.append(await _measure_start(caller, task, routers, seconds))
+                starts.append(await _measure_start(caller, task, routers, seconds, rng))
     plain, same, recorded = ([one[side] for one in starts] for side in (_PLAIN, _SAME, _TRACED))
     return {
         **round_figures([one.round for turns in plain for one in turns], task.k),
@@ -86,19 +87,17 @@ async def measure_traced(
     }
 
 
-def _in_turn(number: int) -> list[int]:
-    """Returns the three routers in an order that differs from those of the numbers beside it."""
-    step = 1 if number % 2 else -1
-    return [(number + step * place) % 3 for place in range(3)]
-
-
 async def _measure_start(
-    caller: Executor, task: SearchTask, routers: Mapping[int, RunningRouter], seconds: float
+    caller: Executor,
+    task: SearchTask,
+    routers: Mapping[int, RunningRouter],
+    seconds: float,
+    rng: np.random.Generator,
 ) -> list[list[_Turn]]:
     """Returns the rounds of each router, after one that does not count."""
     found: list[list[_Turn]] = [[], [], []]
     for number in range(_ROUNDS_OF_START + 1):
-        for side in _in_turn(number):
+        for side in rng.permutation(3).tolist():
             turn = await _turn(caller, task, routers[side], seconds if number else _WARM_UP_S)
             if number:
                 found[side].append(turn)
