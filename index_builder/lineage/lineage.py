@@ -171,8 +171,7 @@ class Lineage:
         except SnapshotMismatch as error:
             # A new build reads the missing changes from the archive.
             raise Conflict(
-                f"{error.message}; the log was trimmed in the meantime; run the build again, and "
-                "if that ends so, too, set keep_age of upkeep to longer than a build takes"
+                f"{error.message}; the log was trimmed in the meantime; run the build again"
             ) from error
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from index_builder.documents.records import SourceCount, SourceLocation, SourceRow
 from index_builder.execution.executor import Executor, LocalExecutor
 from index_builder.execution.progress import Progress, StageClock
-from index_builder.lineage.lineage import trace_lineage
+from index_builder.lineage.lineage import Lineage, trace_lineage
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.build_run import BuildRun, Reader
@@ -22,6 +24,7 @@ from nearline.errors import Conflict
 from nearline.retry import retry_while_unavailable
 from nearline.store.work import BuildWork
 from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.holds import held_log
 
 if TYPE_CHECKING:
     from index_builder.readers.corpus import Corpus
@@ -65,8 +68,9 @@ async def build_snapshot(
         require_vectors=lineage is not None and first is not None and first.vector is not None,
         lineage=lineage,
     )
-    with locked(work_folder(options, secrets.token_hex(8)), keep=False) as folder:
-        return await run.run(folder)
+    async with _held(lineage):
+        with locked(work_folder(options, secrets.token_hex(8)), keep=False) as folder:
+            return await run.run(folder)
 
 
 async def build(
@@ -118,15 +122,16 @@ async def build(
         executor=executor or LocalExecutor(),
     )
     with locked(work_folder(options, key), keep=True) as folder:
-        run.work = await asyncio.to_thread(open_work, options, key)
-        try:
-            result = await run.run(folder)
-        except Conflict:
-            # The work is based on outdated data.
+        async with _held(lineage):
+            run.work = await asyncio.to_thread(open_work, options, key)
+            try:
+                result = await run.run(folder)
+            except Conflict:
+                # The work is based on outdated data.
+                await _remove(run.work)
+                raise
             await _remove(run.work)
-            raise
-        await _remove(run.work)
-        return result
+            return result
 
 
 async def build_corpus(
@@ -151,6 +156,13 @@ async def build_corpus(
         log=log,
         executor=executor,
     )
+
+
+def _held(lineage: Lineage | None) -> AbstractAsyncContextManager[None]:
+    """Holds the change log during a build, if there is one."""
+    if lineage is None or lineage.watermark is None:
+        return contextlib.nullcontext()
+    return held_log(lineage.store, lineage.collection, lineage.watermark)
 
 
 async def _remove(work: BuildWork | None) -> None:

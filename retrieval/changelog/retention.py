@@ -10,6 +10,7 @@ from nearline.store.snapshot import PARTITIONS, Store
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.archive import Archive
 from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.holds import held_watermarks
 from retrieval.changelog.start_position import watermark_of
 from retrieval.protocols.watermark import Watermark
 
@@ -46,7 +47,13 @@ def contained_watermark(
         log_id: The log, one of `logs`.
         logs: The result of `log_lineage`.
     """
-    known = watermark_of(manifest)
+    return _in_log(watermark_of(manifest), log_id, logs)
+
+
+def _in_log(known: Watermark, log_id: str, logs: Sequence[str]) -> Watermark:
+    """Returns a position as one of a log, which may continue the log of the position, or be one
+    that this log continues.
+    """
     if known.log_id == log_id:
         return known
     if known.log_id in logs and logs.index(known.log_id) > logs.index(log_id):
@@ -55,7 +62,7 @@ def contained_watermark(
 
 
 def common_watermark(store: Store, collection: str, log_id: str) -> Watermark:
-    """Returns which changes of a log every snapshot in the store contains.
+    """Returns which changes of a log every snapshot in the store contains, and no build needs.
 
     A snapshot with an unreadable manifest counts as containing none.
     """
@@ -67,7 +74,11 @@ def common_watermark(store: Store, collection: str, log_id: str) -> Watermark:
         except NearlineError:
             return Watermark(log_id)
         common = own if common is None else common.limited(own)
-    return common or Watermark(log_id)
+    if common is None:
+        return Watermark(log_id)
+    for held in held_watermarks(store, collection):
+        common = common.limited(_in_log(held, log_id, logs))
+    return common
 
 
 async def trim_log(store: Store, log: ChangeLog) -> int:
