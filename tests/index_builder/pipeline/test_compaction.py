@@ -22,12 +22,10 @@ from index_builder.pipeline.compaction import (
     compaction_options,
 )
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
-from index_builder.pipeline.snapshot_limits import SnapshotLimits, prune_snapshots
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.store.json_records import message_to_json
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.archive import Archive, PendingChanges, archive_changes
-from retrieval.changelog.retention import trim_log
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.watermark import Watermark
 from retrieval.snapshots import aliases, retention
@@ -214,42 +212,6 @@ async def test_an_import_during_a_compaction_is_not_undone(living: Living) -> No
     with pytest.raises(Conflict, match="run it again"):
         await compact(options, living.log, Overtaken())
     assert living.texts() == {"only": "Only.", "new": "New."}
-
-
-async def test_the_log_is_not_trimmed_past_the_beginning_of_a_running_build(
-    living: Living,
-) -> None:
-    limits = SnapshotLimits(0, 0, timedelta(0))
-
-    async def trimmed() -> int:
-        prune_snapshots(living.store, "default", limits)
-        await trim_log(living.store, living.log)
-        return sum((await living.log.state()).trimmed.positions)
-
-    class Slow(HashEmbedder):
-        async def embed(self, *args, **kwargs):  # type: ignore[no-untyped-def]
-            if not compacted:
-                for number in range(3):
-                    living.clock.now += 10
-                    await living.upsert(f"n{number}", f"New {number}.")
-                    compacted.append(await _compact(living))
-                    # Of "before" alone.
-                    assert await trimmed() <= 1
-            return await super().embed(*args, **kwargs)
-
-    compacted: list[str] = []
-    await living.upsert("before", "Before.")
-    texts = {**TEXTS, "fresh": "Fresh."}
-    await living.build(living.corpus(texts, 15, "longer"), embedder=Slow(), shards=2)
-    assert len(compacted) == 3
-    # What was written meanwhile is not in the snapshot: replicas replay it.
-    assert living.texts() == {**texts, "before": "Before."}
-    assert living.store.files.names("default/holds") == []
-    await _compact(living)
-    assert set(living.texts()) == {*texts, "before", "n0", "n1", "n2"}
-    await living.upsert("last", "Last.")
-    await _compact(living)
-    assert await trimmed() == 4
 
 
 async def test_of_two_concurrent_compactions_one_is_refused(living: Living) -> None:

@@ -11,15 +11,17 @@ import pytest
 from index_builder.pipeline.compaction import compact, compaction_options
 from index_builder.pipeline.snapshot_limits import SnapshotLimits, prune_snapshots
 from retrieval.changelog.retention import trim_log
+from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.live_collection import Living
 
 NOW = timedelta(0)
+TEXTS = {f"d{n}": f"Text {n}." for n in range(20)}
 
 
 @pytest.fixture
 async def living(tmp_path: Path) -> Living:
     found = Living(tmp_path, shards=2)
-    await found.build(found.corpus({f"d{n}": f"Text {n}." for n in range(20)}, 10))
+    await found.build(found.corpus(TEXTS, 10))
     found.make_log()
     found.clock.now = 20
     return found
@@ -99,6 +101,40 @@ async def test_the_log_drops_what_only_removed_builds_lacked(living: Living) -> 
     prune_snapshots(living.store, "default", SnapshotLimits(0, 0, NOW))
     # The target of a rollback lacks the last change.
     assert await trim_log(living.store, living.log) == 2
+
+
+async def test_the_log_is_not_trimmed_past_the_beginning_of_a_running_build(
+    living: Living,
+) -> None:
+    async def trimmed() -> int:
+        prune_snapshots(living.store, "default", SnapshotLimits(0, 0, NOW))
+        await trim_log(living.store, living.log)
+        return sum((await living.log.state()).trimmed.positions)
+
+    class Slow(HashEmbedder):
+        async def embed(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if not compacted:
+                for number in range(3):
+                    living.clock.now += 10
+                    await living.upsert(f"n{number}", f"New {number}.")
+                    compacted.append(await _compact(living))
+                    # Of "before" alone.
+                    assert await trimmed() <= 1
+            return await super().embed(*args, **kwargs)
+
+    compacted: list[str] = []
+    await living.upsert("before", "Before.")
+    texts = {**TEXTS, "fresh": "Fresh."}
+    await living.build(living.corpus(texts, 15, "longer"), embedder=Slow(), shards=2)
+    assert len(compacted) == 3
+    # What was written meanwhile is not in the snapshot: replicas replay it.
+    assert living.texts() == {**texts, "before": "Before."}
+    assert living.store.files.names("default/holds") == []
+    await _compact(living)
+    assert set(living.texts()) == {*texts, "before", "n0", "n1", "n2"}
+    await living.upsert("last", "Last.")
+    await _compact(living)
+    assert await trimmed() == 4
 
 
 async def test_the_remains_of_killed_builds_are_removed_but_no_running_one(living: Living) -> None:
