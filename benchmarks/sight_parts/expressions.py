@@ -18,6 +18,9 @@ PROMETHEUS = ROOT / "deploy" / "prometheus"
 DASHBOARDS = ROOT / "deploy" / "grafana" / "dashboards"
 # Comparisons outside of quoted label values; one inside braces has a label name before it.
 _COMPARISON = re.compile(r'"[^"]*"|\{[^}]*\}|(?P<sign>==|!=|>=|<=|>|<)(?!\s*bool)')
+# A window of the past in steps: the check runs for minutes, and a step would hardly fall into it.
+_STEPS = re.compile(r"\[[0-9a-z]+:[0-9a-z]+\]")
+_UNLESS = re.compile(r"\)\s+unless\s+\(")
 _TIMEOUT_S = 20.0
 # By a metric of the expression: why there is nothing to see on this machine.
 NOT_HERE = {
@@ -42,23 +45,28 @@ def expressions() -> Iterator[Expression]:
     """Yields the expressions of all rules and panels.
 
     Those of alerts are yielded without their thresholds: each comparison tells 0 from 1 instead of
-    keeping what exceeds it, so that the expression returns data also while all is well.
+    keeping what exceeds it, so that the expression returns data also while all is well. The two
+    sides of "unless" are yielded one by one.
     """
     for file in ("rules.yaml", "alerts.yaml"):
         for group in yaml.safe_load((PROMETHEUS / file).read_text("utf-8"))["groups"]:
             for rule in group["rules"]:
                 name = rule.get("alert") or rule["record"]
-                query = without_thresholds(rule["expr"]) if "alert" in rule else rule["expr"]
-                yield Expression(name, query)
+                if "alert" in rule:
+                    for query in without_thresholds(rule["expr"]):
+                        yield Expression(name, query)
+                else:
+                    yield Expression(name, rule["expr"])
     for path in sorted(DASHBOARDS.glob("*.json")):
         for panel in json.loads(path.read_text("utf-8"))["panels"]:
             for target in panel.get("targets", ()):
                 yield Expression(f"{path.stem}: {panel['title']}", target["expr"])
 
 
-def without_thresholds(query: str) -> str:
-    """Returns a query whose comparisons return 0 or 1 instead of leaving series out."""
-    return _COMPARISON.sub(lambda m: f"{m['sign']} bool" if m["sign"] else m[0], query)
+def without_thresholds(query: str) -> list[str]:
+    """Returns the sides of a query, with comparisons that return 0 or 1 and leave no series out."""
+    told = _COMPARISON.sub(lambda m: f"{m['sign']} bool" if m["sign"] else m[0], query)
+    return _UNLESS.sub(")\0(", _STEPS.sub("[10m:15s]", told)).split("\0")
 
 
 class PrometheusClient:

@@ -21,6 +21,12 @@ from tests.deploy.prometheus_tools import promtool
     ],
 )
 def test_comparisons_return_0_or_1_and_matchers_stay(query: str, wanted: str) -> None:
+    assert without_thresholds(query) == [wanted]
+
+
+def test_each_side_of_unless_is_asked_and_long_steps_are_short() -> None:
+    query = "(sum_over_time((a > b)[56h:15m]) >= 2)\nunless (c > 0)"
+    wanted = ["(sum_over_time((a > bool b)[10m:15s]) >= bool 2)", "(c > bool 0)"]
     assert without_thresholds(query) == wanted
 
 
