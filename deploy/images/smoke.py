@@ -32,6 +32,7 @@ for folder in / /srv ~nearline /usr/local/bin /opt; do
 done
 for folder in /tmp /cache /store; do touch "$folder/probe"; rm "$folder/probe"; done
 """
+_RAY = "index_builder-ray"
 
 
 def make_volumes(folder: Path) -> dict[str, Path]:
@@ -84,6 +85,8 @@ def smoke(
         backends = ("--embedding", embedding, "--redis", redis)
         build = ("--corpus", documents, "--store", store, "--shards", "2", *backends)
         stack.run_module("index_builder", "index_builder", *build)
+        if _RAY in images:
+            seen[_RAY] = _build_on_ray(stack, embedding)
 
         store = stack.path("retrieval", "/store")
         router = stack.serve("retrieval", "retrieval", "--store", store, *backends)
@@ -184,6 +187,15 @@ def _ingest(stack: Stack, router: str, embedding: str, redis: str) -> str:
     options = SearchOptions(min_watermark=job.watermark)
     _search(router, target, _QUEUED_QUERY, _QUEUED.id, options)
     return "a build, and a document through ingest and worker; upkeep is healthy"
+
+
+def _build_on_ray(stack: Stack, embedding: str) -> str:
+    """Builds a snapshot, embedded by a cluster of Ray that this one container is."""
+    words = ("--corpus", "/documents", "--store", "/store", "--collection", "ray")
+    command = ("env", "HOME=/tmp", "python", "-P", "-m", "index_builder", "--executor", "ray")
+    report = stack.run(_RAY, *command, *words, "--embedding", embedding)
+    _expect(_RAY, '"snapshot_id"' in report, report)
+    return "a build on Ray"
 
 
 def _cli(stack: Stack, router: str) -> str:

@@ -14,11 +14,10 @@ CPU_TARGETS = (
     "retrieval-milvus",
     "index_builder",
     "embedding",
+    "index_builder-ray",
 )
 # Gigabytes of CUDA each. `make image` only checks that their requirements can be installed.
 GPU_TARGETS = ("embedding-gpu", "retrieval-gpu", "index_builder-gpu")
-# A cluster of Ray runs it; `make image` does not build it.
-RAY_TARGET = "index_builder-ray"
 
 
 def image_name(target: str, tag: str = nearline.__version__) -> str:

@@ -13,12 +13,12 @@ import pytest
 from deploy.images import base_image
 from deploy.images.engine import Build, Container, EngineError
 from deploy.images.engine_choice import choose_engine
-from deploy.images.targets import CPU_TARGETS, GPU_TARGETS, RAY_TARGET, choose_targets, image_name
+from deploy.images.targets import CPU_TARGETS, GPU_TARGETS, choose_targets, image_name
 from tests.project.dockerfile import stage_text
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
-TARGETS = (*CPU_TARGETS, *GPU_TARGETS, RAY_TARGET)
+TARGETS = (*CPU_TARGETS, *GPU_TARGETS)
 BATCH = ("index_builder", "index_builder-gpu", "cli")
 
 
