@@ -16,6 +16,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 from nearline.errors import InvalidRequest, NearlineError, NotFound
 from nearline.store.snapshot import Store, check_collection
@@ -25,6 +26,14 @@ _RENEW_S = 300.0
 _EXPIRE_S = 1_800.0
 _NAME = re.compile(r"([0-9]{10})-([0-9a-f]{8})")
 _log = logging.getLogger(__name__)
+
+
+class _Hold(NamedTuple):
+    """A hold: its file, the token of its build, and whether it no longer counts."""
+
+    name: str
+    token: str
+    expired: bool
 
 
 @contextlib.asynccontextmanager
@@ -59,10 +68,12 @@ async def held_log(store: Store, collection: str, watermark: Watermark) -> Async
 def held_watermarks(store: Store, collection: str) -> list[Watermark]:
     """Returns after which positions running builds need the changes; blocks."""
     found = []
-    for name, _ in _holds(store, collection, expired=False):
+    for hold in _holds(store, collection):
+        if hold.expired:
+            continue
         # A build may end meanwhile; what cannot be read expires.
         with contextlib.suppress(NotFound, InvalidRequest):
-            data = store.files.read(f"{_folder(collection)}/{name}")
+            data = store.files.read(f"{_folder(collection)}/{hold.name}")
             if (watermark := decode_watermark(data, "hold")) is not None:
                 found.append(watermark)
     return found
@@ -72,27 +83,25 @@ def _renew(store: Store, collection: str, watermark: Watermark, token: str) -> N
     """Creates the hold as of now, and removes what it replaces, and the expired ones of others."""
     folder = _folder(collection)
     name = f"{int(time.time()):010d}-{token}"
-    replaced = [old for old, owner in _holds(store, collection, expired=False) if owner == token]
-    if name not in replaced:
+    earlier = _holds(store, collection)
+    if all(one.name != name for one in earlier):
         store.files.create(f"{folder}/{name}", watermark.encode())
-    for old in (*replaced, *(one for one, _ in _holds(store, collection, expired=True))):
-        if old != name:
-            store.files.remove_file(f"{folder}/{old}")
+    for one in earlier:
+        if one.name != name and (one.token == token or one.expired):
+            store.files.remove_file(f"{folder}/{one.name}")
 
 
 def _release(store: Store, collection: str, token: str) -> None:
-    for expired in (False, True):
-        for name, owner in _holds(store, collection, expired=expired):
-            if owner == token:
-                store.files.remove_file(f"{_folder(collection)}/{name}")
+    for one in _holds(store, collection):
+        if one.token == token:
+            store.files.remove_file(f"{_folder(collection)}/{one.name}")
 
 
-def _holds(store: Store, collection: str, *, expired: bool) -> list[tuple[str, str]]:
-    """Returns the names and tokens of the holds that have, or have not, expired."""
+def _holds(store: Store, collection: str) -> list[_Hold]:
     now = time.time()
     matches = filter(None, map(_NAME.fullmatch, store.files.names(_folder(collection))))
     # A time in the future is that of a wrong clock.
-    return [(one[0], one[2]) for one in matches if (abs(now - int(one[1])) > _EXPIRE_S) == expired]
+    return [_Hold(one[0], one[2], abs(now - int(one[1])) > _EXPIRE_S) for one in matches]
 
 
 def _folder(collection: str) -> str:
