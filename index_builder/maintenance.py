@@ -42,12 +42,12 @@ from retrieval.shards.topology import parse_addresses
 from retrieval.snapshots import aliases
 
 _log = logging.getLogger("index_builder.upkeep")
-# Pruning costs reading the manifests of all snapshots, and all alias records.
+# Pruning costs reading the manifests of all snapshots, and alias records.
 _PRUNE_S = 600.0
 
 
 class _Due(NamedTuple):
-    """What the chores found: whether compaction is due, and whether a proposal is pending."""
+    """Findings of the chores: whether compaction is due, and whether a proposal is pending."""
 
     check: compaction.CompactionCheck
     pending: bool
@@ -132,10 +132,10 @@ class Maintenance:
         record = await asyncio.to_thread(self._store.log_in_force, name)
         log_id = "" if record is None else record.log_id
         known = self._collections.get(name)
-        if known is not None and known.log_id != log_id:
+        is_gone = alias is None or alias.dropped
+        if is_gone or (known is not None and known.log_id != log_id):
             self._forget(name)
-        if alias is None or alias.dropped:
-            self._forget(name)
+        if is_gone:
             return
         one = self._collections.setdefault(name, _Collection(log_id))
         if record is None:

@@ -14,7 +14,7 @@ from retrieval.snapshots import retention
 
 
 class SnapshotLimits(NamedTuple):
-    """Which snapshots upkeep keeps, besides those that `retention.plan_prune` keeps.
+    """Snapshots that upkeep keeps, besides those that `retention.plan_prune` keeps.
 
     compacted: Number of the newest that a compaction made redundant. builds: Number of the newest
     others. age: No younger one is removed.

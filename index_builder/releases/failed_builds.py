@@ -18,7 +18,7 @@ _SAME_DATA_S = 2 * 86_400.0
 
 
 class BuildInputs(NamedTuple):
-    """What a build starts from.
+    """Inputs of a build.
 
     reason: Why it is due. epoch: Epoch of the current snapshot. changes: Live changes that the
     current snapshot lacks. documents: Documents in it.

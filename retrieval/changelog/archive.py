@@ -43,7 +43,7 @@ class PendingChanges(NamedTuple):
 
 
 class _Summary(NamedTuple):
-    """What is remembered of a segment: its bounds, when it was made, and its changes."""
+    """Summary of a segment: its bounds, when it was made, and its changes."""
 
     before: Watermark
     after: Watermark

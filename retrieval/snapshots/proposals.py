@@ -25,7 +25,7 @@ _SUFFIX = ".json"
 
 
 class _Content(BaseModel):
-    """What a file has; see `Proposal`."""
+    """Content of a file; see `Proposal`."""
 
     model_config = ConfigDict(strict=True)
 

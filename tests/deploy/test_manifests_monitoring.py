@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
+import runpy
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -81,17 +80,9 @@ def test_the_operator_gets_the_rules_and_alerts_of_prometheus(overlay: str) -> N
 
 def test_the_rules_in_the_component_are_what_their_generator_makes_now() -> None:
     folder = FOLDER / "components" / "monitoring"
-    wanted = _generator().contents()
+    wanted = runpy.run_path(str(PROMETHEUS / "make_rules.py"))["contents"]()
     kept = {name: (folder / name).read_text("utf-8") for name in wanted}
     assert kept == wanted, "run python deploy/prometheus/make_rules.py and deploy/helm/generate.py"
-
-
-def _generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rules", PROMETHEUS / "make_rules.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _dashboards(overlay: str) -> list[dict[str, Any]]:

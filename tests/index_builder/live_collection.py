@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from index_builder.options.build_options import BuildOptions, Mode
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build_corpus
+from index_builder.pipeline.compaction import compact, compaction_options
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Attributes, Embedder, Item
@@ -114,6 +115,11 @@ class Living:
         options = dataclasses.replace(self.options, mode=mode, **changes)  # type: ignore[arg-type]
         corpus = Corpus(list(paths), DocumentColumns())
         return await build_corpus(corpus, options, embedder or self.embedder, log=log or self.log)
+
+    async def compact(self) -> str:
+        """Compacts the current snapshot, and returns the id of the new one."""
+        options = compaction_options(self.options)
+        return (await compact(options, self.log, self.embedder)).snapshot_id
 
     async def build_rows(self, rows: Iterable[Mapping[str, object]], **changes: object) -> None:
         """Builds from the rows of a corpus, as of second 10, and makes the log."""

@@ -1,4 +1,4 @@
-"""What the soak judges: the part of a life after kills and warm-up, and two peaks."""
+"""Judgement of the soak: the part of a life after kills and warm-up, and two peaks."""
 
 from __future__ import annotations
 

@@ -31,25 +31,11 @@ from retrieval.protocols.watermark import Watermark
 from retrieval.snapshots import aliases, retention
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.live_collection import Living
+from tests.index_builder.pipeline.conftest import TEXTS
 from tests.nearline.store.conftest import s3, s3_endpoint  # noqa: F401  fixtures
 from tests.retrieval.changelog.memory_log import MemoryLog
 
 EMPTY = LogExtent(0, 0)
-TEXTS = {f"d{n}": f"Text {n}." for n in range(20)}
-
-
-@pytest.fixture
-async def living(tmp_path: Path) -> Living:
-    found = Living(tmp_path, shards=2)
-    await found.build(found.corpus(TEXTS, 10))
-    found.make_log()
-    found.clock.now = 20
-    return found
-
-
-async def _compact(living: Living) -> str:
-    options = compaction_options(living.options)
-    return (await compact(options, living.log, living.embedder)).snapshot_id
 
 
 def test_compaction_is_due_by_number_or_age_of_changes() -> None:
@@ -86,7 +72,7 @@ async def test_only_changes_missing_from_the_current_snapshot_make_compaction_du
     found = await check_compaction(living.store, living.log, 0.2, 1e12)
     assert (found.changes, found.documents, found.reason) == (5, 20, found.reason)
     assert "5 changes" in found.reason
-    await _compact(living)
+    await living.compact()
     assert (await check_compaction(living.store, living.log, 0.2, 1e12)).changes == 0
     await living.delete("new0")
     found = await check_compaction(living.store, living.log, 0.2, 1.0)
@@ -104,7 +90,7 @@ async def test_a_compaction_keeps_the_options_of_the_snapshot(living: Living) ->
     place.write_text(message_to_json(tuned))
     await living.upsert("d1", "Changed.", {"price": 5})
     living.embedder.texts.clear()
-    await _compact(living)
+    await living.compact()
     after = living.manifest
     assert living.embedder.texts == []
     assert living.texts() == {**TEXTS, "d1": "Changed."}
@@ -134,7 +120,7 @@ async def test_a_compaction_of_an_empty_collection_keeps_its_declared_attributes
     living.clock.now = 20
     # Neither a price nor a list so far.
     await living.upsert("a", "Text a.", {"tags": "red"})
-    manifest = living.store.manifest("default", await _compact(living))
+    manifest = living.store.manifest("default", await living.compact())
     assert (manifest.documents, list(manifest.attributes)) == (1, declared)
 
 
@@ -165,13 +151,13 @@ async def test_log_and_archive_drop_changes_that_every_snapshot_contains(living:
     first = living.manifest.snapshot_id
     await living.upsert("d1", "Secret.")
     await living.delete("d1")
-    await _compact(living)
+    await living.compact()
     assert (await living.log.state()).trimmed == Watermark(living.log.log_id)  # `first` has none.
     planned = retention.plan_prune(living.store, "default", 0, min_age=timedelta(0))
     assert {one.name: one.kept for one in planned}[first] == "target of a rollback"
     living.clock.now = 30
     await living.upsert("d2", "Two.")
-    await _compact(living)
+    await living.compact()
     planned = retention.plan_prune(living.store, "default", 0, min_age=timedelta(0))
     retention.prune(living.store, "default", planned)
     assert first not in living.store.snapshot_ids("default")
@@ -182,7 +168,7 @@ async def test_log_and_archive_drop_changes_that_every_snapshot_contains(living:
     ]
     assert not any(b"Secret" in one for one in data)
     assert "d1" not in living.texts()
-    await _compact(living)
+    await living.compact()
     # Of d1; the snapshot before has not that of d2.
     assert sum((await living.log.state()).trimmed.positions) == 2
     await living.build(living.folder / "corpus.jsonl", shards=2)
@@ -216,7 +202,7 @@ async def test_an_import_during_a_compaction_is_not_undone(living: Living) -> No
 
 async def test_of_two_concurrent_compactions_one_is_refused(living: Living) -> None:
     await living.upsert("d1", "Changed.")
-    done = await asyncio.gather(_compact(living), _compact(living), return_exceptions=True)
+    done = await asyncio.gather(living.compact(), living.compact(), return_exceptions=True)
     assert [type(one) for one in done if not isinstance(one, str)] == [Conflict]
     assert living.texts() == {**TEXTS, "d1": "Changed."}
 
@@ -305,12 +291,12 @@ async def test_nothing_is_compacted_during_the_trial_of_a_canary(living: Living)
     maintenance = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
     first = living.manifest.snapshot_id
     await living.upsert("n", "New.")
-    await _compact(living)
+    await living.compact()
     aliases.split(living.store, "default", first, 0.1)
     await living.upsert("n", "Newer.")
     assert not await maintenance.run_once("default")
     with pytest.raises(Conflict, match=f"{first} is a canary of .* promote or abort it first"):
-        await _compact(living)
+        await living.compact()
     assert living.store.alias_in_force("default").canary == first
     aliases.end_split(living.store, "default")
     assert await maintenance.run_once("default")
@@ -364,7 +350,7 @@ async def test_compaction_in_an_object_store(s3: str, tmp_path: Path) -> None:  
     await living.delete("d2")
     # Another machine, whose cache is empty.
     shutil.rmtree(tmp_path / "cache")
-    await _compact(living)
+    await living.compact()
     wanted = {**TEXTS, "d1": "Changed."}
     del wanted["d2"]
     assert living.texts() == wanted

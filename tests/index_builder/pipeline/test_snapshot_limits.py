@@ -1,35 +1,19 @@
-"""What upkeep removes: snapshots that nothing needs, so that the change log can be trimmed."""
+"""Upkeep removes snapshots that nothing needs, so that the change log can be trimmed."""
 
 from __future__ import annotations
 
 import os
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from index_builder.pipeline.compaction import compact, compaction_options
 from index_builder.pipeline.snapshot_limits import SnapshotLimits, prune_snapshots
 from retrieval.changelog.retention import trim_log
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.live_collection import Living
+from tests.index_builder.pipeline.conftest import TEXTS
 
 NOW = timedelta(0)
-TEXTS = {f"d{n}": f"Text {n}." for n in range(20)}
-
-
-@pytest.fixture
-async def living(tmp_path: Path) -> Living:
-    found = Living(tmp_path, shards=2)
-    await found.build(found.corpus(TEXTS, 10))
-    found.make_log()
-    found.clock.now = 20
-    return found
-
-
-async def _compact(living: Living) -> str:
-    options = compaction_options(living.options)
-    return (await compact(options, living.log, living.embedder)).snapshot_id
 
 
 async def _import(living: Living, number: int) -> str:
@@ -47,14 +31,14 @@ async def test_snapshots_made_redundant_by_compaction_are_removed(
     for number in range(4):
         living.clock.now += 10
         await living.upsert(f"n{number}", f"New {number}.")
-        made.append(await _compact(living))
+        made.append(await living.compact())
     removed = prune_snapshots(living.store, "default", SnapshotLimits(keep, 9, NOW))
     # The newest is current, and a rollback goes back to the one before.
     assert len(removed) == removes and set(removed) <= {imported, *made[:2]}
     left = {imported, *made} - set(removed)
     imported_again = await _import(living, 1)
     await living.upsert("n9", "New 9.")
-    last = await _compact(living)
+    last = await living.compact()
     # An import came between: what it replaced counts among the builds.
     assert prune_snapshots(living.store, "default", SnapshotLimits(0, 9, NOW)) == []
     assert set(living.store.snapshot_ids("default")) == {*left, last, imported_again}
@@ -66,7 +50,7 @@ async def test_a_snapshot_whose_manifest_is_damaged_is_removed_like_the_others(
     made = []
     for number in range(4):
         await living.upsert(f"n{number}", f"New {number}.")
-        made.append(await _compact(living))
+        made.append(await living.compact())
     manifest = living.store.snapshots_folder("default") / made[1] / "manifest.json"
     manifest.write_text("{torn")
     assert await trim_log(living.store, living.log) == 0
@@ -117,7 +101,7 @@ async def test_the_log_is_not_trimmed_past_the_beginning_of_a_running_build(
                 for number in range(3):
                     living.clock.now += 10
                     await living.upsert(f"n{number}", f"New {number}.")
-                    compacted.append(await _compact(living))
+                    compacted.append(await living.compact())
                     # Of "before" alone.
                     assert await trimmed() <= 1
             return await super().embed(*args, **kwargs)
@@ -130,10 +114,10 @@ async def test_the_log_is_not_trimmed_past_the_beginning_of_a_running_build(
     # What was written meanwhile is not in the snapshot: replicas replay it.
     assert living.texts() == {**texts, "before": "Before."}
     assert living.store.files.names("default/holds") == []
-    await _compact(living)
+    await living.compact()
     assert set(living.texts()) == {*texts, "before", "n0", "n1", "n2"}
     await living.upsert("last", "Last.")
-    await _compact(living)
+    await living.compact()
     assert await trimmed() == 4
 
 
