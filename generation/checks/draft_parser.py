@@ -197,15 +197,16 @@ class _Prose:
         self.ended = whole or fence is not None
         self.markers: list[_Range] = []
         self._text = text
-        self._opaque: list[_Range] = []
+        # Opaque text and indexes; half of one would be read as something else.
+        self._unbroken: list[_Range] = []
         parts, at = [], 0
         for match in (_ENDED if self.ended else _GOING_ON).finditer(text, start, stop):
             if not self.ended and match["open"] is not None:
                 stop = match.start()
                 break
+            (self.markers if match["marker"] else self._unbroken).append(match.span())
             if match["index"]:
                 continue
-            (self.markers if match["marker"] else self._opaque).append(match.span())
             sign = " " if match["marker"] else "x"
             parts += [text[at : match.start()], sign * (match.end() - match.start())]
             at = match.end()
@@ -239,11 +240,14 @@ class _Prose:
         return start + found[0][1]
 
     def cut(self, start: int, limit: int) -> int:
-        """Returns the place at which to cut a text before `limit`: at a space, if possible."""
+        """Returns the place at which to cut a text before `limit`: at a space, if possible.
+
+        After `limit` only if the text begins with code or a link that is longer.
+        """
         at = limit
-        for first, last in (*self.markers, *self._opaque):
-            if start < first < at < last:
-                at = first
+        for first, last in (*self.markers, *self._unbroken):
+            if first < limit < last:
+                at = first if first > start else last
         spaces = [match.start() for match in re.finditer(r"\s+", self.plain[start:at])]
         solid = [
             space

@@ -205,6 +205,16 @@ def test_nothing_is_lost_but_markers(text: str) -> None:
         assert letters(shown) == letters(plain)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["wordword[1]word[1]and[1]", "a[1][1][1][1]and[1]", "`" + "word [1] " * 16 + "word`"],
+)
+def test_code_is_not_cut_where_the_rest_would_read_as_a_marker(text: str) -> None:
+    found = drafts(text, most_tokens=6)
+    assert "".join(draft.text for draft in found) == text
+    assert not any(draft.markers for draft in found)
+
+
 @given(st.lists(st.sampled_from(["word", "三分钟", "a1", "\n", ",", "-"]), max_size=80))
 def test_endless_text_is_cut_at_a_space(words: list[str]) -> None:
     found = drafts(" ".join(words), most_tokens=7)

@@ -47,6 +47,7 @@ class Case:
     by_grpc: Whether gRPC itself refuses the call, which then carries no details of ours; None: both
         may be.
     timeout_s: The caller's deadline.
+    waits_s: Seconds that the request lets the server wait before it refuses.
     metadata: Metadata of the call.
     """
 
@@ -58,6 +59,7 @@ class Case:
     field: str | None = None
     by_grpc: bool | None = False
     timeout_s: float = _TIMEOUT_S
+    waits_s: float = 0.0
     metadata: tuple[tuple[str, str | bytes], ...] = ()
 
     @property
@@ -97,7 +99,7 @@ class Sender:
             outcome = await self._send(case)
             if outcome.message == status.LOST:
                 continue
-            if outcome.problem or in_time(outcome.spent_s):
+            if outcome.problem or in_time(outcome.spent_s - case.waits_s):
                 return outcome
         return replace(outcome, problem=outcome.problem or f"took {outcome.spent_s:.2f} s")
 
