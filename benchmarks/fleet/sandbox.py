@@ -107,7 +107,8 @@ def command(container: Container, words: Sequence[str], root: Path, hosts: Path)
     root.mkdir(exist_ok=True)
     bytecode = Path(__file__).resolve().parents[2] / ".cache" / "bytecode"
     if not bytecode.exists():
-        bytecode.mkdir(parents=True)
+        # Two processes may start their first containers at once.
+        bytecode.mkdir(parents=True, exist_ok=True)
         bytecode.chmod(0o1777)
     own = {**container.mounts, _BYTECODE: Mount(bytecode)}
     script = [_PREAMBLE]

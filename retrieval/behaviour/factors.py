@@ -14,7 +14,7 @@ from retrieval.behaviour.history import History, Recency
 from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows
 
 # Longest factors that every search compares, and how many are compared at once afterwards.
-_FIRST, _BLOCK = 2_048, 16_384
+_FIRST, _BLOCK = 2_048, 4_096
 # Products of float32 numbers are rounded; no item may be left out because of that.
 _ROUNDING = 1 + 1e-4
 
@@ -53,7 +53,8 @@ class OrderedFactors(NamedTuple):
         """
         searches = [_Search(user, most, len(self.rows)) for user in users]
         start, stop = 0, max(_FIRST, 4 * most)
-        while start < max((one.needed for one in searches), default=0):
+        while start < (needed := max((one.needed for one in searches), default=0)):
+            stop = min(stop, needed)
             columns, rows = self.columns[:, start:stop], self.rows[start:stop]
             for one in searches:
                 if start < one.needed:
