@@ -20,6 +20,7 @@ from benchmarks.workloads.retrieval_dataset import index_file
 from nearline.errors import NotReady
 from nearline_cli.local.ports import reserve_port
 from nearline_cli.local.processes import RETRIEVAL_SERVICES, SHARD_SERVICES, service_process
+from nearline_cli.local.router_count import router_core
 from nearline_cli.terminal.options import DEFAULT_HOST
 
 
@@ -125,7 +126,8 @@ async def router_process(
         separate_shards: Shards that separate processes hold; 0 keeps them in the router.
         processes: Number of these processes.
         router_arguments: Further arguments of the routers.
-        routers: Number of router processes, on one port.
+        routers: Number of router processes, on one port, on the cores that `nearline up` would
+            choose.
     """
     async with contextlib.AsyncExitStack() as stack:
         pids: list[int] = []
@@ -145,9 +147,14 @@ async def router_process(
         if routers > 1:
             shared = stack.enter_context(reserve_port(DEFAULT_HOST, 0))
             words += ("--reuse-port", "true", "--port", str(shared.getsockname()[1]))
-        for _ in range(routers):
+        for number in range(routers):
             router = await stack.enter_async_context(
-                service_process("retrieval", words, ready_services=RETRIEVAL_SERVICES)
+                service_process(
+                    "retrieval",
+                    words,
+                    ready_services=RETRIEVAL_SERVICES,
+                    core=router_core(number, routers),
+                )
             )
             pids.append(router.pid)
         yield RunningRouter(router.address, pids)

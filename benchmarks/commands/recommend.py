@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _NOW_S = int(time.time())
-# Connections for each of several routers.
-_CONNECTIONS = 8
+# Connections for each of several routers: of few, the kernel gives some routers far more.
+_CONNECTIONS = 32
 _LEAD_S = 1.0
 _LEVELS = ("near", "redis", "live")
 

@@ -23,6 +23,7 @@ from nearline_cli.local.processes import (
     WORKER_MODULE,
     free_port,
 )
+from nearline_cli.local.router_count import router_core
 from nearline_cli.local.service_settings import gateway_scheme
 from nearline_cli.local.supervisor import ProcessSpec
 from nearline_cli.terminal import options
@@ -338,7 +339,8 @@ def _router(
         words += ("--reuse-port", "true")
     name = "retrieval" if layout.workers == 1 else f"retrieval-{worker}"
     plan = _spec(layout, name, "retrieval", port, words, RETRIEVAL_SERVICES)
-    return replace(plan, environ=environ, shared_port=layout.workers > 1)
+    core = router_core(worker, layout.workers)
+    return replace(plan, environ=environ, shared_port=layout.workers > 1, core=core)
 
 
 def _generation(

@@ -115,6 +115,7 @@ async def start_service(
     name: str = "",
     ready_timeout_s: float = 120.0,
     environ: Mapping[str, str] | None = None,
+    core: int | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> ServiceProcess:
     """Starts `python -m module` and waits until it serves.
@@ -130,6 +131,7 @@ async def start_service(
         name: Name in errors and tables. If empty, the module.
         ready_timeout_s: Seconds to wait until it serves.
         environ: Environment variables in addition to this process's own.
+        core: The only core that it runs on. Optional.
         on_line: Called with every line that the child writes. Optional.
     Raises:
         SettingsError: A package of the service is missing, or it refused its settings.
@@ -156,6 +158,10 @@ async def start_service(
         raise
     finally:
         os.close(read_end)
+    if core is not None:
+        # It has no other threads yet, and those that it starts inherit this.
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(process.pid, {core})
     log: deque[str] = deque(maxlen=_LOG_LINES)
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     pump = asyncio.create_task(_pump_lines(process, log, address, on_line))
@@ -189,6 +195,7 @@ async def service_process(
     name: str = "",
     ready_timeout_s: float = 120.0,
     environ: Mapping[str, str] | None = None,
+    core: int | None = None,
     grace_s: float = 15.0,
 ) -> AsyncIterator[ServiceProcess]:
     """Runs a service for the duration of the block; see `start_service` for the arguments."""
@@ -199,6 +206,7 @@ async def service_process(
         name=name,
         ready_timeout_s=ready_timeout_s,
         environ=environ,
+        core=core,
     )
     try:
         yield service

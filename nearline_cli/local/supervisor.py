@@ -47,7 +47,8 @@ class ProcessSpec:
     variables in addition to this process's own; lists of processes do not show them. folder: The
     folder that it writes to; its disk is named if the process dies while that is full. Optional.
     answers: Returns whether the process at an address is alive.
-    shared_port: Whether other processes listen on its port.
+    shared_port: Whether other processes listen on its port. core: The only core that it runs on.
+    Optional.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ProcessSpec:
     folder: Path | None = None
     answers: Callable[[str], Awaitable[bool]] = liveness.answers_health
     shared_port: bool = False
+    core: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,7 @@ class SupervisedProcess:
             name=plan.name,
             ready_timeout_s=plan.ready_timeout_s,
             environ=plan.environ,
+            core=plan.core,
             on_line=None if forward is None else (lambda line: forward(plan.name, line)),
         )
         self._address = plan.address or self._service.address

@@ -23,6 +23,7 @@ from retrieval.protocols.candidates import (
     HistoryRequest,
     ShardCandidates,
     StoredHistory,
+    UseCandidates,
 )
 from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.protocols.shard import (
@@ -196,6 +197,7 @@ class MilvusShard:
         request: CandidatesRequest,
         deadline: float | None = None,
         also: Sequence[int] = (),
+        then: UseCandidates | None = None,
     ) -> ShardCandidates:
         """Raises Unsupported: with Milvus, the router finds candidates itself."""
         raise _no_behaviour()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,6 +152,9 @@ NO_CANDIDATES = ShardCandidates(
     np.empty(0, np.float32),
     np.empty((0, 0), np.float32),
 )
+
+
+UseCandidates: TypeAlias = Callable[[ShardCandidates], None]
 
 
 class HistoryRequest(NamedTuple):

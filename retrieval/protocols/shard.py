@@ -30,6 +30,7 @@ from retrieval.protocols.candidates import (
     HistoryRequest,
     ShardCandidates,
     StoredHistory,
+    UseCandidates,
 )
 from retrieval.protocols.watermark import AppliedState, Watermark
 
@@ -339,11 +340,14 @@ class Shard(Protocol):
         request: CandidatesRequest,
         deadline: float | None = None,
         also: Sequence[int] = (),
+        then: UseCandidates | None = None,
     ) -> Awaitable[ShardCandidates]:
         """Finds candidates of a list among the items of the shard.
 
         Args:
             also: Numbers of further shards of the same server.
+            then: Called with the candidates in the thread that found them, if this process holds
+                the shard; otherwise not called. Optional.
         Raises Unsupported if the snapshot was built without interactions.
         """
         ...

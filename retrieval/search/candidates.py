@@ -20,6 +20,7 @@ from retrieval.protocols.candidates import (
     HistoryRequest,
     ShardCandidates,
     StoredHistory,
+    UseCandidates,
     merge_candidates,
 )
 from retrieval.protocols.compute_threads import run_stoppable
@@ -57,15 +58,23 @@ async def score_candidates(
 
     Raises: as `find_candidates`.
     """
+    # Each hop to a thread takes as long as a tenth of the work.
     request = request._replace(min_watermark=context.min_watermark)
     local = served.local_behaviour
     if local is None:
-        parts = await _parts(served, request, context)
+        scored: list[_R] = []
+        parts = await _parts(
+            served,
+            request,
+            context,
+            lambda found: scored.append(score(merge_candidates([found], request.most))),
+        )
+        if scored:
+            return scored[0]
         return await run_stoppable(
             lambda stopped: score(merge_candidates(parts, request.most)), context.deadline
         )
     allowed = await _matches(served, local, request, context)
-    # A second hop to a thread would take as long as a tenth of the work.
     return await run_stoppable(
         lambda stopped: score(local.find(request, allowed)), context.deadline
     )
@@ -92,9 +101,15 @@ async def read_history(
 
 
 async def _parts(
-    served: ServedCollection, request: CandidatesRequest, context: RequestContext
+    served: ServedCollection,
+    request: CandidatesRequest,
+    context: RequestContext,
+    then: UseCandidates,
 ) -> list[ShardCandidates]:
-    """Returns the candidates that the shards found, of those that answer."""
+    """Returns the candidates that the shards found, of those that answer.
+
+    then: See `Shard.candidates`; only called if one server holds all shards.
+    """
     if names.USER in request.generators:
         request = request._replace(most=shard_depth(request.most, len(served.shards)))
     # One call for the shards of each server, by the number of the first.
@@ -105,7 +120,9 @@ async def _parts(
     # The only server is waited for as long as possible.
     until = context.deadline if len(also) == 1 else context.share_of_time(_SHARE)
     calls = {
-        first: served.shards[first].candidates(served.snapshot_id, request, until, others)
+        first: served.shards[first].candidates(
+            served.snapshot_id, request, until, others, then if len(also) == 1 else None
+        )
         for first, others in also.items()
     }
     answers = await fanout.gather_reads(calls, context, collection=served.name, until=until)

@@ -27,6 +27,7 @@ from retrieval.protocols.candidates import (
     HistoryRequest,
     ShardCandidates,
     StoredHistory,
+    UseCandidates,
     merge_candidates,
 )
 from retrieval.protocols.compute_threads import Stopped
@@ -253,6 +254,7 @@ class LocalShard:
         request: CandidatesRequest,
         deadline: float | None = None,
         also: Sequence[int] = (),
+        then: UseCandidates | None = None,
     ) -> ShardCandidates:
         """Finds candidates; see `Shard.candidates`."""
         shards = [self, *(self.peers[number] for number in also)]
@@ -261,7 +263,10 @@ class LocalShard:
 
         def find(stopped: Stopped) -> ShardCandidates:
             memo: UserVectors = {}
-            return merge_candidates([one._find(request, memo) for one in shards if not stopped()])
+            found = merge_candidates([one._find(request, memo) for one in shards if not stopped()])
+            if then is not None and not stopped():
+                then(found)
+            return found
 
         found: ShardCandidates = await self._threads.call_stoppable(find)
         return found

@@ -24,6 +24,7 @@ from retrieval.protocols.candidates import (
     HistoryRequest,
     ShardCandidates,
     StoredHistory,
+    UseCandidates,
 )
 from retrieval.protocols.shard import (
     CountRequest,
@@ -158,6 +159,7 @@ class SilentShard:
         request: CandidatesRequest,
         deadline: float | None = None,
         also: Sequence[int] = (),
+        then: UseCandidates | None = None,
     ) -> ShardCandidates:
         await asyncio.Event().wait()
         return NO_CANDIDATES
@@ -195,6 +197,7 @@ class FailingShard(SilentShard):
         request: CandidatesRequest,
         deadline: float | None = None,
         also: Sequence[int] = (),
+        then: UseCandidates | None = None,
     ) -> ShardCandidates:
         raise self.error
 

@@ -12,6 +12,7 @@ from retrieval.protocols.candidates import (
     HistoryRequest,
     ShardCandidates,
     StoredHistory,
+    UseCandidates,
 )
 from retrieval.protocols.quantiles import RecentQuantiles
 from retrieval.protocols.shard import (
@@ -140,6 +141,7 @@ class ReplicatedShard:
         request: CandidatesRequest,
         deadline: float | None = None,
         also: Sequence[int] = (),
+        then: UseCandidates | None = None,
     ) -> ShardCandidates:
         """Finds candidates; see `Shard.candidates`."""
         key = self._key(snapshot_id)

@@ -42,6 +42,13 @@ async def test_two_services_may_share_a_port() -> None:
         assert one.pid != two.pid
 
 
+async def test_all_threads_of_a_service_run_on_its_core() -> None:
+    core = max(os.sched_getaffinity(0))
+    async with service_process(ECHO, core=core) as service:
+        threads = [one.id for one in psutil.Process(service.pid).threads()]
+        assert all(os.sched_getaffinity(thread) == {core} for thread in threads)
+
+
 async def test_a_nearline_error_keeps_its_text() -> None:
     with pytest.raises(NotReady, match="did not start: store /nowhere: no such folder; build one"):
         await start_service(ECHO, ("--fail", "error"))
@@ -66,8 +73,8 @@ async def test_a_silent_exit_names_the_exit_code() -> None:
 
 async def test_a_service_that_never_serves_is_stopped_and_reported() -> None:
     before = _children()
-    with pytest.raises(NotReady, match=r"did not serve within 2 s.*\n.*waiting for ever"):
-        await start_service(ECHO, ("--fail", "hang"), ready_timeout_s=2)
+    with pytest.raises(NotReady, match=r"did not serve within 4 s.*\n.*waiting for ever"):
+        await start_service(ECHO, ("--fail", "hang"), ready_timeout_s=4)
     assert _children() == before
 
 

@@ -27,6 +27,7 @@ from retrieval.protocols.candidates import (
     HistoryRequest,
     ShardCandidates,
     StoredHistory,
+    UseCandidates,
 )
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.recommend.cached_candidates import CandidateCache
@@ -154,10 +155,11 @@ async def test_shards_read_the_history_of_a_user_beside_the_event_loop(
     assert len(threads) == 1 and threads[0] != threading.get_ident()
 
 
-async def test_shards_of_one_process_find_candidates_in_one_call(
+async def test_shards_of_one_process_find_and_rank_candidates_in_one_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[int, ...]] = []
+    ranked_by: list[str] = []
     whole = LocalShard.candidates
 
     async def candidates(
@@ -166,9 +168,15 @@ async def test_shards_of_one_process_find_candidates_in_one_call(
         request: CandidatesRequest,
         deadline: float | None = None,
         also: Sequence[int] = (),
+        then: UseCandidates | None = None,
     ) -> ShardCandidates:
+        def rank(found: ShardCandidates) -> None:
+            assert then is not None
+            then(found)
+            ranked_by.append(threading.current_thread().name)
+
         calls.append(tuple(also))
-        return await whole(self, snapshot_id, request, deadline, also)
+        return await whole(self, snapshot_id, request, deadline, also, rank)
 
     monkeypatch.setattr(LocalShard, "candidates", candidates)
     async with recommender(tmp_path) as service:
@@ -177,3 +185,5 @@ async def test_shards_of_one_process_find_candidates_in_one_call(
         assert reply.info.coverage.shards_answered == 2
     # Two shards.
     assert set(calls) == {(1,)}
+    assert len(ranked_by) == len(calls)
+    assert all(name.startswith("search-") for name in ranked_by)
