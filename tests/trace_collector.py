@@ -65,7 +65,8 @@ class Collector:
         """Returns the spans, once there are enough."""
         with self._changed:
             met = self._changed.wait_for(lambda: enough(self._spans), timeout_s)
-            assert met, f"not enough spans: {[(one.service, one.name) for one in self._spans]}"
+            last = [(one.service, one.name) for one in self._spans[-100:]]
+            assert met, f"not enough spans: {len(self._spans)}, the last ones {last}"
             return list(self._spans)
 
 
