@@ -82,12 +82,13 @@ class CandidateFeatures(NamedTuple):
 class ItemStatistics(NamedTuple):
     """The features of items, by row.
 
-    repeat_days, first_day: (items,) float32. columns: (6, items) float32.
+    repeat_days, first_day: (items,) float32. features: (items, 6) float32; those of an item are
+    next to each other, since a list reads a few hundred items.
     """
 
     repeat_days: NDArray[np.float32]
     first_day: NDArray[np.float32]
-    columns: NDArray[np.float32]
+    features: NDArray[np.float32]
 
     @classmethod
     def of_tables(cls, tables: Mapping[str, NDArray[np.float32]]) -> ItemStatistics:
@@ -105,11 +106,11 @@ class ItemStatistics(NamedTuple):
             tables.get("repeat_rate", zeros),
             repeat_days,
         ]
-        return cls(repeat_days, tables.get(FIRST_DAY, zeros), np.array(columns, np.float32))
+        return cls(repeat_days, tables.get(FIRST_DAY, zeros), np.array(columns, np.float32).T.copy())
 
     def at(self, rows: NDArray[np.int32]) -> ItemStatistics:
         """Returns the features of some items, as a copy."""
-        return ItemStatistics(self.repeat_days[rows], self.first_day[rows], self.columns[:, rows])
+        return ItemStatistics(self.repeat_days[rows], self.first_day[rows], self.features[rows])
 
     def of(
         self, rows: NDArray[np.int64], history: History, newest_us: int, *, repeats: bool
@@ -123,7 +124,7 @@ class ItemStatistics(NamedTuple):
             repeats: Whether to add the features of items that the user had.
         """
         last, first = float(history.time_us[0]) / DAY_US, self.first_day[rows]
-        parts = [self.columns[:, rows], np.where(first > 0, np.float32(last) - first, 0)[None]]
+        parts = [self.features[rows].T, np.where(first > 0, np.float32(last) - first, 0)[None]]
         if repeats:
             now = _now_days(history, newest_us)
             parts.append(_repeat_rows(history, rows, self.repeat_days[rows], now))
@@ -260,7 +261,9 @@ def _now_days(history: History, newest_us: int) -> float:
 
 def _visits(time_us: NDArray[np.int64]) -> NDArray[np.int64]:
     """Returns the visit of each interaction, from 0 for the newest; one moment is one visit."""
-    return np.cumsum(np.diff(time_us, prepend=time_us[0]) != 0)
+    begins = np.zeros(len(time_us), np.bool_)
+    np.not_equal(time_us[1:], time_us[:-1], out=begins[1:])
+    return np.cumsum(begins)
 
 
 def _user_row(history: History, now: float) -> NDArray[np.float32]:
@@ -271,7 +274,7 @@ def _user_row(history: History, now: float) -> NDArray[np.float32]:
     return np.array(
         [
             len(visits),
-            len(np.unique(history.items)),
+            len(set(history.items.tolist())),
             count,
             np.searchsorted(visits, 0, side="right"),
             len(visits) / count,
