@@ -106,7 +106,9 @@ class ItemStatistics(NamedTuple):
             tables.get("repeat_rate", zeros),
             repeat_days,
         ]
-        return cls(repeat_days, tables.get(FIRST_DAY, zeros), np.array(columns, np.float32).T.copy())
+        return cls(
+            repeat_days, tables.get(FIRST_DAY, zeros), np.array(columns, np.float32).T.copy()
+        )
 
     def at(self, rows: NDArray[np.int32]) -> ItemStatistics:
         """Returns the features of some items, as a copy."""

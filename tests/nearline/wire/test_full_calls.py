@@ -254,7 +254,8 @@ async def asked_of_shard(name: str) -> list[Message]:
     given = [
         full.of(hints[one])
         for one in inspect.signature(method).parameters
-        if one not in ("self", "snapshot_id", "deadline", "also")
+        # What happens `then` stays in the process of the caller.
+        if one not in ("self", "snapshot_id", "deadline", "also", "then")
     ]
     # Further shards that one call is about.
     also = [(4, 5)] if name == "candidates" else []

@@ -240,6 +240,8 @@ async def test_exact_searches_wait_for_scans_only_while_the_gpu_is_away(store: P
     exact = ShardOptions(3, exact=True)
     (hits,) = await shard.search(snapshot.snapshot_id, query, exact)
     assert hits.cost is not None and hits.cost.gpu
+    # Else the thread of this search might take the next one, too.
+    await shard._threads.settled()
     device.fail("it was tested")
     waiting = shard.search(snapshot.snapshot_id, query, exact)
     await shard.search(snapshot.snapshot_id, query, ShardOptions(3))
