@@ -58,10 +58,10 @@ PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadsc
 test: $(VENV)/.stamp-dev ## Run the tests; the summary lists what was skipped, and why
 	@$(PYTEST) --ignore tests/project --ignore tests/deploy
 
-test-long: $(VENV)/.stamp-dev ## Run the tests that take longest: tutorials, kills, random histories
+test-long: deploy-tools ## Run the tests that take longest: tutorials, kills, random histories
 	@$(PYTEST) -n 2 -o timeout=400 -m long
 
-nightly: $(VENV)/.stamp-dev ## Run every test at its full length (half an hour)
+nightly: deploy-tools ## Run every test at its full length (half an hour)
 	@NEARLINE_TEST_NIGHTLY=1 $(PYTEST)
 
 test-llm: $(VENV)/.stamp-dev $(LLM)/model.gguf ## Ask a real small model; builds its server first (minutes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from functools import cache
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.fleet import sandbox
+from tests.deploy.tools import find_tool, require_tool
 from tests.redis_server import INSTALLED
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ needs_containers = pytest.mark.skipif(
     reason=sandbox.why_not() or "the bundled Redis is not installed",
 )
 needs_kustomize = pytest.mark.skipif(
-    not shutil.which("kustomize"), reason="kustomize is not installed"
+    find_tool("kustomize") is None, reason="kustomize is not installed: make deploy-tools"
 )
 
 
@@ -55,7 +55,7 @@ def write_documents(folder: Path, first: int = 0, count: int = DOCUMENTS) -> Non
 def kustomized(folder: str) -> str:
     """Returns the manifests of a folder with a kustomization."""
     command = [
-        "kustomize",
+        require_tool("kustomize"),
         "build",
         "--load-restrictor",
         "LoadRestrictionsNone",
