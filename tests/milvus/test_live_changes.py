@@ -35,7 +35,7 @@ pytestmark = [
 _RECOVERY_S = 180.0
 _DIM = 8
 _ITEMS = 40
-_WRITING = "acquired the lease to write live changes to milvus"
+_WRITING = "acquired a lease"
 DENSE = c.SearchMode.DENSE
 TEXT = frozenset({c.PayloadField.TEXT})
 
