@@ -159,8 +159,8 @@ async def start_service(
     finally:
         os.close(read_end)
     if core is not None:
-        # It has no other threads yet, and those that it starts inherit this.
-        with contextlib.suppress(ProcessLookupError):
+        # Its threads start later, and inherit this. A sandbox may forbid it.
+        with contextlib.suppress(OSError):
             os.sched_setaffinity(process.pid, {core})
     log: deque[str] = deque(maxlen=_LOG_LINES)
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()

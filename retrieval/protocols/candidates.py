@@ -154,6 +154,7 @@ NO_CANDIDATES = ShardCandidates(
 )
 
 
+# Does something with candidates, in the thread that found them.
 UseCandidates: TypeAlias = Callable[[ShardCandidates], None]
 
 
