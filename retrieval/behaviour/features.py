@@ -106,9 +106,8 @@ class ItemStatistics(NamedTuple):
             tables.get("repeat_rate", zeros),
             repeat_days,
         ]
-        return cls(
-            repeat_days, tables.get(FIRST_DAY, zeros), np.array(columns, np.float32).T.copy()
-        )
+        features = np.stack(columns, axis=1, dtype=np.float32)
+        return cls(repeat_days, tables.get(FIRST_DAY, zeros), features)
 
     def at(self, rows: NDArray[np.int32]) -> ItemStatistics:
         """Returns the features of some items, as a copy."""
@@ -261,16 +260,9 @@ def _now_days(history: History, newest_us: int) -> float:
     return max(int(history.time_us[0]), newest_us) / DAY_US
 
 
-def _visits(time_us: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns the visit of each interaction, from 0 for the newest; one moment is one visit."""
-    begins = np.zeros(len(time_us), np.bool_)
-    np.not_equal(time_us[1:], time_us[:-1], out=begins[1:])
-    return np.cumsum(begins)
-
-
 def _user_row(history: History, now: float) -> NDArray[np.float32]:
     """Returns the features of the user: (7,)."""
-    visits = _visits(history.time_us)
+    visits = history.visits()
     count, last = int(visits[-1]) + 1, float(history.time_us[0]) / DAY_US
     span = last - float(history.time_us[-1]) / DAY_US
     return np.array(
@@ -299,7 +291,7 @@ def _repeat_rows(
     events, had_rows = history.own_rows()
     if not len(events):
         return np.zeros((7, len(numbers)), np.float32)
-    visits = _visits(history.time_us)[events]
+    visits = history.visits()[events]
     items, newest, index = np.unique(had_rows, return_index=True, return_inverse=True)
     pairs = np.unique(index * (len(history.items) + 1) + visits) // (len(history.items) + 1)
     times = np.bincount(pairs, minlength=len(items))

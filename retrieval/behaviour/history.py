@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nearline.times import DAY_US
 from retrieval.index.sorted_ids import index_of
+from retrieval.protocols.scored_rows import first_of_runs
 
 # Number of interactions that most generators read: a vector folded in from this many equals the
 # trained one (ADR 0018), and the lists of older interactions add little.
@@ -41,6 +42,10 @@ class History(NamedTuple):
             return np.arange(len(self.items)), self.items.astype(np.int64)
         events = np.flatnonzero(self.rows >= 0)
         return events, self.rows[events]
+
+    def visits(self) -> NDArray[np.int64]:
+        """Returns the visit of each interaction, from 0 for the newest; one moment is one visit."""
+        return np.cumsum(first_of_runs(self.time_us)) - 1
 
 
 class Recency(NamedTuple):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nearline.times import DAY_US
 from retrieval.behaviour.history import History, Recency
-from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows
+from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows, first_of_runs
 
 # A purchase eight visits ago counts 1 / e.
 _RECENCY = Recency(8.0)
@@ -105,8 +105,7 @@ def visit_counts(
     """
     if not len(history.items):
         return NO_ROWS
-    visit = np.cumsum(np.diff(history.time_us, prepend=history.time_us[0]) != 0)
-    times = history.time_us[np.flatnonzero(np.diff(visit, prepend=-1))]
+    visit, times = history.visits(), history.time_us[first_of_runs(history.time_us)]
     events, rows = history.own_rows()
     had, index = np.unique(rows, return_inverse=True)
     counts = np.zeros(len(had), np.float32)

@@ -100,9 +100,14 @@ def union(parts: Sequence[ScoredRows]) -> NDArray[np.int64]:
     """Returns the rows of all parts, ascending, each once."""
     rows = np.sort(np.concatenate([NO_ROWS.rows, *(part.rows for part in parts)]))
     # Of so few rows, this takes a third as long as np.unique.
-    is_first = np.ones(len(rows), np.bool_)
-    np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
-    return rows[is_first]
+    return rows[first_of_runs(rows)]
+
+
+def first_of_runs(values: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Returns which values differ from the one before: (n,) bool; the first one does."""
+    firsts = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=firsts[1:])
+    return firsts
 
 
 def sum_by_row(

@@ -58,10 +58,10 @@ async def score_candidates(
 
     Raises: as `find_candidates`.
     """
-    # Each hop to a thread takes as long as a tenth of the work.
     request = request._replace(min_watermark=context.min_watermark)
     local = served.local_behaviour
     if local is None:
+        # Each hop to a thread takes as long as a tenth of the work.
         scored: list[_R] = []
         parts = await _parts(
             served,
@@ -118,10 +118,11 @@ async def _parts(
         by_server.setdefault(shard.server, []).append(number)
     also = {first: others for first, *others in by_server.values()}
     # The only server is waited for as long as possible.
-    until = context.deadline if len(also) == 1 else context.share_of_time(_SHARE)
+    alone = len(also) == 1
+    until = context.deadline if alone else context.share_of_time(_SHARE)
     calls = {
         first: served.shards[first].candidates(
-            served.snapshot_id, request, until, others, then if len(also) == 1 else None
+            served.snapshot_id, request, until, others, then if alone else None
         )
         for first, others in also.items()
     }

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.fleet import sandbox
-from tests.deploy.tools import find_tool, require_tool
+from tests.deploy.tools import require_tool
 from tests.redis_server import INSTALLED
 
 ROOT = Path(__file__).parents[2]
@@ -23,9 +23,6 @@ ADDED = {"NEARLINE_EMBEDDING_BACKEND": "openvino"}
 needs_containers = pytest.mark.skipif(
     bool(sandbox.why_not()) or not INSTALLED,
     reason=sandbox.why_not() or "the bundled Redis is not installed",
-)
-needs_kustomize = pytest.mark.skipif(
-    find_tool("kustomize") is None, reason="kustomize is not installed: make deploy-tools"
 )
 
 
@@ -53,7 +50,7 @@ def write_documents(folder: Path, first: int = 0, count: int = DOCUMENTS) -> Non
 
 
 def kustomized(folder: str) -> str:
-    """Returns the manifests of a folder with a kustomization."""
+    """Returns the manifests of a folder, or skips the test if there is no kustomize."""
     command = [
         require_tool("kustomize"),
         "build",

@@ -21,11 +21,10 @@ from tests.deploy.fleet_parts import (
     kustomized,
     load_record,
     needs_containers,
-    needs_kustomize,
     write_documents,
 )
 
-pytestmark = [pytest.mark.service, pytest.mark.long, needs_containers, needs_kustomize]
+pytestmark = [pytest.mark.service, pytest.mark.long, needs_containers]
 SHARDS = ("shards-a", "shards-b")
 
 
