@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from index_builder.documents.records import DocumentVersion, PreparedDocument, SourceLocation
 from nearline.errors import InvalidRequest, StoreError
 from nearline.items.attributes import encode
+from nearline.items.documents import chunk_texts
 from nearline.store.snapshot import shard_of
 
 _SCHEMA = """
@@ -44,7 +45,7 @@ class StoredDocument(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A chunk to embed, with the id and title of its document."""
+    """A chunk to embed, with the id and title of its document; see `chunk_texts`."""
 
     row: int
     document_id: str
@@ -153,8 +154,8 @@ class Spool:
             "SELECT id, title, text, first_chunk, bounds FROM documents ORDER BY number"
         )
         for document_id, title, text, first, bounds in cursor:
-            for offset, (start, end) in enumerate(np.frombuffer(bounds, "<i8").reshape(-1, 2)):
-                yield Chunk(first + offset, document_id, title, text[start:end])
+            for offset, chunk in enumerate(_chunk_texts(text, bounds)):
+                yield Chunk(first + offset, document_id, title, chunk)
 
     def chunks_of(self, rows: NDArray[np.int64]) -> Iterator[Chunk]:
         """Yields the chunks of some rows. rows: (n,), ascending, each below `chunks`."""
@@ -170,9 +171,9 @@ class Spool:
                 (last, first),
             )
             for document_id, title, text, start_row, bounds in cursor:
-                for offset, (start, end) in enumerate(np.frombuffer(bounds, "<i8").reshape(-1, 2)):
+                for offset, chunk in enumerate(_chunk_texts(text, bounds)):
                     if first <= start_row + offset <= last:
-                        yield Chunk(start_row + offset, document_id, title, text[start:end])
+                        yield Chunk(start_row + offset, document_id, title, chunk)
 
     def chunk_at(self, row: int) -> tuple[Chunk, int]:
         """Returns the chunk of a row and its number within the document."""
@@ -181,8 +182,8 @@ class Spool:
             "WHERE first_chunk <= ? ORDER BY first_chunk DESC LIMIT 1",
             (int(row),),
         ).fetchone()
-        start, end = np.frombuffer(bounds, "<i8").reshape(-1, 2)[row - first]
-        return Chunk(row, document_id, title, text[start:end]), row - first
+        chunk = _chunk_texts(text, bounds)[row - first]
+        return Chunk(row, document_id, title, chunk), row - first
 
     def shard_chunk_rows(self, shard: int) -> NDArray[np.int64]:
         """Returns the rows of a shard's chunks in the order of the snapshot: (n,) int64."""
@@ -278,6 +279,10 @@ class Spool:
         return InvalidRequest(
             f"duplicate ids; every document needs a unique id:{shown}", field="id"
         )
+
+
+def _chunk_texts(text: str, bounds: bytes) -> list[str]:
+    return chunk_texts(text, np.frombuffer(bounds, "<i8").reshape(-1, 2).tolist())
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from index_builder.documents.spool import Spool
+from nearline.items.documents import chunk_texts
 from nearline.items.search_languages import other_languages
 from nearline.store.durable import store_errors
 from nearline.store.snapshot import shard_folder
@@ -211,8 +212,8 @@ class _PostingCounter:
             for document in spool.shard_documents(shard):
                 common = self._words.document(document.title, json.loads(document.attributes))
                 in_title = dict.fromkeys(common.title.words, 1.0)
-                for start, end in document.bounds.tolist():
-                    counts, length = self._words.chunk(common, document.text[start:end])
+                for text in chunk_texts(document.text, document.bounds.tolist()):
+                    counts, length = self._words.chunk(common, text)
                     row = len(lengths)
                     lengths.append(length)
                     titles.append(common.title)

@@ -13,7 +13,7 @@ from index_builder.releases.gate_report import Check, SkippedCheck, make_check
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline import contract as c
 from nearline.errors import NearlineError, SnapshotCorrupt, SnapshotMismatch
-from nearline.items.documents import text_to_embed
+from nearline.items.documents import chunk_texts, text_to_embed
 from retrieval.changelog.archive import Archive
 from retrieval.changelog.records import ChangeKind
 from retrieval.changelog.retention import log_lineage
@@ -201,7 +201,7 @@ def _sample_chunks(snapshot: LoadedSnapshot, limit: int) -> tuple[list[str], NDA
         documents = items.documents_of(rows)
         _, starts, ends = items.chunks_of(rows, documents)
         found = [
-            text_to_embed(items.title(document), items.text(document)[start:end])
+            text_to_embed(items.title(document), *chunk_texts(items.text(document), [(start, end)]))
             for document, start, end in zip(documents.tolist(), starts, ends, strict=True)
         ]
         kept = [at for at, text in enumerate(found) if text.strip()]

@@ -25,7 +25,7 @@ from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, types_pb2
 DEFAULT_OPTIONS = c.SearchOptions(payload=SEARCH_PAYLOAD)
 DEFAULT_LIST = c.RecommendOptions(payload=SEARCH_PAYLOAD)
 _WRITE_TIMEOUT_S, _MATCHING_TIMEOUT_S = 60.0, 120.0  # Many texts may need embedding first.
-ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
+ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR, c.PayloadField.SECTION}
 
 
 @converts_arguments

@@ -14,7 +14,7 @@ from nearline.contract.terms import Lane, TextRole
 
 # Name of the reranker that is shipped: it judges whether a text answers a question. The first line
 # of a text is its title, the rest a sentence; scores are logits.
-ANSWER_JUDGE = "answer-judge"
+ANSWER_JUDGE = "answer-judge-2"
 # Name of the entailment model that is shipped: it judges whether a source supports or contradicts a
 # statement. The first of several lines of a premise is the title of its document.
 ENTAILMENT_JUDGE = "entailment-judge"

@@ -28,6 +28,14 @@ class RefusalReason(Enum):
     UNCLEAR = "unclear"
 
 
+class Strictness(Enum):
+    """How sure the service must be to answer; see Strictness in generation.proto."""
+
+    STRICT = "strict"
+    BALANCED = "balanced"
+    LENIENT = "lenient"
+
+
 class Verdict(Enum):
     """Result of checking a citation; see CitationCheck in generation.proto."""
 
@@ -61,7 +69,7 @@ class Question:
     session_id: Conversation to continue; empty for none. session_version: Version of the
     conversation that the caller has seen; 0 accepts any version. history: Earlier turns, if the
     caller stores them. backend: The backend that writes; if empty, the service chooses. fresh:
-    Bypass the cache. min_watermark: See `Retriever`.
+    Bypass the cache. min_watermark: See `Retriever`. strictness: None: what the service chooses.
     """
 
     text: str
@@ -78,6 +86,7 @@ class Question:
     unsupported: Converted[Unsupported, Unsupported | str] = Unsupported.DROP  # type: ignore[assignment]
     fresh: bool = False
     min_watermark: bytes = b""
+    strictness: Converted[Strictness | None, Strictness | str | None] = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +164,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The last event of an answer."""
+    """The last event of an answer.
+
+    not_sure: Whether the text is no answer, but says that the documents may not answer the question
+    and shows the closest passages.
+    """
 
     tokens: int
     citations: int
@@ -167,6 +180,7 @@ class Done:
     dropped_markers: int = 0
     session: SessionState | None = None
     served_by: ServedBy = field(default_factory=ServedBy)
+    not_sure: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +200,7 @@ AnswerEvent: TypeAlias = Evidence | Delta | Citation | Usage | Done | Refusal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A whole answer, or a refusal.
+    """An answer, passages that may not be one (see `not_sure`), or a refusal.
 
     text: The answer, with markers such as "[1]"; empty if refused. refusal: Why there is no answer;
     None if there is one. done: How the answer ended; None if refused.
@@ -198,6 +212,11 @@ class Answer:
     evidence: Evidence
     usage: Usage
     done: Done | None
+
+    @property
+    def not_sure(self) -> bool:
+        """Whether the text is no answer, but the closest passages, and says so."""
+        return self.done is not None and self.done.not_sure
 
     def __str__(self) -> str:
         """Returns the text, or the reason of the refusal in words."""
@@ -211,7 +230,7 @@ class Answer:
             "span": [f"{one.char_start}..{one.char_end}" for one in self.citations],
         }
         table = html_table(source_line(self.evidence.info), sources) if self.citations else ""
-        return f"<p>{escape(str(self))}</p>{table}"
+        return f'<p style="white-space: pre-wrap">{escape(str(self))}</p>{table}'
 
 
 @dataclass(frozen=True, slots=True)

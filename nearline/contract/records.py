@@ -122,7 +122,10 @@ class FilterPlan:
 class Hit:
     """One item found; start and end are code points of the stored text.
 
-    Parts that were not requested are None.
+    Parts that were not requested are None, or empty.
+
+    section: Headings above the chunk, then the list items in which it begins; see
+        `nearline.items.structure`.
     """
 
     id: str
@@ -137,6 +140,7 @@ class Hit:
     explanation: Explanation | None = None
     group: Scalar = None
     highlights: Highlights | None = None
+    section: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +261,7 @@ class Item:
 
     expires: Aware time after which the item is no longer served; None means never.
     version: Number of its last live change; 0 if unchanged since its import.
+    section: See Hit; where a chunk was read.
     """
 
     id: str
@@ -266,6 +271,7 @@ class Item:
     vector: Converted[NDArray[np.float32] | None, VectorLike | None] = None  # type: ignore[assignment]
     expires: datetime | None = None
     version: int = 0
+    section: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

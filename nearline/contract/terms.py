@@ -96,6 +96,7 @@ class PayloadField(Enum):
     TEXT = "text"
     ATTRIBUTES = "attributes"
     VECTOR = "vector"
+    SECTION = "section"
 
     # Members are singletons. Enum's own hash runs in Python, for each member of each set of each
     # request.

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.chunking import chunk_spans
 from nearline.contract import MAX_ID_BYTES, Item
 from nearline.errors import InvalidRequest
 from nearline.items.attributes import clean, encode
+from nearline.items.chunking import chunk_spans
+from nearline.items.structure import Path, sections_at, titles
 from nearline.sentences import Span, estimate_tokens
 from nearline.vectors import MAX_DIM
 
 _NONE: Mapping[str, str] = {}
+# Headings that are indexed with a chunk below them, the nearest ones.
+_HEADINGS_INDEXED, _HEADING_CHARACTERS = 3, 160
 EMPTY_TEXT = "the text is empty"
 
 
@@ -130,6 +133,25 @@ def document_spans(item: Item, max_tokens: int, overlap_sentences: int) -> list[
     # The title precedes every chunk; leave at least half of the room to the text.
     room = max(max_tokens - estimate_tokens(item.title), (max_tokens + 1) // 2)
     return chunk_spans(item.text, room, overlap_sentences)
+
+
+def chunk_texts(text: str, bounds: Sequence[Sequence[int]]) -> list[str]:
+    """Returns what is indexed of each chunk: the last headings above it, and its text.
+
+    Args:
+        text: The text of a document.
+        bounds: Start and end of each chunk, by start.
+    """
+    sections = sections_at(text, [start for start, _ in bounds])
+    return [
+        _below_headings(section, text[start:end])
+        for section, (start, end) in zip(sections, bounds, strict=True)
+    ]
+
+
+def _below_headings(section: Path, chunk: str) -> str:
+    above = ". ".join(titles(section)[-_HEADINGS_INDEXED:])[-_HEADING_CHARACTERS:]
+    return f"{above}\n{chunk}" if above else chunk
 
 
 def text_to_embed(title: str, text: str) -> str:

@@ -12,6 +12,13 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Strictness(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STRICTNESS_UNSPECIFIED: _ClassVar[Strictness]
+    STRICTNESS_STRICT: _ClassVar[Strictness]
+    STRICTNESS_BALANCED: _ClassVar[Strictness]
+    STRICTNESS_LENIENT: _ClassVar[Strictness]
+
 class UnsupportedPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     UNSUPPORTED_POLICY_UNSPECIFIED: _ClassVar[UnsupportedPolicy]
@@ -23,6 +30,10 @@ class RefusalPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REFUSAL_POLICY_UNSPECIFIED: _ClassVar[RefusalPolicy]
     REFUSAL_POLICY_REFUSE: _ClassVar[RefusalPolicy]
     REFUSAL_POLICY_ANSWER: _ClassVar[RefusalPolicy]
+STRICTNESS_UNSPECIFIED: Strictness
+STRICTNESS_STRICT: Strictness
+STRICTNESS_BALANCED: Strictness
+STRICTNESS_LENIENT: Strictness
 UNSUPPORTED_POLICY_UNSPECIFIED: UnsupportedPolicy
 UNSUPPORTED_POLICY_DROP: UnsupportedPolicy
 UNSUPPORTED_POLICY_MARK: UnsupportedPolicy
@@ -31,7 +42,7 @@ REFUSAL_POLICY_REFUSE: RefusalPolicy
 REFUSAL_POLICY_ANSWER: RefusalPolicy
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("collection", "question", "filter", "mode", "max_tokens", "documents", "refusal_policy", "session_id", "session_version", "history", "backend", "temperature", "unsupported_policy", "fresh", "min_watermark")
+    __slots__ = ("collection", "question", "filter", "mode", "max_tokens", "documents", "refusal_policy", "session_id", "session_version", "history", "backend", "temperature", "unsupported_policy", "fresh", "min_watermark", "strictness")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +58,7 @@ class GenerateRequest(_message.Message):
     UNSUPPORTED_POLICY_FIELD_NUMBER: _ClassVar[int]
     FRESH_FIELD_NUMBER: _ClassVar[int]
     MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    STRICTNESS_FIELD_NUMBER: _ClassVar[int]
     collection: str
     question: str
     filter: _types_pb2.Filter
@@ -62,7 +74,8 @@ class GenerateRequest(_message.Message):
     unsupported_policy: UnsupportedPolicy
     fresh: bool
     min_watermark: bytes
-    def __init__(self, collection: _Optional[str] = ..., question: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., mode: _Optional[_Union[_retrieval_pb2.SearchMode, str]] = ..., max_tokens: _Optional[int] = ..., documents: _Optional[int] = ..., refusal_policy: _Optional[_Union[RefusalPolicy, str]] = ..., session_id: _Optional[str] = ..., session_version: _Optional[int] = ..., history: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., backend: _Optional[str] = ..., temperature: _Optional[float] = ..., unsupported_policy: _Optional[_Union[UnsupportedPolicy, str]] = ..., fresh: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
+    strictness: Strictness
+    def __init__(self, collection: _Optional[str] = ..., question: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., mode: _Optional[_Union[_retrieval_pb2.SearchMode, str]] = ..., max_tokens: _Optional[int] = ..., documents: _Optional[int] = ..., refusal_policy: _Optional[_Union[RefusalPolicy, str]] = ..., session_id: _Optional[str] = ..., session_version: _Optional[int] = ..., history: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., backend: _Optional[str] = ..., temperature: _Optional[float] = ..., unsupported_policy: _Optional[_Union[UnsupportedPolicy, str]] = ..., fresh: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., strictness: _Optional[_Union[Strictness, str]] = ...) -> None: ...
 
 class Turn(_message.Message):
     __slots__ = ("question", "answer", "condensed", "snapshot_id", "time")
@@ -165,7 +178,7 @@ class Attempt(_message.Message):
     def __init__(self, backend: _Optional[str] = ..., failure: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class DoneEvent(_message.Message):
-    __slots__ = ("tokens", "citations", "evidence_probability", "calibrated", "served_by", "truncated", "finish", "dropped_sentences", "dropped_markers", "session")
+    __slots__ = ("tokens", "citations", "evidence_probability", "calibrated", "served_by", "truncated", "finish", "dropped_sentences", "dropped_markers", "session", "not_sure")
     class Finish(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         FINISH_UNSPECIFIED: _ClassVar[DoneEvent.Finish]
@@ -188,6 +201,7 @@ class DoneEvent(_message.Message):
     DROPPED_SENTENCES_FIELD_NUMBER: _ClassVar[int]
     DROPPED_MARKERS_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
+    NOT_SURE_FIELD_NUMBER: _ClassVar[int]
     tokens: int
     citations: int
     evidence_probability: float
@@ -198,7 +212,8 @@ class DoneEvent(_message.Message):
     dropped_sentences: int
     dropped_markers: int
     session: SessionState
-    def __init__(self, tokens: _Optional[int] = ..., citations: _Optional[int] = ..., evidence_probability: _Optional[float] = ..., calibrated: _Optional[bool] = ..., served_by: _Optional[_Union[_types_pb2.ServedBy, _Mapping]] = ..., truncated: _Optional[bool] = ..., finish: _Optional[_Union[DoneEvent.Finish, str]] = ..., dropped_sentences: _Optional[int] = ..., dropped_markers: _Optional[int] = ..., session: _Optional[_Union[SessionState, _Mapping]] = ...) -> None: ...
+    not_sure: bool
+    def __init__(self, tokens: _Optional[int] = ..., citations: _Optional[int] = ..., evidence_probability: _Optional[float] = ..., calibrated: _Optional[bool] = ..., served_by: _Optional[_Union[_types_pb2.ServedBy, _Mapping]] = ..., truncated: _Optional[bool] = ..., finish: _Optional[_Union[DoneEvent.Finish, str]] = ..., dropped_sentences: _Optional[int] = ..., dropped_markers: _Optional[int] = ..., session: _Optional[_Union[SessionState, _Mapping]] = ..., not_sure: _Optional[bool] = ...) -> None: ...
 
 class SessionState(_message.Message):
     __slots__ = ("session_id", "version", "saved", "reason")

@@ -32,6 +32,7 @@ class PayloadField(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PAYLOAD_FIELD_TEXT: _ClassVar[PayloadField]
     PAYLOAD_FIELD_ATTRIBUTES: _ClassVar[PayloadField]
     PAYLOAD_FIELD_VECTOR: _ClassVar[PayloadField]
+    PAYLOAD_FIELD_SECTION: _ClassVar[PayloadField]
 SEARCH_MODE_UNSPECIFIED: SearchMode
 SEARCH_MODE_DENSE: SearchMode
 SEARCH_MODE_LEXICAL: SearchMode
@@ -44,6 +45,7 @@ PAYLOAD_FIELD_TITLE: PayloadField
 PAYLOAD_FIELD_TEXT: PayloadField
 PAYLOAD_FIELD_ATTRIBUTES: PayloadField
 PAYLOAD_FIELD_VECTOR: PayloadField
+PAYLOAD_FIELD_SECTION: PayloadField
 
 class ItemIds(_message.Message):
     __slots__ = ("ids",)
@@ -234,7 +236,7 @@ class FilterPlan(_message.Message):
     def __init__(self, shard: _Optional[int] = ..., strategy: _Optional[_Union[FilterPlan.Strategy, str]] = ..., matches: _Optional[int] = ..., chunks: _Optional[int] = ..., ef_search: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("id", "score", "chunk", "start", "end", "title", "text", "attributes", "vector", "explanation", "group", "highlights")
+    __slots__ = ("id", "score", "chunk", "start", "end", "title", "text", "attributes", "vector", "explanation", "group", "highlights", "section")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -254,6 +256,7 @@ class Hit(_message.Message):
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     HIGHLIGHTS_FIELD_NUMBER: _ClassVar[int]
+    SECTION_FIELD_NUMBER: _ClassVar[int]
     id: str
     score: float
     chunk: int
@@ -266,7 +269,8 @@ class Hit(_message.Message):
     explanation: Explanation
     group: _types_pb2.Value
     highlights: Highlights
-    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., chunk: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., group: _Optional[_Union[_types_pb2.Value, _Mapping]] = ..., highlights: _Optional[_Union[Highlights, _Mapping]] = ...) -> None: ...
+    section: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., chunk: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., group: _Optional[_Union[_types_pb2.Value, _Mapping]] = ..., highlights: _Optional[_Union[Highlights, _Mapping]] = ..., section: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Highlights(_message.Message):
     __slots__ = ("title", "passage")
@@ -369,7 +373,7 @@ class GetItemsRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
 
 class Item(_message.Message):
-    __slots__ = ("id", "title", "text", "attributes", "vector", "expire_time", "version")
+    __slots__ = ("id", "title", "text", "attributes", "vector", "expire_time", "version", "section")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -384,6 +388,7 @@ class Item(_message.Message):
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    SECTION_FIELD_NUMBER: _ClassVar[int]
     id: str
     title: str
     text: str
@@ -391,7 +396,8 @@ class Item(_message.Message):
     vector: _types_pb2.Vectors
     expire_time: _timestamp_pb2.Timestamp
     version: int
-    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
+    section: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[int] = ..., section: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetItemsResponse(_message.Message):
     __slots__ = ("items", "ignored_ids", "info")

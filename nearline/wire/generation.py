@@ -62,6 +62,7 @@ def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
             done.finish = FINISHES[event.finish]
             done.dropped_sentences = event.dropped_sentences
             done.dropped_markers = event.dropped_markers
+            done.not_sure = event.not_sure
             if event.session is not None:
                 done.session.CopyFrom(state_to_proto(event.session))
             fill_served_by(done.served_by, event.served_by)
@@ -160,6 +161,8 @@ def _usage_from_proto(message: generation_pb2.UsageEvent) -> c.Usage:
 _REFUSE = generation_pb2.REFUSAL_POLICY_REFUSE
 _ANSWER = generation_pb2.REFUSAL_POLICY_ANSWER
 _UNSUPPORTED = numbers_of(c.Unsupported, generation_pb2.UnsupportedPolicy)
+_STRICTNESS = numbers_of(c.Strictness, generation_pb2.Strictness)
+_STRICTNESS_OF = inverse(_STRICTNESS)
 _UNSUPPORTED_OF = inverse(_UNSUPPORTED) | {0: c.Unsupported.DROP}
 
 
@@ -181,6 +184,7 @@ def question_to_proto(question: c.Question, collection: str) -> generation_pb2.G
         unsupported_policy=_UNSUPPORTED[question.unsupported],
         fresh=question.fresh,
         min_watermark=question.min_watermark,
+        strictness=_STRICTNESS[question.strictness] if question.strictness else 0,  # type: ignore[arg-type]
     )
 
 
@@ -207,6 +211,9 @@ def question_from_proto(message: generation_pb2.GenerateRequest) -> c.Question:
         unsupported=lookup(_UNSUPPORTED_OF, message.unsupported_policy, "unsupported_policy"),
         fresh=message.fresh,
         min_watermark=message.min_watermark,
+        strictness=(
+            lookup(_STRICTNESS_OF, message.strictness, "strictness") if message.strictness else None
+        ),
     )
 
 

@@ -17,7 +17,7 @@ def item_to_proto(item: c.Item) -> retrieval_pb2.Item:
     """
     try:
         message = retrieval_pb2.Item(
-            id=item.id, title=item.title, text=item.text, version=item.version
+            id=item.id, title=item.title, text=item.text, version=item.version, section=item.section
         )
         set_attributes(message, item.attributes)
     except UnicodeEncodeError as error:
@@ -57,4 +57,5 @@ def item_from_proto(message: retrieval_pb2.Item, field: str = "item") -> c.Item:
             else None
         ),
         version=message.version,
+        section=tuple(message.section),
     )

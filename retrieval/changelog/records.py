@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Attributes, WriteOutcome
-from nearline.items.documents import text_to_embed
+from nearline.items.documents import chunk_texts, text_to_embed
 from nearline.items.sizes import attributes_bytes, text_bytes
 
 # Replaces the fingerprint of vectors that the user provided.
@@ -53,9 +53,8 @@ class Change:
     @property
     def texts(self) -> list[str]:
         """The text of each chunk as embedded by a model."""
-        return [
-            text_to_embed(self.title, self.text[start:end]) for start, end in self.bounds.tolist()
-        ]
+        chunks = chunk_texts(self.text, self.bounds.tolist())
+        return [text_to_embed(self.title, chunk) for chunk in chunks]
 
 
 class ChangeEntry(NamedTuple):

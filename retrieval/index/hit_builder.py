@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Boost, PayloadField, Scalar
+from nearline.items.structure import section_at
 from retrieval.index.boosts import boost_values
 from retrieval.index.protocols import Documents
 from retrieval.index.top_units import TopRows
@@ -99,6 +100,7 @@ class HitBuilder:
                 items.text(document)[start:end] if PayloadField.TEXT in payload else None,
                 items.attributes(document) if PayloadField.ATTRIBUTES in payload else None,
                 None if vectors is None else vectors[at],
+                section_at(items.text(document), start) if PayloadField.SECTION in payload else (),
             )
             for at, (document, start, end) in enumerate(
                 zip(documents.tolist(), starts, ends, strict=True)

@@ -21,6 +21,7 @@ from nearline.contract import (
     Suggestion,
 )
 from nearline.filters import All, Exists
+from nearline.items.structure import section_at
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.hit_builder import HitBuilder
 from retrieval.index.legs import DenseRows, LegOptions, Legs
@@ -326,7 +327,9 @@ class Segment:
         self, document_id: str, document: int, payload: frozenset[PayloadField], chunk: int | None
     ) -> Item:
         items = self.items
-        text = items.text(document) if PayloadField.TEXT in payload else ""
+        wanted = PayloadField.TEXT in payload
+        text = items.text(document) if wanted or PayloadField.SECTION in payload else ""
+        section: Sequence[str] = ()
         rows = _NO_ROWS
         if chunk is not None or PayloadField.VECTOR in payload:
             rows = items.rows_of(document)
@@ -334,15 +337,18 @@ class Segment:
             rows = rows[chunk : chunk + 1]
             if text:
                 _, starts, ends = items.chunks_of(rows, np.array([document]))
+                if PayloadField.SECTION in payload:
+                    section = section_at(text, starts[0])
                 text = text[starts[0] : ends[0]]
         return Item(
             id=document_id,
             title=items.title(document) if PayloadField.TITLE in payload else "",
-            text=text,
+            text=text if wanted else "",
             attributes=items.attributes(document) if PayloadField.ATTRIBUTES in payload else {},
             vector=self._vector(rows) if PayloadField.VECTOR in payload else None,
             expires=items.expires(document),
             version=items.version(document),
+            section=section,
         )
 
     def _vector(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:

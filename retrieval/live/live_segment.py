@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nearline.items.documents import chunk_texts
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.lexical.vocabulary import Vocabulary
@@ -56,7 +57,7 @@ class LiveSegment:
         row = self.rows
         self.vectors.add(vectors)
         if self._words is not None:
-            texts = [item.text[start:end] for start, end in bounds.tolist()]
+            texts = chunk_texts(item.text, bounds.tolist())
             self._words.add(row, item.title, item.attributes, texts, item.popularity)
         document = self.items.add(item, bounds)
         self._columns.catch_up(self.items.items)

@@ -54,6 +54,8 @@ PAYLOAD_FIELDS = {
     PayloadField.TEXT: "passage",
     PayloadField.ATTRIBUTES: "attributes",
     PayloadField.VECTOR: "vector",
+    # A row has not the headings above it, so its section is empty.
+    PayloadField.SECTION: "passage",
 }
 
 

@@ -92,12 +92,13 @@ class ShardQueries:
 
 
 class HitPayload(NamedTuple):
-    """Payload of one hit; fields that were not requested are None."""
+    """Payload of one hit; fields that were not requested are None, or empty."""
 
     title: str | None
     text: str | None
     attributes: Attributes | None
     vector: NDArray[np.float32] | None
+    section: Sequence[str] = ()
 
 
 class LexicalColumns(NamedTuple):

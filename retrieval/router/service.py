@@ -26,7 +26,7 @@ from retrieval.search.request_context import RequestContext, Visible, context_fa
 from retrieval.search.search_cache import CachedSearch, SearchCache
 
 DEFAULT_OPTIONS = c.SearchOptions()
-ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
+ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR, c.PayloadField.SECTION}
 Popular = Callable[[str, str, int], Sequence[c.PopularQuery]]
 _NO_HITS = c.HitList(hits=())
 

@@ -52,7 +52,7 @@ def make_hit(hits: ShardHits, place: int) -> Hit:
         end=hits.ends[place],
     )
     if hits.payloads:
-        hit.title, hit.text, hit.attributes, hit.vector = hits.payloads[place]
+        hit.title, hit.text, hit.attributes, hit.vector, hit.section = hits.payloads[place]
     if hits.groups:
         hit.group = hits.groups[place]
     return hit
@@ -66,7 +66,7 @@ def _best_hits(hits: ShardHits, k: int) -> list[Hit]:
         for one, score, chunk, start, end in islice(columns, k)
     ]
     for hit, payload in zip(found, hits.payloads, strict=False):
-        hit.title, hit.text, hit.attributes, hit.vector = payload
+        hit.title, hit.text, hit.attributes, hit.vector, hit.section = payload
     for hit, group in zip(found, hits.groups, strict=False):
         hit.group = group
     return found

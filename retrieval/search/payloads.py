@@ -136,3 +136,4 @@ def _fill(hit: c.Hit, item: c.Item, payload: frozenset[c.PayloadField]) -> None:
         hit.attributes = item.attributes
     if c.PayloadField.VECTOR in payload:
         hit.vector = item.vector
+    hit.section = item.section

@@ -275,6 +275,7 @@ def _fill_payload(target: shard_pb2.HitPayload, payload: HitPayload) -> None:
             target.attributes[name].CopyFrom(wire.value_to_proto(value))
     if payload.vector is not None:
         target.vector.CopyFrom(pack(payload.vector))
+    target.section.extend(payload.section)
 
 
 def _payload_from_proto(message: shard_pb2.HitPayload) -> HitPayload:
@@ -283,6 +284,7 @@ def _payload_from_proto(message: shard_pb2.HitPayload) -> HitPayload:
         message.text if message.HasField("text") else None,
         wire.attributes_from_proto(message.attributes),
         unpack(message.vector)[0] if message.HasField("vector") else None,
+        tuple(message.section),
     )
 
 

@@ -71,7 +71,7 @@ class ShardHits(_message.Message):
     def __init__(self, ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., chunks: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ..., payloads: _Optional[_Iterable[_Union[HitPayload, _Mapping]]] = ..., lexical_scores: _Optional[_Iterable[float]] = ..., lexical_chunks: _Optional[_Iterable[int]] = ..., lexical_starts: _Optional[_Iterable[int]] = ..., lexical_ends: _Optional[_Iterable[int]] = ..., groups: _Optional[_Iterable[_Union[_types_pb2.Value, _Mapping]]] = ..., plan: _Optional[_Union[_retrieval_pb2.FilterPlan, _Mapping]] = ..., terms: _Optional[_Iterable[_Union[_retrieval_pb2.Term, _Mapping]]] = ..., lexical_titles: _Optional[_Iterable[float]] = ..., boosts: _Optional[_Iterable[float]] = ..., title_scores: _Optional[_Iterable[float]] = ..., lexical_title_score: _Optional[float] = ..., cost: _Optional[_Union[_types_pb2.SearchCost, _Mapping]] = ..., fallback: _Optional[str] = ...) -> None: ...
 
 class HitPayload(_message.Message):
-    __slots__ = ("title", "text", "attributes", "vector")
+    __slots__ = ("title", "text", "attributes", "vector", "section")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -83,11 +83,13 @@ class HitPayload(_message.Message):
     TEXT_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
+    SECTION_FIELD_NUMBER: _ClassVar[int]
     title: str
     text: str
     attributes: _containers.MessageMap[str, _types_pb2.Value]
     vector: _types_pb2.Vectors
-    def __init__(self, title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ...) -> None: ...
+    section: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., section: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SearchShardResponse(_message.Message):
     __slots__ = ("results", "elapsed", "watermark", "stale")

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from nearline.chunking import chunk_spans
 from nearline.contract import MAX_ID_BYTES, Item
 from nearline.errors import InvalidRequest
+from nearline.items.chunking import chunk_spans
 from nearline.items.documents import (
     check_text_bytes,
     clean_document,

@@ -176,7 +176,7 @@ async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
     options = ShardOptions(1, payload=frozenset(PayloadField))
     query = np.array([[0, 1]], np.float32)
     (hits,) = await shard.search(snapshot.snapshot_id, ShardQueries(query), options)
-    title, text, attributes, vector = hits.payloads[0]
+    title, text, attributes, vector, _ = hits.payloads[0]
     assert (hits.ids[0], hits.chunks[0], hits.starts[0], hits.ends[0]) == ("a", 1, 7, 11)
     assert (title, text, attributes) == ("Title", "Two.", {"kind": "test"})
     np.testing.assert_array_equal(vector, [0, 1])

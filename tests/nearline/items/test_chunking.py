@@ -9,8 +9,8 @@ import time
 import pytest
 from hypothesis import given, strategies as st
 
-from nearline.chunking import chunk_spans
 from nearline.contract import MAX_TEXT_BYTES
+from nearline.items.chunking import chunk_spans
 from nearline.sentences import estimate_tokens, sentences
 
 _TEXTS = st.text(
