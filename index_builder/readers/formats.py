@@ -16,9 +16,11 @@ from nearline.contract import Item
 MATRIX = ".npy"
 _JSON_LINES = {".jsonl", ".ndjson"}
 _PARQUET = {".parquet"}
-_PROSE = {".txt", ".md", ".markdown"}
+_MANUAL_PAGES = {f".{section}" for section in range(1, 9)}
+_PROSE = {".txt", ".md", ".markdown", ".rst", ".adoc", ".asciidoc"} | _MANUAL_PAGES
 _PDF = {".pdf"}
-_MARKUP = {".html", ".htm"} | _PDF
+_OFFICE = {".docx", ".pptx", ".xlsx", ".odt", ".epub", ".eml", ".rtf"}
+_MARKUP = {".html", ".htm"} | _PDF | _OFFICE
 # Formats with a document on each row.
 TABLES = frozenset(_JSON_LINES | DELIMITED | _PARQUET)
 # Formats that the sandbox reads; a matrix of vectors is mapped into memory instead.
@@ -90,7 +92,7 @@ def table_reader(suffix: str) -> TableReader:
 def _read_markup(
     path: Path, source: str, document_id: str, title: str, bad_rows: BadRows
 ) -> Iterator[SourceRow]:
-    """Yields the one document of an HTML or PDF file; a malformed one is counted.
+    """Yields the one document of an HTML, PDF or office file; a malformed one is counted.
 
     Its attribute `path` is its id, and `pages` the number of pages of a PDF.
     """
@@ -117,6 +119,10 @@ def _parsed(path: Path) -> ParsedDocument:
         from index_builder.readers.pdf import parse_pdf
 
         return parse_pdf(path)
+    if path.suffix.lower() in _OFFICE:
+        from index_builder.readers.office.documents import parse_office
+
+        return parse_office(path)
     from index_builder.readers.html import parse_page
 
     return parse_page(path)

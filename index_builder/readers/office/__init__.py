@@ -1,0 +1,1 @@
+"""Readers of office formats, books and mail, mostly by way of HTML."""

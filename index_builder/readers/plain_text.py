@@ -1,0 +1,281 @@
+"""Plain text as HTML, by the structure that its lines show."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from html import escape
+
+# In a text that is wrapped, the next word would not have fitted into most lines.
+_MIN_WIDTH, _MAX_BREAKS, _RAGGED = 45, 0.25, 8
+_MAX_HEADING, _MAX_LEAD = 80, 60
+_MIN_CAPITALS = 4
+_MAX_LINES = 1_000
+_UNDERLINE = re.compile(r"={3,}|-{3,}|~{3,}|\*{3,}|_{3,}")
+_SIGNED = re.compile(r"(#{1,6}) +(\S.*)")
+_RULE = re.compile(r"[\s=*_~#.+-]{3,}")
+_ITEM = re.compile(
+    r"([ \t]*)(?:[*•–+-]|o(?=\s{2,4}\w)|(?<=[ \t])o(?= \w)|\(?(\d{1,3}|[a-z])[.)])\s+(?=\S)"
+)
+_LETTER_DOT = re.compile(r"\s*[a-z]\.")
+_SECTION = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,4})\.?\s+(?=[^\W\d_a-z])")
+_KEY = re.compile(r"[^\W\d_][\w ()/.&'-]{0,39}:\s+\S")
+_ASKED = re.compile(r"(?:Q|Question|Frage)\s?\d{0,3}\s?[:.)]\s")
+_ANSWERED = re.compile(r"(?:A|Answer|Antwort)\s?\d{0,3}\s?[:.]\s")
+_CONTENTS = re.compile(r"(?:table of )?contents:?|inhalt(?:sverzeichnis)?:?", re.IGNORECASE)
+_CONTENTS_LINE = re.compile(r".{1,200}?(?:\.[ .]{3,200}|\s{4,200})([\divxlc]{1,5})")
+_LEADER = re.compile(r"(?<=\w) ?(?:\.{4,}|(?: \.){4,}) (?=\S)")
+_CONTENTS_ITEM = re.compile(r"[*•-]\s+\d{1,2}(?:\.\d{1,2}){0,4}\.\s+(?![a-z\d])\S")
+_GAP = re.compile(r"\S(?: {3,}|\t)\S")
+_WORDS = re.compile(r"[^\W\d_]{2,}")
+
+
+def plain_text_to_html(text: str) -> str:
+    """Returns plain text as HTML: headings, lists, paragraphs and text to keep as it is."""
+    blocks = list(_blocks(text.replace("\f", "\n\n").replace("\u00a0", " ")))
+    converter = _Converter()
+    for number, block in enumerate(blocks):
+        after = blocks[number + 1] if number + 1 < len(blocks) else []
+        converter.read(block, after)
+    return converter.html()
+
+
+def _blocks(text: str) -> Iterator[list[str]]:
+    """Yields the lines between empty lines, without contents."""
+    block: list[str] = []
+    # What contents have listed first; None outside of contents.
+    listed: str | None = None
+    for line in [*text.split("\n"), "", ""]:
+        if line.strip() and len(block) < _MAX_LINES:
+            block.append(line.rstrip())
+            continue
+        first = block[0].strip() if block else ""
+        if listed is not None and (first == listed or not _lists(block, _SECTION)):
+            listed = None if block else listed
+        elif listed is not None:
+            listed, block = listed or first, []
+        elif len(block) == 1 and _CONTENTS.fullmatch(first):
+            listed, block = "", []
+        if block and not _lists(block, _CONTENTS_ITEM):
+            if not _lists_pages(block):
+                yield [_LEADER.sub(": ", line, count=1) for line in block]
+        block = [line.rstrip()] if line.strip() else []
+
+
+def _lists_pages(block: Sequence[str]) -> bool:
+    """Returns whether a block is contents, with page numbers that grow; prices do not."""
+    found = [match for line in block if (match := _CONTENTS_LINE.fullmatch(line)) is not None]
+    pages = [int(match[1]) for match in found if match[1].isdecimal()]
+    return len(found) > 2 and len(found) * 2 > len(block) and pages == sorted(pages)
+
+
+def _lists(block: Sequence[str], entry: re.Pattern[str]) -> bool:
+    """Returns whether most lines of a block, but for those continued, are entries of contents."""
+    entries = sum(entry.match(line.strip()) is not None for line in block)
+    items = sum(_ITEM.match(line) is not None for line in block)
+    return entries * 3 > (items or len(block)) * 2 and (
+        entry is _CONTENTS_ITEM or entries * 2 >= len(block)
+    )
+
+
+class _Converter:
+    def __init__(self) -> None:
+        self._html: list[str] = []
+        # The indentation and tag of each open list.
+        self._lists: list[tuple[int, str]] = []
+
+    def html(self) -> str:
+        """Returns the HTML of the blocks read."""
+        self._end_lists(-1)
+        return "".join(self._html)
+
+    def read(self, block: list[str], after: Sequence[str]) -> None:
+        """Reads a block, with the one after it in view."""
+        while block:
+            heading = self._heading(block, after)
+            if not heading:
+                break
+            block = block[heading:]
+        if not block or all(_RULE.fullmatch(line) for line in block):
+            return
+        items = _item_lines(block)
+        indent = _indent(block[0])
+        if items and items[0] <= 1:
+            self._lead(block[: items[0]])
+            self._items(block[items[0] :])
+        elif self._lists and indent > self._lists[0][0]:
+            self._end_lists(indent - 1)
+            self._html.append(_verbatim(block) if _is_table(block) else _paragraph(block))
+        else:
+            self._end_lists(-1)
+            self._unlisted(block)
+
+    def _unlisted(self, block: list[str]) -> None:
+        keys = [number for number, line in enumerate(block) if _KEY.match(line)]
+        answers = bool(self._html) and self._html[-1].startswith("<summary>")
+        if any(map(_ASKED.match, block)) or (answers and _ANSWERED.match(block[0])):
+            self._conversation(block)
+        elif _describes(block):
+            term, description = escape(block[0].strip()), escape(" ".join(block[1:]))
+            self._html.append(f"<dl><dt>{term}<dd>{description}</dl>")
+        elif _is_table(block) or (_indent_of(block) >= 4 and not _is_prose(block)):
+            self._html.append(_verbatim(block))
+        elif len(keys) > 1 and keys[0] <= 1 and len(keys) >= len(block) - 1:
+            self._lead(block[: keys[0]])
+            entries = _joined(block[keys[0] :], {number - keys[0] for number in keys})
+            self._html.append("<ul>" + "".join(f"<li>{escape(one)}" for one in entries) + "</ul>")
+        else:
+            self._html.append(_paragraph(block))
+
+    def _heading(self, block: list[str], after: Sequence[str]) -> int:
+        """Writes the heading that a block begins with; returns the number of its lines."""
+        line, lines = block[0].strip(), 1
+        if (signed := _SIGNED.fullmatch(line)) is not None:
+            self._write_heading(len(signed[1]), signed[2])
+            return 1
+        if _UNDERLINE.fullmatch(line) and len(block) > 2 and block[2].strip() == line:
+            # A line above, too.
+            line, block, lines = block[1].strip(), block[1:], 2
+        if not line[0].isalnum() or len(line) > _MAX_HEADING:
+            return 0
+        underline = block[1].strip() if len(block) > 1 else ""
+        level = 0
+        if _UNDERLINE.fullmatch(underline) and len(underline) >= len(line) - 3:
+            level, lines = (2 if underline[0] in "=*" else 3), lines + 1
+            if found := _SECTION.match(line):
+                level = 2 + found[1].count(".")
+        elif line.isupper() and sum(map(str.isalpha, line)) >= _MIN_CAPITALS:
+            level = 0 if len(block) > 1 and block[1].isupper() else 2
+        elif (found := _SECTION.match(line)) and line[-1] not in ".;,:":
+            alone = len(block) == 1 and not (after and _SECTION.match(after[0]))
+            follows = len(block) == 1 or len(block[1]) > len(line)
+            level = 2 + found[1].count(".") if follows and (alone or "." in found[1]) else 0
+        elif len(block) == 1 and _could_be_heading(line, after) and not self._lists:
+            self._html.append(f"<p><b>{escape(line)}</b></p>")
+            return 1
+        if level:
+            self._write_heading(level, line)
+        return lines if level else 0
+
+    def _write_heading(self, level: int, text: str) -> None:
+        self._end_lists(-1)
+        # The first level is the title of the document.
+        level = min(max(level, 2), 6)
+        self._html.append(f"<h{level}>{escape(text)}</h{level}>")
+
+    def _lead(self, lines: list[str]) -> None:
+        """Writes the line that introduces a list."""
+        if lines:
+            self._end_lists(-1)
+            colon = "" if lines[0].rstrip().endswith((":", ".", "?", "!")) else ":"
+            self._html.append(f"<p>{escape(lines[0].strip())}{colon}</p>")
+
+    def _items(self, block: list[str]) -> None:
+        starts = set(_item_lines(block))
+        for one in _joined(block, starts, strip=False):
+            found = _ITEM.match(one)
+            if found is None:
+                continue
+            indent, number = _columns(found[1]), found[2]
+            self._end_lists(indent)
+            tag = "ol" if number else "ul"
+            if self._lists and self._lists[-1][0] == indent and self._lists[-1][1] != tag:
+                self._end_lists(indent - 1)
+            if not self._lists or self._lists[-1][0] < indent:
+                self._lists.append((indent, tag))
+                self._html.append(f"<{tag}>")
+            value = f' value="{number}"' if number and number.isdecimal() else ""
+            self._html.append(f"<li{value}>{escape(one[found.end() :])}")
+
+    def _end_lists(self, indent: int) -> None:
+        """Ends the lists that are indented further."""
+        while self._lists and self._lists[-1][0] > indent:
+            self._html.append(f"</{self._lists.pop()[1]}>")
+
+    def _conversation(self, block: list[str]) -> None:
+        starts = {
+            number
+            for number, line in enumerate(block)
+            if _ASKED.match(line) or _ANSWERED.match(line)
+        }
+        for one in _joined(block, starts | {0}):
+            tag = "summary" if _ASKED.match(one) else "p"
+            self._html.append(f"<{tag}>{escape(one)}</{tag}>")
+
+
+def _item_lines(block: Sequence[str]) -> list[int]:
+    """Returns the numbers of the lines that begin an item of a list."""
+    found = [number for number, line in enumerate(block) if _ITEM.match(line)]
+    letters = sum(_LETTER_DOT.match(block[number]) is not None for number in found)
+    return [] if letters == len(found) == 1 else found
+
+
+def _joined(block: Sequence[str], starts: set[int], strip: bool = True) -> list[str]:
+    """Returns the lines that begin something, each with the lines after it."""
+    joined: list[list[str]] = []
+    for number, line in enumerate(block):
+        if number in starts or not joined:
+            joined.append([line.strip() if strip else line])
+        else:
+            joined[-1].append(line.strip())
+    return [" ".join(lines) for lines in joined]
+
+
+def _paragraph(block: Sequence[str]) -> str:
+    lines = [escape(line.strip()) for line in block if not _RULE.fullmatch(line)]
+    return f"<p>{(' ' if _is_wrapped(block) else '<br>').join(lines)}</p>"
+
+
+def _is_wrapped(block: Sequence[str]) -> bool:
+    """Returns whether lines end where the next word would not have fitted."""
+    width = max(map(len, block))
+    breaks = sum(
+        len(line) + 1 + len(after.split(None, 1)[0]) <= width - _RAGGED * (line[-1] not in ".!?:")
+        for line, after in itertools.pairwise(block)
+    )
+    return width >= _MIN_WIDTH and breaks <= _MAX_BREAKS * (len(block) - 1)
+
+
+def _is_table(block: Sequence[str]) -> bool:
+    """Returns whether lines are aligned, so that they have to stay as they are."""
+    gaps = sum(_GAP.search(line.strip()) is not None for line in block)
+    return len(block) > 1 and gaps * 2 >= len(block)
+
+
+def _describes(block: Sequence[str]) -> bool:
+    """Returns whether a line is a term, and all others describe it, further to the right."""
+    further = all(_indent(line) >= _indent(block[0]) + 2 for line in block[1:])
+    short = len(block[0].strip()) <= _MAX_LEAD and block[0][-1] not in ".!?:;,"
+    return len(block) > 1 and further and short and _is_prose(block)
+
+
+def _is_prose(block: Sequence[str]) -> bool:
+    letters = sum(len(word) for line in block for word in _WORDS.findall(line))
+    characters = sum(len(line.strip()) for line in block)
+    return letters > 0.7 * characters and block[-1].rstrip()[-1] in ".!?:;,)"
+
+
+def _could_be_heading(line: str, after: Sequence[str]) -> bool:
+    if not after or len(line) > _MAX_LEAD or not line[0].isupper() or _KEY.match(line):
+        return False
+    if line[-1] in ".!;,:":
+        return False
+    return line[-1] == "?" or len(after[0].strip()) > len(line) or _is_table(after)
+
+
+def _verbatim(block: Sequence[str]) -> str:
+    return f"<pre>{escape(textwrap.dedent(chr(10).join(block)))}</pre>"
+
+
+def _indent(line: str) -> int:
+    return _columns(line[: len(line) - len(line.lstrip())])
+
+
+def _indent_of(block: Sequence[str]) -> int:
+    return min(map(_indent, block))
+
+
+def _columns(blank: str) -> int:
+    return len(blank.expandtabs(8))
