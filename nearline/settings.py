@@ -62,6 +62,7 @@ SHARED_VARIABLES = (
     "COLLECTION",
     "CONFIG",
     "DATA",
+    "KEEPER_IDLE_S",
     "LIFELINE_FD",
     "PROFILE",
     "STORE",

@@ -1,4 +1,4 @@
-"""Tests of an index of a folder: it is built again only if the files changed."""
+"""Tests of an index of files: it is built again only if the files changed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ import pytest
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import DEFAULT_COLLECTION
-from nearline.errors import InvalidRequest
 from nearline.store.snapshot import Store
-from nearline_cli.compose.local_index import (
-    MOST_BAD_ROWS,
-    Observers,
-    ensure_snapshot,
-    serve_folder,
-)
+from nearline_cli.compose.local_index import ensure_snapshot
 from tests.index_builder.embedders import HashEmbedder
 
 
@@ -28,10 +22,14 @@ async def test_a_folder_is_indexed_again_only_once_a_file_or_the_model_changed(
     (folder / "a.md").write_text("Parcels leave the house on the day of the order.")
     (folder / "broken.pdf").write_bytes(b"no pdf")
     (folder / "prices.csv").write_text("article,price\nlamp,3\n")
+    reported: list[str] = []
 
     async def index(embedder: HashEmbedder) -> tuple[str, str]:
         files = Corpus([folder], DocumentColumns(), leave_out_tables=True)
-        await ensure_snapshot(store, files, embedder, max_bad_rows=MOST_BAD_ROWS, as_json=True)
+        result = await ensure_snapshot(
+            store, files, embedder, max_bad_rows=10, as_json=True, reported=reported
+        )
+        reported.extend(result.bad_row_sample if result else ())
         return store.alias_in_force(DEFAULT_COLLECTION).current, capsys.readouterr().err
 
     first, said = await index(HashEmbedder())
@@ -41,19 +39,9 @@ async def test_a_folder_is_indexed_again_only_once_a_file_or_the_model_changed(
     again, said = await index(HashEmbedder())
     assert again == first and "reusing snapshot" in said
     (folder / "b.txt").write_text("Gift cards are valid for three years.")
-    second, _ = await index(HashEmbedder())
+    (folder / "worse.pdf").write_bytes(b"no pdf either")
+    second, said = await index(HashEmbedder())
     assert second != first
+    assert "left out 3 files" in said and "worse.pdf" in said and "broken.pdf" not in said
     other, _ = await index(HashEmbedder(fingerprint="another"))
     assert other != second
-
-
-@pytest.mark.parametrize(
-    ("name", "said"), [("gone", "is not a folder"), ("", "contains no readable file")]
-)
-async def test_what_is_no_folder_or_has_no_documents_is_refused_before_anything_starts(
-    name: str, said: str, tmp_path: Path
-) -> None:
-    observers = Observers(lambda change: None, lambda name, line: None)
-    with pytest.raises(InvalidRequest, match=said):
-        async with serve_folder(tmp_path / name, observers, as_json=True):
-            pass

@@ -170,6 +170,10 @@ def test_a_build_calibrates_on_answers_and_its_card_is_served(
         # The answer is in the second sentence of four, and is said word for word.
         assert (row["offset_accuracy"], row["answer_containment"]) == (1.0, 1.0)
         assert row["sentence_recall@3"] == 1.0
+        came = [float(str(row[name])) for name in ("answered", "not_sure", "refused")]
+        assert sum(came) == pytest.approx(1, abs=1e-3)
+        assert float(str(row["right_or_shown"])) >= float(str(row["right"]))
+    assert all(float(str(row["unanswerable_answered"])) < 0.5 for row in rows[:2])
     assert [row["auroc_no_evidence"] for row in rows[:2]] == [1.0, 1.0]
 
 
