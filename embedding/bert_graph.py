@@ -51,19 +51,21 @@ class _GraphBuilder:
 
     def build_scorer(self, head: Linear) -> ov.Model:
         ids, mask = _inputs()
-        first = op.gather(self._encode(ids, mask), _whole(0), _whole(1))
+        first = op.gather(self._encode(ids, mask, first_only=True), _whole(0), _whole(1))
         return ov.Model([_apply(head, first)], [ids, mask], "bert")
 
-    def _encode(self, ids: ov.Node, mask: ov.Node) -> ov.Node:
+    def _encode(self, ids: ov.Node, mask: ov.Node, *, first_only: bool = False) -> ov.Node:
+        """Returns the states of all tokens, or of the first, which spares most of a layer."""
         weights = self._weights
         # Every token of the only segment gets the same vector, whatever its position.
         positions = weights.positions + weights.token_type
         states = op.add(_rows(weights.words, ids), _rows(positions, self._positions(ids)))
         states = self._normalise(states, weights.norm)
         visible = op.convert(op.unsqueeze(mask, _whole([1, 2])), "boolean")
-        for layer in weights.layers:
-            states = self._run(layer, states, visible)
-        return states
+        for layer in weights.layers[:-1]:
+            states = self._run(layer, states, states, visible)
+        last = op.slice(states, *map(_whole, ([0], [1], [1], [1]))) if first_only else states
+        return self._run(weights.layers[-1], last, states, visible)
 
     def _positions(self, ids: ov.Node) -> ov.Node:
         offset = self._weights.padding_offset
@@ -73,10 +75,12 @@ class _GraphBuilder:
         tokens = op.convert(op.not_equal(ids, _whole(offset)), "i64")
         return op.add(op.multiply(op.cum_sum(tokens, _whole(1)), tokens), _whole(offset))
 
-    def _run(self, layer: BertLayer, states: ov.Node, visible: ov.Node) -> ov.Node:
-        query, key, value = (
-            self._split(_apply(part, states)) for part in (layer.query, layer.key, layer.value)
-        )
+    def _run(
+        self, layer: BertLayer, states: ov.Node, context: ov.Node, visible: ov.Node
+    ) -> ov.Node:
+        """Returns the next states of tokens, which attend to all tokens of the context."""
+        query = self._split(_apply(layer.query, states))
+        key, value = (self._split(_apply(part, context)) for part in (layer.key, layer.value))
         mixed = op.scaled_dot_product_attention(query, key, value, visible)
         joined = op.reshape(
             op.transpose(mixed, _whole([0, 2, 1, 3])), _whole([0, 0, self._hidden]), True

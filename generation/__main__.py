@@ -15,6 +15,7 @@ from generation.evidence.calibration import CalibrationStore
 from generation.evidence.embedder_router import EmbedderRouter
 from generation.evidence.evidence_reader import EvidenceReader
 from generation.evidence.sentence_judge import SentenceJudge
+from generation.evidence.strictness import StrictnessRules
 from generation.memory.answer_cache import AnswerCache
 from generation.memory.conversation import ConversationMemory
 from generation.memory.sessions import SessionStore
@@ -61,6 +62,7 @@ async def main(argv: Sequence[str]) -> None:
                 rerank_chunks=chosen.rerank_chunks,
                 judge=None if embedding is None else SentenceJudge(embedding),
             ),
+            strictness=StrictnessRules.parse(chosen.strictness),
             models=await stack.enter_async_context(model_set.open_model_set(chosen, embedding)),
             calibrations=CalibrationStore(admin),
             readers=ReaderFilter(chosen.readers_attribute),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from generation.checks.citations import CitationVerifier
@@ -11,11 +12,13 @@ from generation.evidence.calibration import (
     DEFAULT_CALIBRATION,
     Calibration,
     CalibrationStore,
+    Outcome,
     choose_calibration,
 )
 from generation.evidence.confidence import Confidence
 from generation.evidence.evidence_reader import Evidence, EvidenceFeatures, EvidenceReader
 from generation.evidence.sources import list_passages
+from generation.evidence.strictness import StrictnessRules
 from generation.memory.answer_cache import AnswerCache, AnswerKey, CachedAnswer
 from generation.memory.conversation import ConversationMemory
 from generation.memory.query_rewriter import unresolved_reference
@@ -25,7 +28,8 @@ from generation.protocols import metrics
 from generation.protocols.writer import AnswerTask, Writer
 from generation.request_context import RequestContext
 from generation.writers.extractive import EXTRACTIVE, ExtractiveWriter
-from generation.writers.routing import ROUTING_POLICY, ModelRouter, classify
+from generation.writers.question_kinds import AnswerKind, QuestionKinds
+from generation.writers.routing import ROUTING_POLICY, ModelRouter, QueryClass
 from generation.writers.writer_chain import AnswerOutcome, Citer, WriterChain
 from nearline import contract as c
 from nearline.access.readers import ReaderFilter
@@ -35,11 +39,15 @@ from nearline.sentences import estimate_tokens
 from nearline.tracing.spans import note, stage
 
 _MESSAGES = {
-    c.RefusalReason.OFF_TOPIC: "The collection seems to be about other things.",
-    c.RefusalReason.NO_EVIDENCE: "Nothing that was found answers this.",
+    c.RefusalReason.OFF_TOPIC: "The collection seems to be about other things",
+    c.RefusalReason.NO_EVIDENCE: "Nothing that was found answers this",
 }
+# Titles of the nearest documents that a refusal names, and their length.
+_NEAREST, _TITLE_CHARACTERS = 3, 60
 _UNCLEAR = 'What does "{reference}" refer to? Nothing before says so: ask again, and name it.'
 _NOTHING = Confidence(0.0, 0.0)
+_NO_EVIDENCE = c.RefusalReason.NO_EVIDENCE
+_NOTHING_FOUND = f"{_MESSAGES[_NO_EVIDENCE]}."
 
 
 class AnswerComposer:
@@ -54,6 +62,7 @@ class AnswerComposer:
         calibrations: Calibrations by snapshot; if None, the default applies to all.
         cache: Optional; None disables caching of answers.
         budgets: Optional; None sets no limits on models.
+        strictness: How sure an answer must be, by collection.
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class AnswerComposer:
         calibrations: CalibrationStore | None,
         cache: AnswerCache | None,
         budgets: TokenBudgets | None,
+        strictness: StrictnessRules,
     ) -> None:
         self.writers: dict[str, Writer] = {EXTRACTIVE: ExtractiveWriter(), **models.writers}
         self._reader = reader
@@ -76,7 +86,10 @@ class AnswerComposer:
         self._verification = verification
         self._calibrations = calibrations
         self._cache = cache
+        self._strictness = strictness
         self._budgets = budgets or TokenBudgets(None, TokenLimits())
+        # Without a model, there is nothing to choose.
+        self._kinds = QuestionKinds(reader.embedder if models.writers else None)
         self._router = ModelRouter(tuple(self.writers))
 
     async def compose(
@@ -89,14 +102,8 @@ class AnswerComposer:
             calibration = await self._calibrations.of(*snapshot, call.left_s())
             certain = self._calibrations.knows(*snapshot)
         call.calibrated = calibration.calibrated
-        reference = unresolved_reference(call.question.text, call.recalled.turns)
-        if reference and call.question.refuse:
-            message = _UNCLEAR.format(reference=reference)
-            for end in await self._refuse(call, c.RefusalReason.UNCLEAR, _NOTHING, message=message):
-                yield end
-            return
         if not list_passages(found.sources):
-            for end in await self._refuse(call, c.RefusalReason.NO_EVIDENCE, _NOTHING):
+            for end in await self._refuse(call, _NO_EVIDENCE, _NOTHING, _NOTHING_FOUND):
                 yield end
             return
         # Without the snapshot's calibration the answer must not be cached.
@@ -111,12 +118,16 @@ class AnswerComposer:
             reading = await self._reader.read(found, call.left_s())
         calibration = choose_calibration(calibration, judged=reading.judged)
         sure = calibration.assess(reading.signals)
-        refused = _refusal_reason(call.question, sure, calibration, judged=reading.judged)
-        if refused is not None:
-            for end in await self._refuse(call, refused, sure):
-                yield end
-            return
-        parts = self._write(call, found, reading, sure, calibration, key)
+        outcome = Outcome.ANSWERED
+        if call.question.refuse:
+            outcome = calibration.decide(sure.evidence, self._strictness_of(call))
+            refused = _refusal(call, found, sure, calibration, outcome)
+            if refused is not None:
+                for end in await self._refuse(call, refused[0], sure, refused[1]):
+                    yield end
+                return
+        closest = outcome is Outcome.NOT_SURE
+        parts = self._write(call, found, reading, sure, calibration, key, closest=closest)
         async with contextlib.aclosing(parts):
             async for event in parts:
                 yield event
@@ -129,12 +140,20 @@ class AnswerComposer:
         sure: Confidence,
         calibration: Calibration,
         key: AnswerKey | None,
+        *,
+        closest: bool,
     ) -> AsyncGenerator[c.AnswerEvent, None]:
         asked = call.question
-        query = classify(
-            call.condensed, sure.evidence, [source.best.score for source in found.sources]
-        )
-        route = self._router.route(query, asked=asked.backend, left_s=call.left_s())
+        kind = AnswerKind.UNKNOWN
+        # A model would write an answer, so it does not show the closest passages.
+        backend = EXTRACTIVE if closest else asked.backend
+        if not backend:
+            model = found.reply.info.fingerprint
+            kind = await self._kinds.of(
+                call.condensed, found.question_vectors, model, call.left_s()
+            )
+        query = QueryClass.of(kind, sure.evidence, [source.best.score for source in found.sources])
+        route = self._router.route(query, asked=backend, left_s=call.left_s())
         route, reservation = await self._budgets.admit(
             route,
             self._models.prompt_tokens + asked.max_tokens,
@@ -155,6 +174,7 @@ class AnswerComposer:
             timeout_s=call.left_s(),
             mark=asked.unsupported is c.Unsupported.MARK,
             may_decline=asked.refuse,
+            closest=closest,
         )
         citer = Citer(found.sources, call.snapshot_id, lambda hit: self._may_cite(call, hit))
         answering = WriterChain(self.writers, route, task, citer, self._models.prices)
@@ -168,13 +188,15 @@ class AnswerComposer:
         await self._budgets.settle(reservation, outcome.prompt_tokens + outcome.completion_tokens)
         metrics.left_out.labels("sentence").inc(outcome.dropped_sentences)
         metrics.left_out.labels("marker").inc(outcome.dropped_markers)
-        if not outcome.text and outcome.finish is not c.Finish.DEADLINE:
+        cites = outcome.citations > 0 or not closest
+        if not (outcome.text and cites) and outcome.finish is not c.Finish.DEADLINE:
             # Every sentence was unsupported, or may not be cited.
-            for end in await self._refuse(call, c.RefusalReason.NO_EVIDENCE, sure, outcome):
+            for end in await self._refuse(call, _NO_EVIDENCE, sure, _NOTHING_FOUND, outcome):
                 yield end
             return
         reason = "; ".join(filter(None, (outcome.reason, found.degraded, reading.degraded)))
-        for end in await self._done(call, outcome, sure.evidence, c.Source.LIVE, reason):
+        source = c.Source.LIVE
+        for end in await self._done(call, outcome, sure.evidence, source, reason, closest=closest):
             yield end
         # After the end, so that the caller does not wait for it.
         full = _is_full(found.reply.info) and not found.degraded and not reading.degraded
@@ -186,6 +208,7 @@ class AnswerComposer:
                 outcome.dropped_sentences,
                 outcome.dropped_markers,
                 found.reply.info.watermark.hex(),
+                closest,
             )
             await self._cache.put(key, answer)
 
@@ -199,7 +222,9 @@ class AnswerComposer:
             dropped_sentences=cached.dropped_sentences,
             dropped_markers=cached.dropped_markers,
         )
-        ends = await self._done(call, outcome, cached.evidence_probability, c.Source.CACHE, "")
+        probability, closest = cached.evidence_probability, cached.not_sure
+        source = c.Source.CACHE
+        ends = await self._done(call, outcome, probability, source, "", closest=closest)
         return [*cached.events, *ends]
 
     async def _done(
@@ -209,10 +234,13 @@ class AnswerComposer:
         evidence: float,
         source: c.Source,
         reason: str,
+        *,
+        closest: bool,
     ) -> list[c.AnswerEvent]:
         cached = source is c.Source.CACHE
+        ended = "not_sure" if closest else "cached" if cached else outcome.finish.value
         note({"backend": outcome.backend, "finish": outcome.finish.value, "cached": cached})
-        metrics.answers.labels(call.collection, "cached" if cached else outcome.finish.value).inc()
+        metrics.answers.labels(call.collection, ended).inc()
         fell = len(outcome.attempts) > 1 or bool(outcome.reason)
         done = c.Done(
             tokens=estimate_tokens(outcome.text),
@@ -223,7 +251,8 @@ class AnswerComposer:
             finish=outcome.finish,
             dropped_sentences=outcome.dropped_sentences,
             dropped_markers=outcome.dropped_markers,
-            session=await self._remember(call, outcome.text),
+            session=await self._remember(call, "" if closest else outcome.text),
+            not_sure=closest,
             served_by=c.ServedBy(
                 source=c.Source.FALLBACK if fell else source, rung=outcome.backend, reason=reason
             ),
@@ -235,9 +264,8 @@ class AnswerComposer:
         call: RequestContext,
         reason: c.RefusalReason,
         sure: Confidence,
+        message: str,
         outcome: AnswerOutcome | None = None,
-        *,
-        message: str = "",
     ) -> list[c.AnswerEvent]:
         note({"refused": reason.value})
         metrics.answers.labels(call.collection, reason.value).inc()
@@ -246,7 +274,7 @@ class AnswerComposer:
             topic_probability=sure.topic,
             evidence_probability=sure.evidence,
             calibrated=call.calibrated,
-            message=message or _MESSAGES[reason],
+            message=message,
             session=await self._remember(call, ""),
         )
         return [call.usage(outcome or AnswerOutcome()), refusal]
@@ -262,6 +290,9 @@ class AnswerComposer:
             snapshot_id=call.snapshot_id,
         )
 
+    def _strictness_of(self, call: RequestContext) -> c.Strictness:
+        return call.question.strictness or self._strictness.of(call.collection)
+
     def _key(self, call: RequestContext) -> AnswerKey | None:
         """Returns the cache key of an answer; None if it must not be cached or reused.
 
@@ -275,7 +306,7 @@ class AnswerComposer:
             collection=call.collection,
             caller=call.caller,
             question=call.condensed,
-            options=asked,
+            options=replace(asked, strictness=self._strictness_of(call)),
             snapshot_id=call.snapshot_id,
             fingerprint=call.info.fingerprint,
             policy=f"{ROUTING_POLICY} {self._models.version} {self._reader.version}",
@@ -320,13 +351,31 @@ def _is_full(info: c.ReplyInfo) -> bool:
     )
 
 
-def _refusal_reason(
-    question: c.Question, sure: Confidence, calibration: Calibration, *, judged: bool
-) -> c.RefusalReason | None:
-    if not question.refuse:
+def _refusal(
+    call: RequestContext,
+    found: Evidence,
+    sure: Confidence,
+    calibration: Calibration,
+    outcome: Outcome,
+) -> tuple[c.RefusalReason, str] | None:
+    """Returns why a question is not answered, with a message; None if passages are shown."""
+    if outcome is not Outcome.REFUSED:
         return None
-    answered = sure.evidence >= calibration.evidence_threshold
-    # What the judge finds an answer to is on topic, however few of its words the collection knows.
-    if sure.topic < calibration.topic_threshold and not (judged and answered):
-        return c.RefusalReason.OFF_TOPIC
-    return None if answered else c.RefusalReason.NO_EVIDENCE
+    reference = unresolved_reference(call.question.text, call.recalled.turns)
+    if reference:
+        return c.RefusalReason.UNCLEAR, _UNCLEAR.format(reference=reference)
+    strange = sure.topic < calibration.topic_threshold
+    reason = c.RefusalReason.OFF_TOPIC if strange else _NO_EVIDENCE
+    return reason, f"{_MESSAGES[reason]}; {_looked_at(found)}."
+
+
+def _looked_at(found: Evidence) -> str:
+    """Returns which documents are nearest to a question."""
+    names = [" ".join((source.best.title or source.best.id).split()) for source in found.sources]
+    shown = [
+        f'"{name if len(name) <= _TITLE_CHARACTERS else f"{name[:_TITLE_CHARACTERS]}…"}"'
+        for name in names[:_NEAREST]
+    ]
+    more = len(names) - len(shown)
+    others = f" and {more} more" if more > 0 else ""
+    return f"the nearest are {', '.join(shown)}{others}"

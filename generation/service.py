@@ -10,6 +10,7 @@ from generation.checks.citations import CitationVerifier
 from generation.composer import AnswerComposer
 from generation.evidence.calibration import CalibrationStore
 from generation.evidence.evidence_reader import EvidenceReader
+from generation.evidence.strictness import StrictnessRules
 from generation.memory.answer_cache import AnswerCache
 from generation.memory.conversation import ConversationMemory
 from generation.memory.query_rewriter import rewrite_query
@@ -105,6 +106,7 @@ class GenerationService:
         memory: Optional; None disables sessions.
         cache: Optional; None disables caching of answers.
         budgets: Optional; None sets no limits on models.
+        strictness: How sure an answer must be, by collection, if the question does not say.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class GenerationService:
         memory: ConversationMemory | None = None,
         cache: AnswerCache | None = None,
         budgets: TokenBudgets | None = None,
+        strictness: StrictnessRules | None = None,
     ) -> None:
         self._reader = reader
         self._readers = readers or ReaderFilter()
@@ -132,6 +135,7 @@ class GenerationService:
             calibrations=calibrations,
             cache=cache,
             budgets=budgets,
+            strictness=strictness or StrictnessRules(),
         )
 
     async def generate(

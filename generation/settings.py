@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from generation.backends.model_settings import ModelSettings
+from generation.evidence.strictness import StrictnessRules
 from nearline.access.readers import READERS_ATTRIBUTE, readers_warning
 from nearline.calls.method_kinds import SLOW_ANSWER_MS
 
@@ -80,6 +81,12 @@ class GenerationSettings(ModelSettings):
         description="Check each sentence of a language model with the embedding service's "
         "entailment model.",
     )
+    strictness: str = Field(
+        "balanced",
+        description="How sure the service must be to answer: strict, balanced or lenient, and for "
+        "single collections NAME=WORD, for example balanced,policies=strict. A request may ask for "
+        "another.",
+    )
     answer_ttl_s: int = Field(
         3_600, ge=0, le=1 << 31, description="Seconds that an answer is cached; 0 disables caching."
     )
@@ -100,6 +107,12 @@ class GenerationSettings(ModelSettings):
     tokens_per_day: int = Field(
         0, ge=0, description="Tokens that models may use per UTC day; 0: no limit."
     )
+
+    @field_validator("strictness")
+    @classmethod
+    def _check_strictness(cls, value: str) -> str:
+        StrictnessRules.parse(value)
+        return value
 
     def security_warning(self) -> str:
         """Returns which protection the settings promise and do not give; empty if none."""

@@ -1,7 +1,7 @@
-"""The shipped judge of whether a sentence answers a question: a small change of the default model.
+"""The shipped judge of whether a text answers a question: a small change of the default model.
 
-Its input is [CLS] question [SEP] title [SEP] sentence [SEP], its output one logit.
-`benchmarks/train_answer_judge.py` learns it.
+Its input is [CLS] question [SEP] title and headings [SEP] text [SEP], its output one logit.
+`benchmarks/answers/train_judge.py` learns it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from embedding.settings import EmbeddingSettings
 from nearline.contract import ANSWER_JUDGE
 
 ADAPTER_FILE = Path(__file__).with_name("answer_judge.safetensors")
-# Most tokens of the question, the title and the sentence, as in training; and of a pair, with four
-# special tokens.
-QUESTION_TOKENS, TITLE_TOKENS, SENTENCE_TOKENS = 40, 16, 72
-MAX_TOKENS = QUESTION_TOKENS + TITLE_TOKENS + SENTENCE_TOKENS + 4
+# Most tokens of the question, of title and headings, and of the unit, as in training; and of a
+# pair, with four special tokens.
+QUESTION_TOKENS, CONTEXT_TOKENS, UNIT_TOKENS = 40, 40, 112
+MAX_TOKENS = QUESTION_TOKENS + CONTEXT_TOKENS + UNIT_TOKENS + 4
 
 
 def answer_input(folder: Path) -> JudgeInput:
-    """Returns the encoder of a question and a sentence, for a model's folder."""
-    return JudgeInput(folder, (QUESTION_TOKENS, TITLE_TOKENS, SENTENCE_TOKENS))
+    """Returns the encoder of a question and a unit below its context, for a model's folder."""
+    return JudgeInput(folder, (QUESTION_TOKENS, CONTEXT_TOKENS, UNIT_TOKENS))
 
 
 def open_judge(

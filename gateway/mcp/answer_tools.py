@@ -21,6 +21,12 @@ from nearline.filter_text import parse_filter
 from nearline.v1 import generation_pb2
 
 _SERVICE: Final = "GenerationService"
+_STRICTNESS: Final = {
+    "auto": generation_pb2.STRICTNESS_UNSPECIFIED,
+    "strict": generation_pb2.STRICTNESS_STRICT,
+    "balanced": generation_pb2.STRICTNESS_BALANCED,
+    "lenient": generation_pb2.STRICTNESS_LENIENT,
+}
 
 
 async def _ask(calls: ServiceCalls, arguments: AskArguments) -> AskResult:
@@ -29,6 +35,7 @@ async def _ask(calls: ServiceCalls, arguments: AskArguments) -> AskResult:
         question=arguments.question,
         documents=arguments.documents,
         max_tokens=arguments.max_tokens,
+        strictness=_STRICTNESS[arguments.strictness],
         refusal_policy=generation_pb2.REFUSAL_POLICY_ANSWER
         if arguments.answer_anyway
         else generation_pb2.REFUSAL_POLICY_REFUSE,
@@ -47,13 +54,17 @@ async def _ask(calls: ServiceCalls, arguments: AskArguments) -> AskResult:
                     found.citations.append(citation)
                 case "done":
                     done = encode(event.done)
-                    found.answered, found.finish = True, done["finish"]
+                    found.not_sure, found.finish = done["not_sure"], done["finish"]
+                    found.answered = not found.not_sure
                     found.evidence_probability = done["evidence_probability"]
                 case "refusal":
                     refusal = encode(event.refusal)
                     found.refusal = RefusalResult.model_validate(refusal)
                     found.evidence_probability = refusal["evidence_probability"]
-    found.answer = "".join(parts)
+    if found.not_sure:
+        found.closest_passages = "".join(parts)
+    else:
+        found.answer = "".join(parts)
     return found
 
 
@@ -87,9 +98,11 @@ TOOLS: Final = (
         name="ask",
         title="Ask",
         description="Answers a question from the documents of a collection. Every sentence cites "
-        "the span of a document that supports it, and the answer contains nothing else. Without "
-        "enough evidence it refuses and says why: do not answer from memory then, but rephrase, "
-        "or say that the documents do not answer it. get_item reads the span of a citation.",
+        "the span of a document that supports it, and the answer contains nothing else. If the "
+        "documents may not answer it (not_sure), it shows the closest passages, which are no "
+        "answer; if nothing is near, it refuses and says why. Do not answer from memory then, but "
+        "rephrase, or say that the documents do not answer it. get_item reads the span of a "
+        "citation.",
         service=_SERVICE,
         arguments=AskArguments,
         result=AskResult,

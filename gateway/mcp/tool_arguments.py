@@ -82,6 +82,11 @@ class AskArguments(ToolArguments):
     filter: _Filter = ""
     documents: int = Field(5, ge=1, le=50, description="Number of documents to answer from.")
     max_tokens: int = Field(256, ge=1, le=4_096, description="Longest answer, in tokens.")
+    strictness: Literal["auto", "strict", "balanced", "lenient"] = Field(
+        "auto",
+        description="How sure it must be to answer. strict: few wrong answers; lenient: few "
+        "questions without one; auto: what the service chooses for the collection.",
+    )
     answer_anyway: bool = Field(
         False, description="Answer even if the evidence looks too weak, instead of refusing."
     )

@@ -95,8 +95,17 @@ class RefusalResult(BaseModel):
 class AskResult(BaseModel):
     """Result of `ask`."""
 
-    answered: bool
-    answer: str = Field("", description="Text with markers such as [1]; empty after a refusal.")
+    answered: bool = Field(description="If false, there is no answer: do not give one.")
+    answer: str = Field("", description="Text with markers such as [1]; empty unless answered.")
+    not_sure: bool = Field(
+        False,
+        description="Whether the documents may not answer the question; see closest_passages.",
+    )
+    closest_passages: str = Field(
+        "",
+        description="If not sure: passages near the question, with markers. They are no answer; "
+        "say so if you show them.",
+    )
     citations: list[CitationResult]
     evidence_probability: float = Field(
         description="Probability that the documents contain an answer, 0 to 1."

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Protocol
 
 from generation.evidence import defaults
 from generation.evidence.confidence import SIGNALS, Confidence
 from generation.evidence.logistic import Floats, LogisticModel
 from generation.evidence.sentence_features import FEATURES
+from nearline.contract import Strictness
 from nearline.errors import NearlineError
 from nearline.v1 import snapshot_pb2
 from nearline.wire.values import same_fields
 
 _LOG = logging.getLogger(__name__)
 _CACHED_SNAPSHOTS = 64
+_LEAST_PROBABILITY = 1e-6
 # Maximum time for which an answer waits for a manifest.
 _WAIT_S = 2.0
 
@@ -40,6 +44,14 @@ class CalibrationStats:
     evidence_auroc: float
     coverage: float
     risk: float
+
+
+class Outcome(Enum):
+    """What becomes of a question."""
+
+    ANSWERED = "answered"
+    NOT_SURE = "not sure"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +85,18 @@ class Calibration:
     def assess(self, signals: Mapping[str, float]) -> Confidence:
         """Returns both probabilities from the signals of `confidence.compute_signals`."""
         return Confidence(self.topic.probability(signals), self.evidence.probability(signals))
+
+    def decide(self, evidence: float, strictness: Strictness) -> Outcome:
+        """Returns what becomes of a question.
+
+        Args:
+            evidence: Probability that the evidence answers it, 0..1.
+            strictness: How sure an answer must be; balanced applies the threshold unchanged.
+        """
+        beyond = _logit(evidence) - _logit(self.evidence_threshold)
+        if beyond >= defaults.STRICTNESS_LOGITS[strictness.value]:
+            return Outcome.ANSWERED
+        return Outcome.NOT_SURE if beyond >= defaults.NOT_SURE_LOGITS else Outcome.REFUSED
 
 
 DEFAULT_CALIBRATION = Calibration(
@@ -127,6 +151,11 @@ def from_proto(card: snapshot_pb2.AnswerCard) -> Calibration:
         target_risk=card.target_risk,
         learned=learned if card.questions else None,
     )
+
+
+def _logit(probability: float) -> float:
+    bounded = min(max(probability, _LEAST_PROBABILITY), 1 - _LEAST_PROBABILITY)
+    return math.log(bounded / (1 - bounded))
 
 
 class ManifestReader(Protocol):

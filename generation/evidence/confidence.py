@@ -9,12 +9,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.evidence.answer_kinds import asked_names, asks_method, holds_kind, lacks_names
+from generation.evidence.question_names import (
+    asked_identifiers,
+    asked_names,
+    lacks_identifiers,
+    lacks_names,
+)
 from generation.evidence.sentence_features import (
     EvidenceDocument,
     QueryTerm,
     WordsOf,
     character_runs,
+    list_contexts,
     list_sentences,
 )
 from nearline.contract import Hit
@@ -39,12 +45,11 @@ SIGNALS = (
     "sentence_cosine",  # of the best sentence
     "sentence_cosine_2",  # of the second-best one
     "words",  # log(1 + terms of the question)
-    "judge_best",  # logit of the sentence that answers the question best; NaN without a judge
-    "judge_second",  # and of the second-best one
-    "judge_kind",  # 1 if the best sentence holds an answer of the kind asked for, or 0; NaN unknown
-    "judge_coverage",  # share of the question's idf mass in the best sentence and its title
-    "names_missing",  # share of the question's names and numbers that the best document lacks
-    "asks_method",  # 1 if the question asks how to do something, or 0
+    "answer_best",  # logit of the sentence that answers the question best; NaN without a judge
+    "answer_second",  # and of the second-best one
+    "answer_coverage",  # share of the question's idf mass in the best sentence and its title
+    "names_missing",  # share of the question's names and numbers that the best unit lacks
+    "identifiers_missing",  # share of its options and names of code that the best unit lacks
 )
 _EXAMINED_DOCUMENTS = 3
 # Unlike the mean of all chunks, that of five does not depend on the size of a small collection.
@@ -127,7 +132,6 @@ def compute_signals(
         "sentence_cosine": known[0] if known else max(chunks),
         "sentence_cosine_2": known[min(1, len(known) - 1)] if known else max(chunks),
         "words": math.log1p(len(terms)),
-        "asks_method": float(asks_method(question)),
         **_judge_signals(question, terms, documents, words_of, judged),
     }
 
@@ -140,20 +144,27 @@ def _judge_signals(
     judged: NDArray[np.float32] | None,
 ) -> dict[str, float]:
     """Returns the signals of the sentence that answers best, all NaN without a judge."""
-    names = ("judge_best", "judge_second", "judge_kind", "judge_coverage", "names_missing")
+    names = (
+        "answer_best",
+        "answer_second",
+        "answer_coverage",
+        "names_missing",
+        "identifiers_missing",
+    )
     if judged is None or not np.isfinite(judged).any():
         return dict.fromkeys(names, math.nan)
     known = np.sort(judged[np.isfinite(judged)])[::-1]
-    best = list_sentences(documents)[int(np.nanargmax(judged))]
+    row = int(np.nanargmax(judged))
+    best, context = list_sentences(documents)[row], list_contexts(documents)[row]
     document = documents[best.document]
     sentence = document.text[best.start : best.end]
     mass = sum(term.idf for term in terms) or 1.0
     values = (
         float(known[0]),
         float(known[min(1, len(known) - 1)]),
-        holds_kind(question, sentence),
-        _mass(terms, {*words_of(document.title), *words_of(sentence)}) / mass,
-        lacks_names(asked_names(question), f"{document.title} {document.text}"),
+        _mass(terms, {*words_of(context), *words_of(sentence)}) / mass,
+        lacks_names(asked_names(question), f"{context}\n{sentence}"),
+        lacks_identifiers(asked_identifiers(question), f"{context}\n{sentence}"),
     )
     return dict(zip(names, values, strict=True))
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from generation.evidence import confidence, sentence_features
+from generation.evidence.answer_units import (
+    AnswerUnit,
+    context_of,
+    evidence_document,
+    list_units,
+)
 from generation.evidence.calibration import DEFAULT_CALIBRATION
+from generation.evidence.sentence_features import EvidenceDocument
 from generation.evidence.sentence_judge import SentenceJudge
-from generation.evidence.sources import EvidenceSource, group_sources, list_passages
+from generation.evidence.sources import EvidenceSource, group_sources
+from generation.evidence.word_weights import weigh_terms
 from nearline import contract as c
 from nearline.contract import Hit, Reranker
 from nearline.errors import NearlineError
@@ -25,13 +33,13 @@ _CHUNKS_PER_DOCUMENT = 4
 # On SciFact, 16 take twice the time and gain less than 0.01 of recall and AUROC; see
 # docs/quality.md.
 MAX_EMBEDDED_SENTENCES = 8
-# Sentences that the judge reads: about 200 tokens, 19 ms on two cores. Eight take 40 ms, and do no
-# better on SelQA and on questions near the topic. With a judge, no more are embedded: on SelQA,
-# cosines of four further ones change neither the AUROC of NO_EVIDENCE nor what answers contain.
-MAX_JUDGED_SENTENCES = 4
+# Units that the judge reads. The best twelve by words hold an answer for 0.94 of the questions of
+# our own folders whose answer was found, eight for 0.91; see docs/quality.md. With a judge, none is
+# embedded.
+MAX_JUDGED_SENTENCES = 12
 _EMBED_TIMEOUT_S = 2.0
 _RERANK_TIMEOUT_S = 2.0
-_PAYLOAD = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT})
+_PAYLOAD = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.SECTION})
 
 
 async def rerank(
@@ -77,6 +85,7 @@ class Evidence:
     question_vectors: Embedding of the question; None if unknown.
     degraded: Why the search was by words alone since no embedder answered, and why the chunks were
         not reranked although a reranker is configured; empty otherwise.
+    units: The unit of each passage, in the order of `list_passages`.
     """
 
     question: str
@@ -84,6 +93,26 @@ class Evidence:
     sources: Sequence[EvidenceSource]
     question_vectors: c.Embeddings | None = None
     degraded: str = ""
+    units: Sequence[AnswerUnit] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "units", list_units(self.sources))
+
+    def documents(self) -> list[EvidenceDocument]:
+        """Returns the sources for `sentence_features`."""
+        ranks = {(hit.id, hit.chunk): rank for rank, hit in enumerate(self.reply.hits)}
+        by_source: list[list[AnswerUnit]] = [[] for _ in self.sources]
+        for unit in self.units:
+            by_source[unit.document].append(unit)
+        return [
+            evidence_document(source, units, ranks)
+            for source, units in zip(self.sources, by_source, strict=True)
+        ]
+
+    def context(self, row: int) -> str:
+        """Returns title and headings above a unit, for a model that reads it."""
+        unit = self.units[row]
+        return context_of(self.sources[unit.document], unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +132,7 @@ class EvidenceFeatures:
     @property
     def judged(self) -> bool:
         """Whether the judge has read the sentences."""
-        return bool(np.isfinite(self.signals["judge_best"]))
+        return bool(np.isfinite(self.signals["answer_best"]))
 
 
 class EvidenceReader:
@@ -131,7 +160,7 @@ class EvidenceReader:
         judge: SentenceJudge | None = None,
     ) -> None:
         self._retriever = retriever
-        self._embedder = embedder
+        self.embedder = self._embedder = embedder
         self._embed_timeout_s = embed_timeout_s
         self._reranker = reranker
         self._judge = judge
@@ -229,27 +258,28 @@ class EvidenceReader:
         Args:
             found: The evidence.
             timeout_s: Optional; a lower limit on the wait for the embedding service.
-            embedded: Maximum number of embedded sentences; the others are ranked without a cosine.
-                None: as many as the judge reads, or MAX_EMBEDDED_SENTENCES without one.
+            embedded: Maximum number of embedded units; the others are ranked without a cosine.
+                None: MAX_EMBEDDED_SENTENCES, or none with a judge.
         """
         result = found.reply.results[0]
-        terms = [sentence_features.QueryTerm(term.word, term.idf) for term in result.terms]
+        terms = weigh_terms(result.terms, result.language)
         # Three passes process the same sentences; the cache stems each only once.
         words_of = cache(_analyser(result.language or NO_LANGUAGE).words)
-        documents = [source.document() for source in found.sources]
-        unknown = np.full(len(list_passages(found.sources)), np.nan, np.float32)
+        documents = found.documents()
+        unknown = np.full(len(found.units), np.nan, np.float32)
         by_words = sentence_features.compute_features(
             terms, documents, words_of, unknown, query=found.question
         )
-        if embedded is None:
-            judges = self._judge is not None and await self._judge.is_available()
-            embedded = MAX_JUDGED_SENTENCES if judges else MAX_EMBEDDED_SENTENCES
         scores = DEFAULT_CALIBRATION.rank(by_words)
-        shortlist = sentence_features.select_shortlist(scores, embedded)
-        read = sentence_features.select_shortlist(scores, min(embedded, MAX_JUDGED_SENTENCES))
-        (cosines, lacking), (judged, unjudged) = await asyncio.gather(
-            self._cosines(found, shortlist, timeout_s), self._judged(found, read, timeout_s)
-        )
+        texts = [unit.text for unit in found.units]
+        read = sentence_features.select_shortlist(scores, MAX_JUDGED_SENTENCES, texts)
+        judged, unjudged = await self._judged(found, read, timeout_s)
+        if embedded is None:
+            embedded = MAX_EMBEDDED_SENTENCES if judged is None else 0
+        cosines, lacking = unknown, ""
+        if embedded:
+            shortlist = sentence_features.select_shortlist(scores, embedded, texts)
+            cosines, lacking = await self._cosines(found, shortlist, timeout_s)
         features = sentence_features.add_cosines(by_words, documents, cosines)
         if judged is not None:
             features = sentence_features.add_judgements(features, judged)
@@ -308,18 +338,14 @@ class EvidenceReader:
         """
         if self._judge is None:
             return None, ""
-        passages = list_passages(found.sources)
-        texts = [
-            (found.sources[passages[row].document].best.title or "", passages[row].text)
-            for row in shortlist.tolist()
-        ]
+        texts = [(found.context(row), found.units[row].text) for row in shortlist.tolist()]
         limit_s = self._embed_timeout_s
         if timeout_s is not None:
             limit_s = min(limit_s, timeout_s)
         scores, why = await self._judge.score(found.question, texts, limit_s)
         if scores is None:
             return None, why
-        judged = np.full(len(passages), np.nan, np.float32)
+        judged = np.full(len(found.units), np.nan, np.float32)
         judged[shortlist] = scores
         return judged, ""
 
@@ -330,7 +356,7 @@ class EvidenceReader:
 
         Returns: (n,) float32, and the reason if there are none, otherwise an empty text.
         """
-        texts = [passage.text for passage in list_passages(found.sources)]
+        texts = [unit.text for unit in found.units]
         cosines = np.full(len(texts), np.nan, np.float32)
         fingerprint = found.reply.info.fingerprint
         if self._embedder is None or not fingerprint:

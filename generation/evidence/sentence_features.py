@@ -9,8 +9,13 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.evidence.answer_kinds import holds_kind
 from generation.evidence.logistic import Floats
+from generation.evidence.question_names import (
+    asked_identifiers,
+    asked_names,
+    lacks_identifiers,
+    lacks_names,
+)
 
 WordsOf: TypeAlias = Callable[[str], list[str]]
 
@@ -28,13 +33,13 @@ CONTENT = (
     "purpose",  # log(1 + English words that announce an aim, a method or a gap)
     "document_ratio",  # score as a share of the best one's
     "document_rank",  # log(1 + rank), 0 for the best
-    "title_coverage",  # share of the query's idf mass that the title holds
+    "title_coverage",  # share of the query's idf mass that the title and the headings hold
+    "chunk_rank",  # log(1 + rank of its chunk), 0 for the best
+    "names_missing",  # share of the query's names and numbers that it and its headings lack
+    "identifiers_missing",  # likewise of options and names of code
 )
 # By a model that reads the question and the sentence together; see `sentence_judge`.
-JUDGED = (
-    "judge",  # logit that the sentence answers the question
-    "kind",  # 1 if it holds an answer of the kind asked for, or 0; NaN if the kind is not known
-)
+JUDGED = ("answer",)  # Logit that it answers the question.
 # Position in the document. It depends on the genre, so the default model does not use it.
 POSITION = ("position", "position_last", "sentence_count")
 FEATURES: tuple[str, ...] = CONTENT + JUDGED + POSITION
@@ -66,17 +71,34 @@ class Sentence(NamedTuple):
 
 
 class EvidenceDocument(NamedTuple):
-    """A retrieved text: score (larger is better), sentences as (start, end) in code points."""
+    """A retrieved document, in units.
+
+    text: Its units. score: Larger is better. sentences: Start and end of each unit in `text`, in
+    code points. contexts: Title and headings above each unit; empty if there is only the title.
+    chunk_ranks: Rank of the chunk of each unit among all chunks that were found, from 0; empty if
+    there is one chunk.
+    """
 
     title: str
     text: str
     score: float
     sentences: Sequence[tuple[int, int]]
+    contexts: Sequence[str] = ()
+    chunk_ranks: Sequence[int] = ()
 
 
 def list_sentences(documents: Sequence[EvidenceDocument]) -> list[Sentence]:
     """Lists the sentences of all documents, in the order of the rows of `compute_features`."""
     return [Sentence(at, *span) for at, one in enumerate(documents) for span in one.sentences]
+
+
+def list_contexts(documents: Sequence[EvidenceDocument]) -> list[str]:
+    """Lists the context of each sentence, likewise."""
+    return [
+        context
+        for document in documents
+        for context in document.contexts or [document.title] * len(document.sentences)
+    ]
 
 
 def character_runs(text: str) -> set[str]:
@@ -106,8 +128,13 @@ def compute_features(
     idf, owners, words = _read(terms, documents, words_of)
     ratio, rank = _rated(documents)
     held = _held(terms, words)
-    titled = _held(terms, [words_of(document.title) for document in documents])[owners]
+    titled = _held(terms, [words_of(context) for context in list_contexts(documents)])
     texts = [_plain(text) for text in _said(documents)]
+    names, identifiers = asked_names(query), asked_identifiers(query)
+    below = [
+        f"{context}\n{text}"
+        for context, text in zip(list_contexts(documents), _said(documents), strict=True)
+    ]
     coverage = _share(held, idf)
     best = np.zeros(len(documents))
     np.maximum.at(best, owners, coverage)
@@ -127,8 +154,16 @@ def compute_features(
         "document_ratio": ratio[owners],
         "document_rank": np.log1p(rank)[owners],
         "title_coverage": _share(titled, idf),
-        "judge": np.full(len(owners), np.nan),
-        "kind": np.array([holds_kind(query, text) for text in _said(documents)], np.float64),
+        "names_missing": np.array([lacks_names(names, text) for text in below]),
+        "identifiers_missing": np.array([lacks_identifiers(identifiers, text) for text in below]),
+        "chunk_rank": np.log1p(
+            [
+                rank
+                for document in documents
+                for rank in document.chunk_ranks or [0] * len(document.sentences)
+            ]
+        ),
+        "answer": np.full(len(owners), np.nan),
         "position": place / np.maximum(count - 1, 1),
         "position_last": place == count - 1,
         "sentence_count": np.log1p(count),
@@ -157,20 +192,26 @@ def add_judgements(features: Floats, judged: NDArray[np.float32]) -> Floats:
     NaN is a sentence that was not judged; it counts as the lowest of those that were.
     """
     added = features.copy()
-    added[:, FEATURES.index("judge")] = np.where(
+    added[:, FEATURES.index("answer")] = np.where(
         np.isnan(judged), np.fmin.reduce(judged, initial=np.nan), judged
     )
     return added
 
 
-def select_shortlist(scores: Floats, most: int) -> NDArray[np.int64]:
-    """Returns the rows of the at most `most` sentences to embed, (min(most, n),) ascending.
+def select_shortlist(scores: Floats, most: int, texts: Sequence[str]) -> NDArray[np.int64]:
+    """Returns the rows of the units to read, ascending; each text once, at most `most`.
 
     Args:
-        scores: (n,) scores of the sentences by words alone; larger is better.
+        scores: (n,) scores of the units by words alone; larger is better.
         most: Maximum number of rows.
+        texts: n texts.
     """
-    return np.sort(np.argsort(-scores, kind="stable")[:most])
+    best: dict[str, int] = {}
+    for row in np.argsort(-scores, kind="stable").tolist():
+        if len(best) == most:
+            break
+        best.setdefault(texts[row], row)
+    return np.sort(np.fromiter(best.values(), np.int64, len(best)))
 
 
 def _read(

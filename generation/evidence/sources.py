@@ -1,31 +1,42 @@
-"""Groups found chunks into documents, with sentences and their offsets in the stored text."""
+"""Groups found chunks into documents, with passages and their offsets in the stored text.
+
+A passage is a sentence of a paragraph or list item, a row of a table, or a block of code: the least
+that can be cited. `answer_units` says which passages answer together.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from generation.evidence.sentence_features import EvidenceDocument
 from nearline.contract import Hit
-from nearline.sentences import sentences
+from nearline.items.structure import Block, Kind, parse_blocks, path_in, titles
+from nearline.sentences import Span as Bounds, sentences
 
 # Two texts with this share of the shorter one's words in common are duplicates, which may differ in
 # a date or an id.
 _DUPLICATE_RATIO = 0.9
-# A heading of Markdown, on a line of its own.
-_HEADING = re.compile(r"#{1,6}[ \t][^\n]*")
 
 
 class Passage(NamedTuple):
-    """A sentence of the evidence: code points start..end-1 of the stored text of its document."""
+    """A part of the evidence: code points start..end-1 of the stored text of its document.
+
+    kind: Kind of its block. block: Where its block begins. lead: Where the block that introduces
+    its block begins; -1 if there is none. path: Headings and item heads above it, outermost first.
+    marker: The marker of a list item, such as "2. "; empty for its second sentence.
+    """
 
     document: int
     chunk: int
     start: int
     end: int
     text: str
+    kind: Kind = Kind.PARAGRAPH
+    block: int = -1
+    lead: int = -1
+    path: tuple[str, ...] = ()
+    marker: str = ""
 
 
 class Span(NamedTuple):
@@ -95,15 +106,6 @@ class EvidenceSource:
         chunk = self.chunk(span.passages[0].chunk)
         return (chunk.text or "")[span.start - chunk.start : span.end - chunk.start]
 
-    def document(self) -> EvidenceDocument:
-        """Returns the document for `sentence_features`, with offsets in its joined sentences."""
-        spans, at = [], 0
-        for passage in self.passages:
-            spans.append((at, at + len(passage.text)))
-            at += len(passage.text) + 1
-        text = " ".join(passage.text for passage in self.passages)
-        return EvidenceDocument(self.best.title or "", text, self.best.score, spans)
-
 
 def group_sources(hits: Sequence[Hit], documents: int) -> list[EvidenceSource]:
     """Groups chunks by document, and omits near duplicates.
@@ -141,18 +143,42 @@ def _passages(document: int, chunks: Sequence[Hit]) -> list[Passage]:
     found: list[Passage] = []
     for hit in sorted(chunks, key=lambda hit: hit.start):
         text = hit.text or ""
-        for start, end in sentences(text):
-            # A heading is near many questions and answers none.
-            if _HEADING.fullmatch(text, start, end):
+        blocks = list(parse_blocks(text, tuple(hit.section)))
+        for block in blocks:
+            # A heading is near many questions and answers none; it is in the path of what follows.
+            if block.kind is Kind.HEADING:
                 continue
-            passage = Passage(
-                document, hit.chunk, hit.start + start, hit.start + end, text[start:end]
-            )
-            # Chunks overlap by whole sentences, so one that begins before the end of the last is a
-            # repeat.
-            if not found or passage.start >= found[-1].end:
-                found.append(passage)
+            for start, end in _parts(text, block):
+                passage = Passage(
+                    document,
+                    hit.chunk,
+                    hit.start + start,
+                    hit.start + end,
+                    text[start:end],
+                    block.kind,
+                    hit.start + block.start,
+                    hit.start + blocks[block.lead].start if block.lead >= 0 else -1,
+                    tuple(titles(path_in(text, block, start))),
+                    text[block.line : block.start].lstrip() if start == block.start else "",
+                )
+                # Chunks overlap by whole sentences, so one that begins before the end of the last
+                # is a repeat.
+                if not found or passage.start >= found[-1].end:
+                    found.append(passage)
     return found
+
+
+def _parts(text: str, block: Block) -> list[Bounds]:
+    """Returns the parts of a block that can be cited: sentences, a row, or code with its fences."""
+    if block.kind is Kind.ROW:
+        return [(block.start, block.end)]
+    if block.kind is Kind.CODE:
+        end = text.find("\n", block.end + 1)
+        closes = text[block.end : None if end < 0 else end].strip().strip("`~") == ""
+        last = block.end if not closes else len(text) if end < 0 else end
+        return [(block.line + len(text[block.line :]) - len(text[block.line :].lstrip()), last)]
+    found = sentences(text[block.start : block.end])
+    return [(block.start + start, block.start + end) for start, end in found]
 
 
 def _share(words: frozenset[str], others: frozenset[str]) -> float:

@@ -25,6 +25,7 @@ class CachedAnswer(NamedTuple):
     """events: Deltas and citations, in order. backend: Name of the writer.
 
     watermark: In hex, the changes of items that its evidence includes; empty if none are followed.
+    not_sure: Whether it shows the closest passages instead of an answer.
     """
 
     events: Sequence[c.Delta | c.Citation]
@@ -33,6 +34,7 @@ class CachedAnswer(NamedTuple):
     dropped_sentences: int = 0
     dropped_markers: int = 0
     watermark: str = ""
+    not_sure: bool = False
 
     def includes(self, least: bytes) -> bool:
         """Returns whether its evidence includes a watermark; an empty one is always included."""
@@ -85,6 +87,7 @@ class AnswerKey:
             options.max_tokens,
             options.documents,
             options.refuse,
+            options.strictness and options.strictness.value,
             options.backend,
             options.unsupported.value,
             self.snapshot_id,

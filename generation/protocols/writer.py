@@ -19,10 +19,11 @@ class AnswerTask:
     """The task of a writer.
 
     question: The question, completed from the conversation. history: Earlier turns, oldest first,
-    within a budget. scores: (n,) logit of each sentence of all sources, in order. timeout_s:
+    within a budget. scores: (n,) logit of each unit of the evidence. timeout_s:
     Seconds for the whole answer; None if there is no limit. mark: Whether unsupported sentences
     are sent with a mark instead of being left out. may_decline: Whether the writer may end the
-    answer by saying that the evidence does not answer the question.
+    answer by saying that the evidence does not answer the question. closest: Whether to show the
+    closest passages instead of an answer.
     """
 
     question: str
@@ -34,6 +35,7 @@ class AnswerTask:
     timeout_s: float | None = None
     mark: bool = False
     may_decline: bool = True
+    closest: bool = False
 
 
 class AnswerPiece(NamedTuple):

@@ -29,8 +29,8 @@ TOPIC = ("dense_top", "lexical_best", "sentence_coverage", "heaviest_held")
 EVIDENCE = (
     *("dense_best", "dense_gap_2", "dense_gap_5", "sentence_cosine", "sentence_cosine_2"),
     *("lexical_best", "lexical_gap", "coverage_first", "sentence_coverage", "grams_best"),
-    *("words", "score_gap", "judge_best", "judge_second"),
-    *("judge_kind", "judge_coverage", "names_missing"),
+    *("words", "score_gap", "answer_best", "answer_second"),
+    *("answer_coverage", "names_missing", "identifiers_missing"),
 )
 # Minimum questions of each kind; fewer are not enough to estimate a share of 0.15.
 MIN_QUESTIONS = 20

@@ -100,7 +100,7 @@ def _on_topic(
     evidence: Floats,
 ) -> NDArray[np.bool_]:
     """Returns which questions are not refused as off topic, (n,); see `AnswerComposer`."""
-    judged = np.array([np.isfinite(one.signals["judge_best"]) for one in observed], np.bool_)
+    judged = np.array([np.isfinite(one.signals["answer_best"]) for one in observed], np.bool_)
     found = judged & (evidence >= calibration.evidence_threshold)
     return np.asarray((topic >= calibration.topic_threshold) | found, np.bool_)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -10,35 +9,18 @@ from typing import NamedTuple
 from generation.protocols import metrics
 from generation.protocols.chat_model import ChatFailure
 from generation.writers.extractive import EXTRACTIVE
+from generation.writers.question_kinds import AnswerKind
 from nearline.admission import leave_out
 
 SMALL, LARGE = "small", "large"
 # Part of the keys of cached answers; change it with anything below.
-ROUTING_POLICY = "route-1"
+ROUTING_POLICY = "route-2"
 # A model that cannot send its first words in this time is not used.
 MIN_MODEL_S = 1.0
 # Above this probability of evidence, a factual question is answered by the sentence itself.
 _STRONG = 0.7
 # The best document stands alone if the next one's score is this much smaller.
 _ALONE_RATIO = 0.8
-
-_COMPARE = re.compile(r"\b(?:compare[sd]?|comparison|differences?|differ|versus|vs|better)\b")
-_EXPLAIN = re.compile(
-    r"\b(?:why|explain|describe|summari[sz]e|overview|steps?|pros and cons|implications?)\b"
-)
-_FACT = re.compile(
-    r"^(?:who|when|where|which|what(?:'s| is| are| was| were| does)|how (?:many|much|long|old|far"
-    r"|often|big|large)|is|are|was|were|does|do|did|can|has|have)\b"
-)
-
-
-class AnswerKind(Enum):
-    """The kind of answer that a question needs."""
-
-    FACT = "fact"
-    COMPARISON = "comparison"
-    EXPLANATION = "explanation"
-    OTHER = "other"
 
 
 class QueryClass(NamedTuple):
@@ -48,32 +30,24 @@ class QueryClass(NamedTuple):
     strong: bool
     single: bool
 
+    @classmethod
+    def of(cls, kind: AnswerKind, evidence: float, scores: Sequence[float]) -> QueryClass:
+        """Returns the class of a question.
+
+        Args:
+            kind: Its kind.
+            evidence: Probability that the evidence answers it, 0..1.
+            scores: Scores of the found documents, best first; the best is > 0.
+        """
+        single = len(scores) < 2 or scores[1] < _ALONE_RATIO * scores[0]
+        return cls(kind, evidence >= _STRONG, single)
+
 
 class Route(NamedTuple):
     """rungs: Writers to try, in order. reason: Why this is not the preferred route; else empty."""
 
     rungs: tuple[str, ...]
     reason: str = ""
-
-
-def classify(question: str, evidence: float, scores: Sequence[float]) -> QueryClass:
-    """Classifies a question.
-
-    Args:
-        question: Its text.
-        evidence: Probability that the evidence answers it, 0..1.
-        scores: Scores of the found documents, best first; the best is > 0.
-    """
-    text = question.lower().strip()
-    kind = AnswerKind.OTHER
-    if _COMPARE.search(text):
-        kind = AnswerKind.COMPARISON
-    elif _EXPLAIN.search(text):
-        kind = AnswerKind.EXPLANATION
-    elif _FACT.search(text):
-        kind = AnswerKind.FACT
-    alone = len(scores) < 2 or scores[1] < _ALONE_RATIO * scores[0]
-    return QueryClass(kind, evidence >= _STRONG, alone)
 
 
 class ModelRouter:
@@ -116,7 +90,7 @@ class ModelRouter:
 def _preferred_rungs(query: QueryClass) -> tuple[str, ...]:
     if query.kind is AnswerKind.FACT and query.strong:
         return (EXTRACTIVE,)
-    if query.single and query.kind in (AnswerKind.FACT, AnswerKind.OTHER):
+    if query.single and query.kind in (AnswerKind.FACT, AnswerKind.INSTRUCTION):
         return (SMALL, LARGE, EXTRACTIVE)
     return (LARGE, SMALL, EXTRACTIVE)
 

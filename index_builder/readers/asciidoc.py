@@ -88,6 +88,7 @@ class _Converter:
         self._verbatim = ""
         self._attributes = dict(_ENTITIES)
         self._style = ""
+        # Whether the next block belongs to the open item, and the next table has a header.
         self._attached = self._has_header = False
         self._blank = True
         # Whether a term has no text yet, and whether the lines are those of an item.
@@ -120,15 +121,9 @@ class _Converter:
             self._read_text(line)
 
     def _is_underline(self, line: str) -> bool:
-        if (
-            len(self._lines) > 1
-            or len(line) < 3
-            or self._in_item
-            or line[0] not in _UNDERLINES
-            or line.strip(line[0])
-        ):
-            return False
-        return abs(len(line) - len(self._lines[0])) <= 3 and self._lines[0][0].isalnum()
+        same = line[0] in _UNDERLINES and not line.strip(line[0]) and len(line) > 2
+        alone = len(self._lines) == 1 and not self._in_item and self._lines[0][0].isalnum()
+        return same and alone and abs(len(line) - len(self._lines[0])) <= 3
 
     def _read_block(self, line: str) -> bool:
         """Reads a line that is not text; returns whether it is one."""
@@ -160,14 +155,12 @@ class _Converter:
         item = None if in_verse else _ITEM.fullmatch(line)
         term = None if in_verse or item else _TERM.fullmatch(line)
         if item is not None and (not self._lines or self._open):
-            self._end_paragraph()
             marker = item[1] if item[1][0] in "*-." else item[1][-1]
             tag = "ul" if marker[0] in "*-" else "ol"
             self._begin_item(marker, tag, "<li>", "</li>")
             self._lines.append(item[2])
             self._in_item = True
         elif term is not None and (not self._lines or self._open):
-            self._end_paragraph()
             self._begin_item(term[2], "dl", f"<dt>{self._inline(term[1])}</dt><dd>", "</dd>")
             self._in_item = bool(term[3])
             if term[3]:
@@ -187,43 +180,38 @@ class _Converter:
     def _begin_block(self, literal: bool = False) -> None:
         """Begins a block: after an empty line, it is in a list only if it is attached to it."""
         if self._blank and not self._attached and not literal:
-            depth = len(self._open)
-            while depth and not self._open[depth - 1][1].startswith("block"):
-                depth -= 1
-            self._close(depth)
+            self._close(self._depth())
         self._attached = self._blank = False
 
+    def _depth(self) -> int:
+        """Returns the number of what is open up to the innermost block."""
+        blocks = (at for at, (_, kind) in enumerate(self._open, 1) if kind.startswith("block"))
+        return max(blocks, default=0)
+
     def _begin_item(self, marker: str, tag: str, opening: str, closing: str) -> None:
-        depth = len(self._open)
-        while depth and not self._open[depth - 1][1].startswith("block"):
-            depth -= 1
-        known = next(
-            (at for at in range(depth, len(self._open)) if self._open[at][1] == marker), None
-        )
-        if known is None:
+        self._end_paragraph()
+        kinds = [kind for _, kind in self._open]
+        if marker in kinds[self._depth() :]:
+            self._close(kinds.index(marker, self._depth()) + 1)
+        else:
             self._html.append(f"<{tag}>")
             self._open.append((f"</{tag}>", marker))
-        else:
-            self._close(known + 1)
         self._html.append(opening)
         self._open.append((closing, "item"))
 
     def _delimit(self, sign: str) -> None:
         self._end_paragraph()
         sign = sign[:3] if sign.startswith("```") else sign
-        opened = next(
-            (at for at in reversed(range(len(self._open))) if self._open[at][1] == f"block{sign}"),
-            None,
-        )
-        if opened is not None:
-            self._close(opened)
+        block = ("</div>", f"block{sign}")
+        if block in self._open:
+            self._close(self._open.index(block))
+        elif sign[0] in "=*_" or sign == "--":
+            self._begin_block()
+            self._html.append("<div>")
+            self._open.append(block)
         else:
             self._begin_block()
-            if sign[0] in "=*_" or sign == "--":
-                self._html.append("<div>")
-                self._open.append(("</div>", f"block{sign}"))
-            else:
-                self._verbatim = sign
+            self._verbatim = sign
         self._attached = self._blank = False
 
     def _end_verbatim(self) -> None:
@@ -240,10 +228,9 @@ class _Converter:
         if not lines:
             return
         self._lines, self._style = [], ""
-        if style == "verse":
-            self._html.append("<pre>" + "\n".join(map(self._inline, lines)) + "</pre>")
-        elif style in ("literal", "listing", "source"):
-            self._html.append(f"<pre>{escape(chr(10).join(lines))}</pre>")
+        if style in ("verse", "literal", "listing", "source"):
+            shown = map(self._inline if style == "verse" else escape, lines)
+            self._html.append(f"<pre>{chr(10).join(shown)}</pre>")
         else:
             text = " ".join(lines).replace(" + ", "\n")
             if note := _NOTE.match(text):
@@ -271,12 +258,12 @@ class _Converter:
         cells = [cell for row in rows for cell in row]
         has_header = self._has_header or (len(lines) > 1 and not lines[1])
         header, self._has_header = "th" if has_header else "td", False
-        html = []
+        html = ""
         for at in range(0, len(cells), max(width, 1)):
-            tag = header if at == 0 else "td"
-            row = (f"<{tag}>{self._inline(cell)}</{tag}>" for cell in cells[at : at + width])
-            html.append(f"<tr>{''.join(row)}</tr>")
-        return f"<table>{''.join(html)}</table>"
+            tag = "td" if at else header
+            row = (f"<{tag}>{self._inline(cell)}" for cell in cells[at : at + width])
+            html += f"<tr>{''.join(row)}"
+        return f"<table>{html}</table>"
 
     def _inline(self, text: str) -> str:
         """Returns text without markup, as HTML."""

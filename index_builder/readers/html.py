@@ -17,7 +17,7 @@ MAX_BYTES = 64 << 20
 _CHARSET = re.compile(rb"<meta[^>]{0,512}?charset\s*=\s*[\"']?\s*([\w:.-]{1,40})", re.IGNORECASE)
 _MAIN = ("main", "[role=main]", "body")
 # What separates the title of a page from the name of its site.
-_SITE = re.compile(r"\s*+(?:[|—–·«»:]|-\s)\s*+\S")
+_SITE = re.compile(r"(?:[|—–·«»:]|-\s)\s*+\S")
 _PAGE_ENCODINGS = re.compile(r"cp\d|iso8859|koi8|gb|big5|euc_|iso2022|shift_jis|mac_|johab")
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
@@ -95,7 +95,7 @@ def _encoding(data: bytes) -> str:
 def _without_site(title: str, heading: str) -> str:
     """Returns the heading of a page if its title is that and the name of a site."""
     site = title.removeprefix(heading)
-    return heading if heading and site != title and _SITE.match(site) else title
+    return heading if heading and site != title and _SITE.match(site.lstrip()) else title
 
 
 def _repeats(heading: str, title: str) -> bool:

@@ -43,7 +43,7 @@ _NOTE_TITLES = frozenset({"admonition-title", "markdown-alert-title", "topic-tit
 
 
 @dataclass(slots=True)
-class Entry:
+class ListEntry:
     """An item of a list, or terms with their description. elsewhere: Whether it is only links."""
 
     marker: str = "- "
@@ -64,7 +64,7 @@ class Frame:
     tag: str
     attributes: Attributes
     parts: list[Part] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ListEntry] = field(default_factory=list)
     rows: list[list[Cell]] = field(default_factory=list)
     number: int = 1
     elsewhere: bool = True
@@ -115,7 +115,7 @@ def role_of(tag: str, names: frozenset[str], parent: frozenset[str], around: str
     return "block" if _WITHIN.get(role, around) != around else role
 
 
-def is_section_list(entries: list[Entry]) -> bool:
+def is_section_list(entries: list[ListEntry]) -> bool:
     """Returns whether the entries of a list are sections of the page, or questions with answers."""
     if entries and all(entry.terms and entry.terms[-1][-1] == "?" for entry in entries):
         return True

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 Attributes = Mapping[str, str | None]
 
 _SKIPPED_TAGS = frozenset(
-    "script style title noscript template svg math canvas iframe object audio video select textarea "
-    "input nav footer head del s strike rt rp".split()
+    "script style title noscript template svg math canvas iframe object audio video select "
+    "textarea input nav footer head del s strike rt rp".split()
 )
 _SKIPPED_ROLES = frozenset(
     "navigation banner contentinfo search complementary doc-backlink doc-noteref".split()

@@ -9,8 +9,8 @@ from index_builder.readers.html_frames import (
     FRAMES,
     LABELS,
     PAGE,
-    Entry,
     Frame,
+    ListEntry,
     cell_of,
     is_section_list,
     number_of,
@@ -324,12 +324,12 @@ class PageText:
                 around.parts += frame.parts
             case "term" if text:
                 if not around.entries or around.entries[-1].parts:
-                    around.entries.append(Entry())
+                    around.entries.append(ListEntry())
                 around.entries[-1].terms.append(text)
                 around.entries[-1].elsewhere &= frame.elsewhere
             case "description":
                 if not around.entries:
-                    around.entries.append(Entry())
+                    around.entries.append(ListEntry())
                 around.entries[-1].parts += frame.parts
                 around.entries[-1].elsewhere = False
             case "item":
@@ -337,7 +337,7 @@ class PageText:
                 number = number_of(frame.attributes, "value", around.number, _MAX_NUMBER)
                 around.number = number + 1
                 marker = f"{number}. " if ordered else "- "
-                entry = Entry(marker, parts=frame.parts, elsewhere=frame.elsewhere)
+                entry = ListEntry(marker, parts=frame.parts, elsewhere=frame.elsewhere)
                 around.outside |= frame.outside
                 around.entries.append(entry)
             case "cell":

@@ -18,12 +18,15 @@ _GLYPHS = dict(
 )
 _CHARACTERS = {"-": "-", "e": "\\", " ": " ", "~": " ", "0": " ", "t": "\t", "'": "´", "`": "`"}
 _IGNORED = frozenset("so ds nr if ie el ad hy nh".split())
+_COMMENT = re.compile(r"(?:^|(?<=[^\\]))\\\".*")
 _LIST_TAGS = (("-enum", "ol"), ("-bullet", "ul"), ("-dash", "ul"), ("-item", "ul"))
 _FONTS = frozenset("B I R SM SB BI IB BR RB IR RI".split())
 # Of mdoc(7): macros whose arguments are text, and those that enclose the rest of their line.
 _TEXTS = frozenset(
-    "Fl Cm Ar Ic Pa Ev Va Em Sy Li Ad An Er Fa Fn Ft In Lb Ms No Tn Vt Cd Dv Mt Lk Nm Xr Sx".split()
+    "Fl Cm Ar Ic Pa Ev Va Em Sy Li Ad An Er Fa Fn Ft In Lb Ms No Tn Ux Vt Cd Dv Mt Lk Nm Xr "
+    "Sx".split()
 )
+_SIGNS = {"Fl": "-", "Ux": "UNIX"}
 _ENCLOSURES = dict(
     pair.split("=", 1)
     for pair in "Op=[] Oo=[ Oc=] Dq=“” Do=“ Dc=” Sq=‘’ So=‘ Sc=’ Pq=() Po=( Pc=) Bq=[] Bo=[ Bc=] "
@@ -32,6 +35,7 @@ _ENCLOSURES = dict(
 _PUNCTUATION = frozenset(". , : ; ) ] ? !".split())
 # What ends an indented part: one that describes a term, or any other.
 _ENDS = {"term": "</dd></dl>", "rs": "<p>"}
+_TAB = re.compile(r"tab ?\((.)\)")
 _MAX_HEAD, _MAX_TERM, _MAX_WORDS, _MAX_DEPTH = 1_000, 200, 500, 50
 _BULLETS = frozenset("• * - – — o · +".split())
 _NUMBER = re.compile(r"[(\[]?(\d{1,4})[.)\]]?")
@@ -82,7 +86,7 @@ class _Converter:
         elif self._table is not None and not line.startswith(".TE"):
             self._table.append(line)
         elif line[:1] in (".", "'") and not line.startswith("...") and len(line) > 1:
-            macro, _, rest = line[1:].lstrip().partition(" ")
+            macro, _, rest = _COMMENT.sub("", line[1:]).lstrip().partition(" ")
             self._read_macro(macro, rest.strip())
         elif line.strip():
             self._write(_unescaped(line))
@@ -92,27 +96,23 @@ class _Converter:
             self._paragraph()
 
     def _read_macro(self, macro: str, rest: str) -> None:
-        if macro.startswith('\\"') or macro in _IGNORED:
-            return
         arguments = _arguments(rest)
         text = " ".join(arguments)
         match macro:
             case "TH" | "Dt" if len(arguments) > 1:
                 self._title = f"{arguments[0].lower()}({arguments[1]})"
             case "de" | "am" | "ig":
-                self._skip_until = "." + (arguments[1] if len(arguments) > 1 else ".")
+                ends = arguments[macro != "ig" :]
+                self._skip_until = f".{ends[0] if ends else '.'}"
             case "SH" | "Sh" | "SS" | "Ss":
                 self._end_lists(0)
                 self._next = "h2" if macro.lower() == "sh" else "h3"
                 if text:
                     self._write(text.capitalize() if text.isupper() else text)
-            case "PP" | "P" | "LP" | "HP" | "Pp":
-                inside = max(
-                    (at + 1 for at, tag in enumerate(self._lists) if tag in _ENDS), default=0
-                )
-                if macro == "Pp":
-                    self._paragraph()
-                elif inside < len(self._lists) or not self._is_new_paragraph():
+            case "PP" | "P" | "LP" | "HP":
+                nested = [at for at, tag in enumerate(self._lists, start=1) if tag in _ENDS]
+                inside = nested[-1] if nested else 0
+                if inside < len(self._lists) or self._paragraph_at < len(self._html) - 1:
                     self._end_lists(inside)
             case "TP" | "TQ":
                 self._begin_list("dl")
@@ -127,7 +127,7 @@ class _Converter:
                 self._html.append("\n")
             case "br":
                 self._html.append("<br>")
-            case "sp":
+            case "sp" | "Pp":
                 self._paragraph()
             case "Sm":
                 self._spaced = text != "off"
@@ -139,25 +139,21 @@ class _Converter:
                 tag = next((tag for kind, tag in _LIST_TAGS if kind in text), "dl")
                 self._lists.append(tag)
                 self._html.append(f"<{tag}>")
-            case "El" if self._lists:
-                self._end_lists(len(self._lists) - 1)
+            case "El":
+                self._end_lists(max(0, len(self._lists) - 1))
+            case "It" if self._lists[-1:] == ["dl"]:
+                self._html.append(f"<dt>{escape(self._mdoc(rest))}</dt><dd>")
             case "It":
-                self._begin_mdoc_item(rest)
+                self._html.append("<li>")
             case "Nd":
                 self._write(f"— {text}")
             case "SY":
                 self._write(text)
-            case _ if macro in _FONTS:
+            case _ if macro in _FONTS and text:
                 joined = len(macro) == 2 and macro not in ("SM", "SB")
-                if text:
-                    self._write(("" if joined else " ").join(arguments))
-            case "Ux":
-                self._write(self._mdoc(f"No UNIX {rest}"))
+                self._write(("" if joined else " ").join(arguments))
             case _ if macro in _TEXTS or macro in _ENCLOSURES or macro in ("Ns", "Ap"):
                 self._write(self._mdoc(f"{macro} {rest}"))
-
-    def _is_new_paragraph(self) -> bool:
-        return self._paragraph_at == len(self._html) - 1
 
     def _write(self, text: str) -> None:
         """Writes a line of text, as what it was announced to be."""
@@ -230,84 +226,68 @@ class _Converter:
             self._html.append("</pre>" if self._verbatim else "")
             self._verbatim = False
 
-    def _begin_mdoc_item(self, rest: str) -> None:
-        tag = self._lists[-1] if self._lists else ""
-        if tag == "dl":
-            self._html.append(f"<dt>{escape(self._mdoc(rest))}</dt><dd>")
-        else:
-            self._html.append("<li>")
-
     def _mdoc(self, line: str) -> str:
         """Returns the text of a line of macros with arguments."""
-        pieces: list[str] = []
-        closing = space = macro = ""
         words = line.split(None, _MAX_WORDS)
-        last = len(words)
-        while last and words[last - 1] in _PUNCTUATION:
-            last -= 1
-        for at, word in enumerate(words[:last]):
-            signs = _ENCLOSURES.get(word)
-            if word == "Sm" or words[at - 1 : at] == ["Sm"]:
-                self._spaced = word != "off"
-                space = " " if self._spaced and pieces else space
-                continue
-            if word in ("Ns", "Ap"):
-                pieces.append("'" if word == "Ap" else "")
-                space = ""
-                continue
-            if word in _TEXTS:
-                macro = word
-                if word != "Fl":
-                    continue
-                pieces.append(f"{space}-")
-                space = ""
-                continue
-            if signs is not None:
-                opens = len(signs) > 1 or word.endswith("o")
-                pieces.append((space if opens else "") + signs[0])
+        if words[:1] == ["Nm"]:
+            if words[1:] and words[1][0].isalnum():
+                self._name = self._name or _unescaped(words[1])
+            else:
+                words.insert(1, self._name)
+        text = closing = macro = ""
+        joins = True
+        for at, word in enumerate(words):
+            space = "" if joins or not self._spaced else " "
+            joins = False
+            if word in ("Ns", "Ap", "Sm") or words[at - 1 : at] == ["Sm"]:
+                if word in ("on", "off"):
+                    self._spaced = word == "on"
+                    text += space if word == "off" else ""
+                text += "'" if word == "Ap" else ""
+                joins = word in ("Ns", "Ap")
+            elif word in _ENCLOSURES:
+                signs = _ENCLOSURES[word]
+                joins = len(signs) > 1 or word.endswith("o")
+                text += (space if joins else "") + signs[0]
                 closing = signs[1:] + closing
-                space = "" if opens or not self._spaced else " "
+            elif word in _TEXTS:
+                macro = word
+                joins = word == "Fl" or (not space and word != "Ux")
+                text += space + _SIGNS[word] if word in _SIGNS else ""
             elif macro == "Xr" and word.isdigit():
-                pieces.append(f"({word})")
+                text += f"({word})"
             elif word in _PUNCTUATION:
-                pieces.append(word)
-            elif word != "|" or pieces:
-                pieces.append(space + _unescaped(word.strip('"')))
-            if signs is None:
-                space = " " if self._spaced else ""
-        text = "".join([*pieces, closing, *words[last:]])
-        if words[:1] != ["Nm"]:
-            return text
-        if words[1:] and words[1] not in _TEXTS:
-            self._name = self._name or _unescaped(words[1])
-            return text
-        return f"{self._name} {text}".strip()
+                if all(one in _PUNCTUATION for one in words[at:]):
+                    text, closing = text + closing, ""
+                text += word
+            else:
+                text += space + _unescaped(word.strip('"'))
+        return text + closing
 
     def _end_table(self) -> None:
-        lines, self._table = self._table or [], None
-        separator, body = "\t", lines
-        if lines and lines[0].rstrip().endswith(";"):
-            tab = re.search(r"tab ?\((.)\)", lines[0])
-            separator, body = (tab[1] if tab else "\t"), lines[1:]
-        start = next((at for at, line in enumerate(body) if line.rstrip().endswith(".")), -1)
-        html, cells, block = [], [], False
-        for line in body[start + 1 :]:
-            if block and line.startswith("T}"):
-                block = False
-                cells += line[2:].split(separator)[1:]
-            elif block:
-                cells[-1] += f" {'' if line[:1] == '.' else line}"
-                continue
-            elif line[:1] in ".'" or not line.strip("_= \t"):
-                continue
+        """Writes a table of tbl(1): options and formats up to a full stop, then its rows."""
+        separator, html, cells = "\t", "", [""]
+        in_format, in_cell = True, False
+        for line in self._table or ():
+            if in_format:
+                tab = _TAB.search(line)
+                separator = tab[1] if tab else separator
+                in_format = not line.rstrip().endswith(".")
+            elif in_cell and not line.startswith("T}"):
+                cells[-1] += "" if line[:1] == "." else f" {line}"
+            elif line[:1] == "." or not line.strip("_= \t"):
+                in_format = line.startswith(".T&")
             else:
-                cells = line.split(separator)
-            block = cells[-1].strip() == "T{"
-            if block:
-                cells[-1] = ""
-            else:
-                html.append("".join(f"<td>{escape(_unescaped(cell))}</td>" for cell in cells))
-        self._html.append("<table><tr>" + "<tr>".join(html) + "</table>")
+                more = line.split(separator)
+                cells = cells + more[1:] if in_cell else more
+                in_cell = cells[-1].strip() == "T{"
+                if in_cell:
+                    cells[-1] = ""
+                else:
+                    row = "".join(f"<td>{escape(_unescaped(cell))}</td>" for cell in cells)
+                    html += f"<tr>{row}</tr>"
+        self._table = None
+        self._html.append(f"<table>{html}</table>")
 
 
 def _arguments(rest: str) -> list[str]:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import itertools
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
+from typing import NamedTuple
+
+from index_builder.readers.structured_text import LEADER
+from index_builder.readers.table_rows import is_header
 
 # In a text that is wrapped, the next word would not have fitted into most lines.
 _MIN_WIDTH, _MAX_BREAKS, _RAGGED = 45, 0.25, 8
-_MAX_HEADING, _MAX_LEAD = 80, 60
+_MAX_HEADING, _MAX_LEAD, _MAX_TABLE_WIDTH, _MAX_SHIFT = 80, 60, 400, 10
 _MIN_CAPITALS = 4
 _MAX_LINES = 1_000
 _UNDERLINE = re.compile(r"={3,}|-{3,}|~{3,}|\*{3,}|_{3,}")
 _SIGNED = re.compile(r"(#{1,6}) +(\S.*)")
 _RULE = re.compile(r"[\s=*_~#.+-]{3,}")
+_DASHES = re.compile(r"[\s=+|-]*(?:--|==)[\s=+|-]*")
 _ITEM = re.compile(
     r"([ \t]*)(?:[*•–+-]|o(?=\s{2,4}\w)|(?<=[ \t])o(?= \w)|\(?(\d{1,3}|[a-z])[.)])\s+(?=\S)"
 )
@@ -26,18 +32,18 @@ _ASKED = re.compile(r"(?:Q|Question|Frage)\s?\d{0,3}\s?[:.)]\s")
 _ANSWERED = re.compile(r"(?:A|Answer|Antwort)\s?\d{0,3}\s?[:.]\s")
 _CONTENTS = re.compile(r"(?:table of )?contents:?|inhalt(?:sverzeichnis)?:?", re.IGNORECASE)
 _CONTENTS_LINE = re.compile(r".{1,200}?(?:\.[ .]{3,200}|\s{4,200})([\divxlc]{1,5})")
-_LEADER = re.compile(r"(?<=\w) ?(?:\.{4,}|(?: \.){4,}) (?=\S)")
-_CONTENTS_ITEM = re.compile(r"[*•-]\s+\d{1,2}(?:\.\d{1,2}){0,4}\.\s+(?![a-z\d])\S")
-_GAP = re.compile(r"\S(?: {3,}|\t)\S")
+# Between the cells of a row; two spaces after the end of a sentence are none.
+_GAP = re.compile(r"(?<=[^\s.:!?]) {2,}+(?=\S)|(?<=\S) {3,}+(?=\S)")
+_WIDE_GAP = re.compile(r"\S(?: {3,}|\t)\S")
+_CODE = re.compile(r"[{}<>;=$\\|#]|\w\(")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 
 
 def plain_text_to_html(text: str) -> str:
-    """Returns plain text as HTML: headings, lists, paragraphs and text to keep as it is."""
+    """Returns plain text as HTML: headings, lists, tables, paragraphs and text to keep as it is."""
     blocks = list(_blocks(text.replace("\f", "\n\n").replace("\u00a0", " ")))
     converter = _Converter()
-    for number, block in enumerate(blocks):
-        after = blocks[number + 1] if number + 1 < len(blocks) else []
+    for block, after in itertools.pairwise([*blocks, []]):
         converter.read(block, after)
     return converter.html()
 
@@ -51,16 +57,17 @@ def _blocks(text: str) -> Iterator[list[str]]:
         if line.strip() and len(block) < _MAX_LINES:
             block.append(line.rstrip())
             continue
-        first = block[0].strip() if block else ""
-        if listed is not None and (first == listed or not _lists(block, _SECTION)):
-            listed = None if block else listed
-        elif listed is not None:
-            listed, block = listed or first, []
-        elif len(block) == 1 and _CONTENTS.fullmatch(first):
-            listed, block = "", []
-        if block and not _lists(block, _CONTENTS_ITEM):
-            if not _lists_pages(block):
-                yield [_LEADER.sub(": ", line, count=1) for line in block]
+        if block and _CONTENTS.fullmatch(block[0].strip()):
+            listed, block = "", block[1:]
+        if block:
+            first = block[0].strip()
+            numbered = all(_SECTION.match(line.strip()) for line in block)
+            if listed is not None and numbered and first != listed:
+                listed = listed or first
+            else:
+                listed = None
+                if not _lists_pages(block):
+                    yield block
         block = [line.rstrip()] if line.strip() else []
 
 
@@ -71,13 +78,82 @@ def _lists_pages(block: Sequence[str]) -> bool:
     return len(found) > 2 and len(found) * 2 > len(block) and pages == sorted(pages)
 
 
-def _lists(block: Sequence[str], entry: re.Pattern[str]) -> bool:
-    """Returns whether most lines of a block, but for those continued, are entries of contents."""
-    entries = sum(entry.match(line.strip()) is not None for line in block)
-    items = sum(_ITEM.match(line) is not None for line in block)
-    return entries * 3 > (items or len(block)) * 2 and (
-        entry is _CONTENTS_ITEM or entries * 2 >= len(block)
+class _Table(NamedTuple):
+    """Lines start to end-1 of a block, as HTML."""
+
+    start: int
+    end: int
+    html: str
+
+
+def _table(block: Sequence[str]) -> _Table | None:
+    """Returns the table of a block: cells below each other, or leaders such as "Label ..... 5"."""
+    if max(map(len, block)) > _MAX_TABLE_WIDTH:
+        return None
+    block = [line.expandtabs() for line in block]
+    lines = [LEADER.sub(lambda found: " " * len(found[0]), line, count=1) for line in block]
+    led = [at for at, line in enumerate(lines) if line != block[at]]
+    wide = [at for at, line in enumerate(lines) if _GAP.search(line)]
+    wide = [at for at in wide if not led or at >= led[0]]
+    if len(wide) < (1 if led else 2) or any(line[:2] in ("$ ", "> ") for line in block):
+        return None
+    start, end = wide[0], wide[-1] + 1
+    if _SECTION.match(lines[start].strip()):
+        return None
+    rules = [at for at in range(start, end) if _DASHES.fullmatch(lines[at])]
+    body = [lines[at] for at in range(start, end) if at not in rules]
+    is_headed = rules[:1] == [start + 1]
+    if len(led) * 2 > len(body):
+        rows = [_GAP.split(line.strip(), maxsplit=1) for line in body]
+    else:
+        starts = _columns_of(body)
+        while len(starts) > 1 and end < len(lines) and _indent(lines[end]) >= starts[-1] > 0:
+            body.append(lines[end])
+            end += 1
+        full = sum(_GAP.search(line) is not None for line in body)
+        code = sum(_CODE.search(line) is not None for line in body)
+        if len(starts) < 2 or full * 2 < len(body) or (code * 3 > len(body) and not is_headed):
+            return None
+        rows = []
+        for line in body:
+            row = _row(line, starts)
+            if rows and not row[0] and sum(map(bool, row)) == 1:
+                rows[-1] = [
+                    f"{one} {more}".strip() for one, more in zip(rows[-1], row, strict=True)
+                ]
+            else:
+                rows.append(row)
+        if len(rows) < 2 + is_headed:
+            return None
+        is_headed = is_headed or (len(starts) > 2 and is_header(rows))
+    html = "".join(
+        "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+        for row, tag in zip(rows, ["th" if is_headed else "td"] + ["td"] * len(rows), strict=False)
     )
+    return _Table(start, end, f"<table>{html}</table>")
+
+
+def _columns_of(lines: Sequence[str]) -> list[int]:
+    """Returns where the columns of lines begin: after two spaces in those with most cells."""
+    cells = [len(_GAP.split(line)) for line in lines]
+    counts = Counter(count for count in cells if count > 1)
+    usual = max(counts, key=lambda count: (counts[count], count))
+    rows = [line for line, count in zip(lines, cells, strict=True) if count == usual]
+    filled = {at for line in rows for at, sign in enumerate(line) if sign != " "}
+    return [at for at in sorted(filled) if filled.isdisjoint((at - 1, at - 2))]
+
+
+def _row(line: str, starts: Sequence[int]) -> list[str]:
+    """Returns the cells of a line by the columns above or below which they begin."""
+    cells = [""] * len(starts)
+    places = {at for at in starts[1:] if line[at - 1 : at] == " " != line[at : at + 1]}
+    bounds = sorted({0, *places, *(gap.end() for gap in _GAP.finditer(line))})
+    for one, next_ in itertools.pairwise([*bounds, len(line)]):
+        text = line[one:next_].strip()
+        middle = one + min(len(text), _MAX_SHIFT) / 2
+        column = sum(start <= middle for start in starts[1:])
+        cells[column] = f"{cells[column]} {text}".strip()
+    return cells
 
 
 class _Converter:
@@ -93,23 +169,26 @@ class _Converter:
 
     def read(self, block: list[str], after: Sequence[str]) -> None:
         """Reads a block, with the one after it in view."""
-        while block:
-            heading = self._heading(block, after)
-            if not heading:
-                break
+        while block and (heading := self._heading(block, after)):
             block = block[heading:]
         if not block or all(_RULE.fullmatch(line) for line in block):
             return
         items = _item_lines(block)
-        indent = _indent(block[0])
+        inside = bool(self._lists) and _indent(block[0]) > self._lists[0][0]
         if items and items[0] <= 1:
             self._lead(block[: items[0]])
             self._items(block[items[0] :])
-        elif self._lists and indent > self._lists[0][0]:
-            self._end_lists(indent - 1)
-            self._html.append(_verbatim(block) if _is_table(block) else _paragraph(block))
+            return
+        self._end_lists(_indent(block[0]) - 1 if inside else -1)
+        if (table := _table(block)) is not None:
+            if table.start == 1:
+                self._lead(block[:1])
+            elif table.start:
+                self.read(block[: table.start], block[table.start :])
+            self._html.append(table.html)
+            if rest := textwrap.dedent("\n".join(block[table.end :])):
+                self.read(rest.split("\n"), after)
         else:
-            self._end_lists(-1)
             self._unlisted(block)
 
     def _unlisted(self, block: list[str]) -> None:
@@ -120,8 +199,8 @@ class _Converter:
         elif _describes(block):
             term, description = escape(block[0].strip()), escape(" ".join(block[1:]))
             self._html.append(f"<dl><dt>{term}<dd>{description}</dl>")
-        elif _is_table(block) or (_indent_of(block) >= 4 and not _is_prose(block)):
-            self._html.append(_verbatim(block))
+        elif _is_aligned(block) or (min(map(_indent, block)) >= 4 and not _is_prose(block)):
+            self._html.append(f"<pre>{escape(textwrap.dedent(chr(10).join(block)))}</pre>")
         elif len(keys) > 1 and keys[0] <= 1 and len(keys) >= len(block) - 1:
             self._lead(block[: keys[0]])
             entries = _joined(block[keys[0] :], {number - keys[0] for number in keys})
@@ -132,6 +211,8 @@ class _Converter:
     def _heading(self, block: list[str], after: Sequence[str]) -> int:
         """Writes the heading that a block begins with; returns the number of its lines."""
         line, lines = block[0].strip(), 1
+        if _GAP.search(line) and (table := _table(block)) and not table.start:
+            return 0
         if (signed := _SIGNED.fullmatch(line)) is not None:
             self._write_heading(len(signed[1]), signed[2])
             return 1
@@ -178,7 +259,7 @@ class _Converter:
             found = _ITEM.match(one)
             if found is None:
                 continue
-            indent, number = _columns(found[1]), found[2]
+            indent, number = _indent(one), found[2]
             self._end_lists(indent)
             tag = "ol" if number else "ul"
             if self._lists and self._lists[-1][0] == indent and self._lists[-1][1] != tag:
@@ -238,9 +319,9 @@ def _is_wrapped(block: Sequence[str]) -> bool:
     return width >= _MIN_WIDTH and breaks <= _MAX_BREAKS * (len(block) - 1)
 
 
-def _is_table(block: Sequence[str]) -> bool:
-    """Returns whether lines are aligned, so that they have to stay as they are."""
-    gaps = sum(_GAP.search(line.strip()) is not None for line in block)
+def _is_aligned(block: Sequence[str]) -> bool:
+    """Returns whether lines have to stay as they are."""
+    gaps = sum(_WIDE_GAP.search(line.strip()) is not None for line in block)
     return len(block) > 1 and gaps * 2 >= len(block)
 
 
@@ -262,20 +343,8 @@ def _could_be_heading(line: str, after: Sequence[str]) -> bool:
         return False
     if line[-1] in ".!;,:":
         return False
-    return line[-1] == "?" or len(after[0].strip()) > len(line) or _is_table(after)
-
-
-def _verbatim(block: Sequence[str]) -> str:
-    return f"<pre>{escape(textwrap.dedent(chr(10).join(block)))}</pre>"
+    return line[-1] == "?" or len(after[0].strip()) > len(line) or _is_aligned(after)
 
 
 def _indent(line: str) -> int:
-    return _columns(line[: len(line) - len(line.lstrip())])
-
-
-def _indent_of(block: Sequence[str]) -> int:
-    return min(map(_indent, block))
-
-
-def _columns(blank: str) -> int:
-    return len(blank.expandtabs(8))
+    return len(line[: len(line) - len(line.lstrip())].expandtabs())

@@ -85,9 +85,7 @@ class _Unknown(Directive):
         return [nodes.definition_list("", nodes.definition_list_item("", term, body))]
 
 
-def _read_role(
-    name: str, rawtext: str, text: str, *_: object, **__: object
-) -> tuple[list[Any], list[Any]]:
+def _read_role(name: str, raw: str, text: str, *_: object) -> tuple[list[Any], list[Any]]:
     """Reads a role that docutils does not know: the text of a reference, or its target."""
     named = _REFERENCE.fullmatch(text)
     shown = named[1] if named else text.lstrip("!")

@@ -29,6 +29,8 @@ _SIGNS = re.compile(r"(?:#{1,6}(?=\s)|`{3,}|~{3,})[#`~\s]*")
 _BULLETS = tuple("•·▪◦‣∙●")
 _LIST_MARKER = re.compile(r"\s*(?:-|\d+\.) ")
 _ENDS = tuple(".:;,!?")
+# Between a label and its value.
+LEADER = re.compile(r"(?<=[\w)]) ?(?:\.{4,}+|(?: \.){4,}+)\s++(?=\S)")
 _BACKTICKS = re.compile(r"`{3,}")
 
 
@@ -61,7 +63,7 @@ def paragraph(text: str) -> Part | None:
     """Returns a paragraph; None if the text has no word.
 
     Lines without a word are left out, and so are signs at the beginning of a line that would make
-    it a heading or a fence.
+    it a heading or a fence. "Label ..... value" becomes a list item.
     """
     kept = [_without_signs(line.strip()) for line in text.split("\n") if _WORD.search(line)]
     return Part(PartKind.PARAGRAPH, "\n".join(kept)) if kept else None
@@ -146,7 +148,10 @@ def _without_signs(line: str) -> str:
     signs = _SIGNS.match(line)
     if signs is not None:
         line = line[signs.end() :]
-    return f"- {line[1:].lstrip()}" if line.startswith(_BULLETS) else line
+    if line.startswith(_BULLETS):
+        return f"- {line[1:].lstrip()}"
+    label, *values = LEADER.split(line, maxsplit=1)
+    return f"- {label}: {values[0]}" if values else line
 
 
 def _settled(parts: Sequence[Part]) -> list[Part]:

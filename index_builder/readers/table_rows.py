@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from index_builder.readers.structured_text import Part, PartKind, items, one_lin
 MAX_COLUMNS = 64
 MAX_ROWS_SPANNED = 1_000
 _MAX_HEADER_ROWS = 3
+_DIGIT = re.compile(r"\d")
 # Longer cells are no headers, and stand only in the first of the rows that they span.
 _MAX_REPEATED = 150
 # Repeating is worth this many characters, and a multiple of the table's own.
@@ -34,6 +36,17 @@ class _Place(NamedTuple):
     cell: Cell
     text: str
     is_first: bool
+
+
+def is_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Returns whether the first of rows holds names: above numbers, or next to an empty corner."""
+    first, *others = rows
+    if not others or sum(map(bool, first)) < 2 or any(map(_DIGIT.search, first)):
+        return False
+    return (not first[0] and all(first[1:])) or any(
+        name and sum(bool(_DIGIT.search(row[at])) for row in others) >= 0.7 * len(others)
+        for at, name in enumerate(first)
+    )
 
 
 def table_parts(rows: Sequence[Sequence[Cell]], is_layout: bool = False) -> list[Part]:

@@ -123,6 +123,7 @@ class AsyncClient(ClientReads, ClientWrites):
         filter: c.FilterLike | None = None,
         session_id: str | None = None,
         backend: str | None = None,
+        strictness: c.Strictness | str | None = None,
         collection: str | None = None,
         timeout_s: float | None = None,
     ) -> c.Answer:
@@ -133,6 +134,8 @@ class AsyncClient(ClientReads, ClientWrites):
             filter: Which items may be evidence. Optional.
             session_id: Conversation to continue. Optional.
             backend: Who writes, such as "extractive". Optional; None leaves it to the service.
+            strictness: How sure the service must be to answer: "strict", "balanced" or "lenient".
+                Optional; None leaves it to the service.
             collection: Optional; None takes that of the client.
             timeout_s: Time limit of the whole answer in seconds. Optional; None takes 60.
         Raises: See `Generator.generate`.
@@ -143,6 +146,7 @@ class AsyncClient(ClientReads, ClientWrites):
                 filter=filter,
                 session_id=session_id,
                 backend=backend,
+                strictness=strictness,
                 collection=collection,
                 timeout_s=timeout_s,
             )
@@ -155,11 +159,17 @@ class AsyncClient(ClientReads, ClientWrites):
         filter: c.FilterLike | None = None,
         session_id: str | None = None,
         backend: str | None = None,
+        strictness: c.Strictness | str | None = None,
         collection: str | None = None,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[c.AnswerEvent, None]:
         """Yields the events of an answer while it is written; see `Generator.generate`."""
-        given = {"filter": filter, "session_id": session_id, "backend": backend}
+        given = {
+            "filter": filter,
+            "session_id": session_id,
+            "backend": backend,
+            "strictness": strictness,
+        }
         wanted, name = with_fields(cast(c.Question, question), given), self._name(collection)
 
         async def begin(watermark: bytes) -> _Begun:

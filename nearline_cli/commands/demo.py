@@ -42,7 +42,12 @@ QUERIES = (
     "read a csv file",
 )
 LOOKED_AT = "subprocess.run"
-QUESTION = "how do I run a subprocess with a timeout?"
+# Answered; near what is documented, but not in it; about something else.
+QUESTIONS = (
+    "how do I run a subprocess with a timeout?",
+    "how do I resume an interrupted download?",
+    "how long does a potato have to bake?",
+)
 _ANSWER_S = 60.0
 _LIST = RecommendOptions(n=HITS, payload=frozenset({PayloadField.TITLE}), explain=True)
 _OPTIONS = SearchOptions(k=HITS, payload=frozenset({PayloadField.TITLE, PayloadField.TEXT}))
@@ -65,10 +70,11 @@ def demo(
     ] = options.DEFAULT_PORT,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Index the documentation of your Python and serve it: searches, a list, an answer.
+    """Index the documentation of your Python and serve it: searches, a list, answers.
 
-    It asks five questions of the search, recommends what goes with what was looked at, and answers
-    a question with citations. Then it stays up, for you to try more.
+    It asks five questions of the search, recommends what goes with what was looked at, and asks
+    three questions: one that the documentation answers, one that it may not answer, and one about
+    something else. Then it stays up, for you to try more.
     """
     home = Path(folder) if folder else _home()
     report = ProcessReport(as_json=as_json, verbose=False)
@@ -149,12 +155,13 @@ async def _recommend(address: str, as_json: bool) -> None:
 
 
 async def _answer(address: str, as_json: bool) -> None:
-    """Answers a question; every sentence cites its source."""
-    if not as_json:
-        _print_title(QUESTION)
+    """Asks the questions, and shows what comes: an answer, closest passages or a refusal."""
     async with GenerationClient(address) as client:
-        question = Question(text=QUESTION)
-        await show_answer(client, question, timeout_s=_ANSWER_S, as_json=as_json)
+        for text in QUESTIONS:
+            if not as_json:
+                _print_title(text)
+            question = Question(text=text)
+            await show_answer(client, question, timeout_s=_ANSWER_S, as_json=as_json)
 
 
 def _print_title(text: str) -> None:
@@ -181,7 +188,7 @@ In another terminal:
   {command} search "compress a file" --address {address}
   {command} search "compress a file" --filter 'kind = "class"' --explain --address {address}
   {command} recommend --item {LOOKED_AT} --explain --address {address}
-  {command} ask "{QUESTION}" --address {address}
+  {command} ask "{QUESTIONS[0]}" --address {address}
   curl -s {search} -d '{{"query": {{"text": "compress a file"}}}}'
   {command} snapshots show --store {os.path.relpath(store.url)}
 And for your own documents:

@@ -71,7 +71,7 @@ def rag(
     ] = None,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Measure citations, evidence sentences, refusals and the time to the first word of answers.
+    """Measure citations, evidence sentences, outcomes and the time to the first word of answers.
 
     For example: nearline eval rag --data scifact --html rag.html
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ _WARM_UP = 5
 
 @dataclass(slots=True)
 class _AnswerCounts:
-    """Counts over all answers."""
+    """Counts over all answers; of `outcomes`, over the questions asked as a user would."""
 
     citations: int = 0
     exact: int = 0
@@ -33,6 +34,7 @@ class _AnswerCounts:
     answered: int = 0
     characters: int = 0
     calibrated: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
     first_s: list[float] = field(default_factory=list)
     search_s: list[float] = field(default_factory=list)
 
@@ -45,7 +47,9 @@ async def measure_answers(
     generation: str,
     retrieval: str,
 ) -> dict[str, object]:
-    """Asks one question after the other without refusals, and checks each answer against the store.
+    """Asks one question after the other, and checks each answer against the store.
+
+    Each is asked twice: without refusals, for answers to all, and as a user would ask it.
 
     Args:
         questions: Labelled questions.
@@ -70,6 +74,8 @@ async def measure_answers(
             counted.search_s.append(time.perf_counter() - start)
             text, cited = await _answer(generator, asked, collection, counted)
             await _check(retriever, question, text, cited, collection, counted)
+            if counted is served:
+                await _count_outcome(generator, question, collection, counted.outcomes)
             advance(int(counted is served))
     return _figures(served)
 
@@ -91,6 +97,36 @@ async def _answer(
                 served.calibrated += event.calibrated
                 served.answered += 1
     return text, cited
+
+
+async def _count_outcome(
+    generator: GenerationClient,
+    question: LabelledQuestion,
+    collection: str,
+    outcomes: Counter[str],
+) -> None:
+    """Asks as a user would; counts what comes, and whether it cites or shows an answer."""
+    cited, outcome = [], "refused"
+    asked = c.Question(text=question.text)
+    async for event in generator.generate(asked, collection=collection, timeout_s=_TIMEOUT_S):
+        match event:
+            case c.Citation():
+                cited.append(event)
+            case c.Done():
+                outcome = "not_sure" if event.not_sure else "answered"
+    outcomes[outcome] += 1
+    if not question.has_answer:
+        outcomes["unanswerable"] += 1
+        outcomes["unanswerable_answered"] += outcome == "answered"
+    elif any(_is_gold(citation, question) for citation in cited):
+        outcomes[f"right_{outcome}"] += 1
+
+
+def _is_gold(citation: c.Citation, question: LabelledQuestion) -> bool:
+    return any(
+        citation.char_start < gold.end and gold.start < citation.char_end
+        for gold in question.spans.get(citation.document_id, ())
+    )
 
 
 async def _check(
@@ -118,10 +154,7 @@ async def _check(
         served.exact += bool(span) and hashed == citation.text_hash and clean_text(span) in text
         if question.has_answer:
             served.cited_where_answered += 1
-            served.overlapping += any(
-                citation.char_start < gold.end and gold.start < citation.char_end
-                for gold in question.spans.get(citation.document_id, ())
-            )
+            served.overlapping += _is_gold(citation, question)
     if question.has_answer:
         served.answerable += 1
         plain = " ".join(text.lower().split())
@@ -135,12 +168,20 @@ async def _check(
 def _figures(served: _AnswerCounts) -> dict[str, object]:
     first, search = _median_ms(served.first_s), _median_ms(served.search_s)
     over = None if first is None or search is None else round(first - search, 2)
+    came, right = served.outcomes, served.outcomes["right_answered"]
+    asked = came["answered"] + came["not_sure"] + came["refused"]
     return {
         "offset_accuracy": _share(served.exact, served.citations),
         "citations": served.citations,
         "citation_precision": _share(served.overlapping, served.cited_where_answered),
         "answer_containment": _share(served.contained, served.answerable),
         "answer_chars_mean": round(served.characters / max(1, served.answered), 1),
+        "answered": _share(came["answered"], asked),
+        "not_sure": _share(came["not_sure"], asked),
+        "refused": _share(came["refused"], asked),
+        "right": _share(right, served.answerable),
+        "right_or_shown": _share(right + came["right_not_sure"], served.answerable),
+        "unanswerable_answered": _share(came["unanswerable_answered"], came["unanswerable"]),
         "served_calibrated": _share(served.calibrated, served.answered),
         "first_delta_p50_ms": first,
         "retrieval_p50_ms": search,

@@ -92,7 +92,7 @@ async def measure_calibrations(
     for name, learned in regimes:
         used = calibration.choose_calibration(
             calibration.DEFAULT_CALIBRATION,
-            judged=all(math.isfinite(one.signals["judge_best"]) for one in test),
+            judged=all(math.isfinite(one.signals["answer_best"]) for one in test),
         )
         if name != SHIPPED:
             try:

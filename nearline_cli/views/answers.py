@@ -76,7 +76,9 @@ def _print_footnotes(cited: list[c.Citation], done: c.Done, usage: c.Usage, firs
         title = output.one_line(citation.title, 72)
         place = f"{citation.document_id} {citation.char_start}-{citation.char_end}"
         print(f"[{citation.number}] {place}  {title}")
-    about = [f"{first_s * 1e3:.0f} ms to the first word"]
+    # The text says it, too; this mark stands at the end, where people look for the result.
+    about = ["NOT SURE, these passages may be no answer"] if done.not_sure else []
+    about.append(f"{first_s * 1e3:.0f} ms to the first word")
     cached = ", cached" if done.served_by.source is c.Source.CACHE else ""
     about.append(done.served_by.rung + cached)
     shipped = "" if done.calibrated else " (uncalibrated)"

@@ -42,7 +42,7 @@ SHOWN = {
         "nearline recommend --user user-0 -n 4 --explain": "light-tent: seen",
     },
     "answers-with-citations": {
-        'nearline ask "how long': "[1] returns.md 11-62  Returns",
+        'nearline ask "how long': "[1] returns.md 0-51  Returns",
         'nearline ask "who wrote Hamlet?"': "No answer (off_topic)",
         'nearline ask "and express delivery?"': "[1] delivery.md",
         "python ask.py": "VALID",
@@ -53,7 +53,7 @@ SHOWN = {
         "curl -s 127.0.0.1:7706/v1/collections/default/items/count": '"count":',
         "curl -sN": "event: citation",
         f'{SEARCH} \'{{"query": {{"txt"': "did you mean text?",
-        "python chat.py": "nearline:returns.md#char=11,62",
+        "python chat.py": "nearline:returns.md#char=0,51",
     },
 }
 

@@ -143,6 +143,22 @@ async def test_headers_say_who_asks_how_long_it_may_take_and_how_urgent_it_is(
     assert behind.left_s is not None and 5 < behind.left_s < 10.2
 
 
+async def test_how_sure_to_be_is_a_word_and_the_end_says_what_came(served: Served) -> None:
+    client, behind = served
+    done = generation_pb2.DoneEvent(not_sure=True)
+    behind.answers["Generate"] = lambda request: [generation_pb2.GenerateResponse(done=done)]
+    path = "/v1/collections/shop/answers"
+    found = await client.post(path, json={"question": "x", "strictness": "lenient"})
+    assert behind.request.strictness == generation_pb2.STRICTNESS_LENIENT
+    name, data = found.text.splitlines()[:2]
+    assert name == "event: done" and json.loads(data.removeprefix("data: "))["not_sure"] is True
+    wrong = await client.post(path, json={"question": "x", "strictness": "harsh"})
+    assert wrong.status_code == 400 and "strict" in wrong.json()["detail"]
+    schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    words = schemas["GenerateRequest"]["properties"]["strictness"]["enum"]
+    assert set(words) >= {"strict", "balanced", "lenient"}
+
+
 async def test_a_request_whose_client_has_gone_is_cancelled(served: Served) -> None:
     client, behind = served
     behind.go.clear()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from generation import model_set
 from generation.evidence.evidence_reader import EvidenceReader
+from generation.evidence.sentence_judge import JudgeService, SentenceJudge
 from generation.memory.answer_cache import AnswerCache
 from generation.memory.conversation import ConversationMemory
 from generation.memory.sessions import SessionStore
@@ -66,12 +67,13 @@ async def asking(
     readers: ReaderFilter | None = None,
     callers: CallerFile | None = None,
     limits: TokenLimits | None = None,
+    embedder: c.Embedder | None = None,
     **given: object,
 ) -> AsyncIterator[str]:
     """Serves answers from a store on a loopback address, with a model at `large`."""
     given |= {"large": f"m@{large}"} if large else {}
     settings = GenerationSettings.load(given)
-    embedder = WordEmbedder(DIM)
+    embedder = embedder or WordEmbedder(DIM)
     async with contextlib.AsyncExitStack() as stack:
         retriever = await stack.enter_async_context(opened(OBJECT, store, embedder))
         client = None
@@ -81,7 +83,12 @@ async def asking(
             stack.push_async_callback(client.aclose)
         service = GenerationService(
             retriever,
-            EvidenceReader(retriever, embedder),
+            EvidenceReader(
+                retriever,
+                embedder,
+                # Of a real service; a stand-in has no judge.
+                judge=SentenceJudge(embedder) if isinstance(embedder, JudgeService) else None,
+            ),
             models=await stack.enter_async_context(model_set.open_model_set(settings)),
             readers=readers,
             memory=ConversationMemory(SessionStore(client) if client else None),

@@ -177,6 +177,7 @@ QUESTION: Mapping[str, Values] = {
     "refuse": FLAGS,
     "backend": NAMES,
     "unsupported": list(c.Unsupported),
+    "strictness": [None, *c.Strictness],
 }
 CALLER: Mapping[str, Values] = {
     "tenant": NAMES,

@@ -15,7 +15,7 @@ ROOMS = (
     "index_builder.readers",
     "index_builder.documents",
     "nearline.sentences",
-    "nearline.chunking",
+    "nearline.items.chunking",
     "nearline.filter_text",
     "gateway",
     "generation",
@@ -34,6 +34,12 @@ ENDS = ("", "b", "\n!")
 BOUNDED = {"generation.checks.draft_parser._GOING_ON"}
 # Matched at one position, not searched for.
 MATCHED = {
+    "index_builder.readers.asciidoc._DIRECTIVE",
+    "index_builder.readers.asciidoc._ITEM",
+    "index_builder.readers.asciidoc._STYLE",
+    "index_builder.readers.asciidoc._TERM",
+    # Of at most 120 characters.
+    "index_builder.readers.html_furniture._NOTICE",
     "generation.memory.query_rewriter._DOING",
     "nearline.filter_text._DOUBLE",
     "nearline.filter_text._TOKEN",

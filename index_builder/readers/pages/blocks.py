@@ -22,8 +22,7 @@ _MAX_TABLE_LINES = 500
 _MAX_CODE_LINES = 2_000
 NUMBER = re.compile(r"(\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,4})[.)])\s+(?=\S)")
 END = (".", "!", "?", ":", ".”", ".)", ".’", '."')
-_BROKEN_URL = re.compile(r"(?:https?://|www\.)\S*[./=?&_-]$")
-_HYPHENATED = re.compile(r"\w+(?:-\w+)+")
+_HYPHENATED = re.compile(r"(?<!\w)\w++(?:-\w++)++")
 _WORDS = re.compile(r"\w+")
 _LEADER = re.compile(r"(?:\s?[.·…_]){5,}\s*(?=\S)")
 
@@ -218,7 +217,10 @@ class Blocks:
         left, size = line.left - line.column.left, line.size
         edge = last.left - last.column.left
         if block.kind is Kind.ITEM and len(block.lines) == 1:
-            inside = edge + 0.3 * size < left < edge + 5 * size or self._hangs_not(block, line)
+            below = abs(last.left - line.left) < _SAME_EDGE * size
+            inside = edge + 0.3 * size < left < edge + 5 * size or (
+                below and not self._is_short(last, line)
+            )
         elif len(block.lines) == 1:
             inside = edge - 4 * size < left < edge + _SAME_EDGE * size
         else:
@@ -227,23 +229,14 @@ class Blocks:
             usual = _MAX_GAP
             if len(block.lines) > 1 and block.lines[-2].column is last.column:
                 usual = max(0.9, self._type.gap(block.lines[-2], last)) * 1.15
-            if len(block.lines) == 1 and not inside and self._wraps_hanging(block, line):
-                inside = True
+            if len(block.lines) == 1:
+                # Or the second, indented line of an entry such as a reference.
+                inside = inside or (left > edge and not self._is_short(last, line))
             return inside and 0 < self._type.gap(last, line) <= usual
         text = block.texts[-1]
         if text.endswith(END) and not line.text[:1].islower():
             return False
         return inside and not self._is_short(last, line)
-
-    def _hangs_not(self, block: Block, line: Line) -> bool:
-        """Returns whether the text of an item goes on below its marker."""
-        same = abs(block.lines[-1].left - line.left) < _SAME_EDGE * line.size
-        return same and not self._is_short(block.lines[-1], line)
-
-    def _wraps_hanging(self, block: Block, line: Line) -> bool:
-        """Returns whether a line is the second, indented one of an entry such as a reference."""
-        first = block.lines[0]
-        return line.left > first.left and not self._is_short(first, line)
 
     def _is_short(self, line: Line, next_: Line) -> bool:
         """Returns whether the first word of the next line would have fitted on a line."""
@@ -255,8 +248,6 @@ class Blocks:
 
     def _joined(self, text: str, next_: str) -> str:
         """Joins two lines of a paragraph; words that were hyphenated at the end become whole."""
-        if _BROKEN_URL.search(text) and next_[:1].islower():
-            return text + next_
         if not (text.endswith("-") and len(text) > 1 and text[-2].isalnum()):
             return f"{text} {next_}"
         before = text[:-1].rsplit(None, 1)[-1].lower().lstrip("(“\"'[")
@@ -269,4 +260,5 @@ class Blocks:
 
 
 def offset_of(line: Line) -> float:
+    """Returns how far a line is indented."""
     return line.left - line.column.left

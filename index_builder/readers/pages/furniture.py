@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from index_builder.readers.pages.layout import Line
@@ -12,7 +12,7 @@ from index_builder.readers.pages.layout import Line
 _EDGE_LINES = 2  # At the top and at the bottom of a page.
 _MAX_FURNITURE = 120  # Characters.
 _NUMBER = re.compile(r"(?<![\w.])\d{1,5}(?![\w.]\d|\w)")
-_ROMAN = re.compile(r"(?:.*\s)?[ivxl]{1,7}|[ivxl]{1,7}\s.*")
+_ROMAN = re.compile(r"\b[ivxl]{1,7}\b")
 _LEADER = re.compile(r"(?:\s?[.·…_]){4,}\s*(\d{1,5}|[ivxlc]{1,8})$")
 _ENTRY = re.compile(r".*\D[\s,](\d{1,5}|[ivxlc]{1,8})")
 _CONTENTS = re.compile(
@@ -20,8 +20,8 @@ _CONTENTS = re.compile(
     r"|list of (?:figures|tables)|inhalt(?:sverzeichnis)?|table des matières|índice|indice",
     re.IGNORECASE,
 )
-_CONTINUED = re.compile(r"\(?continue[sd] (?:on next|from previous) page\)?", re.IGNORECASE)
 _MIN_ENTRIES = 4
+_MANY = 5  # Pages with the same line.
 _MAX_LETTER = 4
 _MIN_SHARE = 0.4
 
@@ -50,6 +50,7 @@ def is_contents(text: str) -> bool:
 
 
 def _furniture(pages: Mapping[int, Sequence[Line]]) -> set[Line]:
+    """Returns lines at the edges of pages with the number of the page, or the text of others."""
     edges: list[Line] = []
     for page in pages.values():
         ordered = sorted(page, key=lambda line: -line.base)
@@ -60,33 +61,22 @@ def _furniture(pages: Mapping[int, Sequence[Line]]) -> set[Line]:
     offsets = Counter(offset for line in edges for offset in {n - line.page for n in _ints(line)})
     offset, count = max(offsets.items(), key=lambda pair: pair[1], default=(0, 0))
     few = max(2, len(pages) * 0.3)
-    numbered = [
+    texts = Counter(_form(line) for line in edges)
+    return {
         line
         for line in edges
-        if (count >= few and line.page + offset in _ints(line))
-        or (_ROMAN.fullmatch(line.text) and line.page < 60)
-    ]
-    heights = _heights(numbered)
-    found = {line for line in numbered if _near(heights, line) >= few}
-    found |= {line for line in edges if _CONTINUED.fullmatch(line.text)}
-    texts = Counter((line.text, round(line.base / 4)) for line in edges)
-    for line in edges:
-        same = sum(texts[line.text, round(line.base / 4) + step] for step in (-1, 0, 1))
-        if same >= few or (same >= 3 and _near(heights, line) >= few):
-            found.add(line)
-    return found
+        if texts[_form(line)] >= min(few, _MANY)
+        or (count >= few and line.page + offset in _ints(line))
+    }
 
 
 def _ints(line: Line) -> set[int]:
     return {int(found) for found in _NUMBER.findall(line.text)}
 
 
-def _heights(lines: Iterable[Line]) -> Counter[int]:
-    return Counter(round(line.base / 2) for line in lines)
-
-
-def _near(heights: Mapping[int, int], line: Line) -> int:
-    return sum(heights.get(round(line.base / 2) + step, 0) for step in (-1, 0, 1))
+def _form(line: Line) -> tuple[str, int]:
+    """Returns the text of a line without numbers, and its height."""
+    return _ROMAN.sub("#", _NUMBER.sub("#", line.text)), round(line.base / 4)
 
 
 def _contents(page: Sequence[Line], follows: bool) -> tuple[int, int]:
@@ -112,7 +102,7 @@ def _contents(page: Sequence[Line], follows: bool) -> tuple[int, int]:
 
 def _ascending(texts: Sequence[str], leaders: Sequence[int]) -> bool:
     """Returns whether entries are in the order of their pages; prices are not."""
-    found = (_LEADER.search(texts[at]) for at in leaders)
-    numbers = [int(match[1]) for match in found if match and match[1].isdigit()]
+    found = (_LEADER.findall(texts[at])[-1] for at in leaders)
+    numbers = [int(page) for page in found if page.isdigit()]
     ordered = sum(one <= next_ for one, next_ in pairwise(numbers))
     return ordered >= 0.8 * (len(numbers) - 1)

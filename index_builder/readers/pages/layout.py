@@ -149,27 +149,22 @@ def read_lines(words: Sequence[Word], rules: Sequence[Rule], page: int) -> Itera
         page: Its number, from 0.
     """
     segments = [segment for row in _rows(words) for segment in _segments(row)]
-    regions = list(_regions(segments, rules, 0))
+    regions = list(_regions(segments, 0))
     for region in regions:
         column = Column(
             min(segment.cell.left for segment in region),
             max(segment.cell.right for segment in region),
             len(regions) == 1,
         )
-        previous: Line | None = None
-        for row in _rows(region):
-            line = _line(row, page, column)
-            if previous is not None:
-                previous.ruled = any(
-                    line.base < rule.height < previous.base
-                    and rule.left < line.right
-                    and rule.right > line.left
-                    for rule in rules
-                )
-                yield previous
-            previous = line
-        if previous is not None:
-            yield previous
+        lines = [_line(row, page, column) for row in _rows(region)]
+        for line, below in pairwise(lines):
+            line.ruled = any(
+                below.base < rule.height < line.base
+                and rule.left < below.right
+                and rule.right > below.left
+                for rule in rules
+            )
+        yield from lines
 
 
 def _rows(things: Sequence[_T]) -> Iterator[list[_T]]:
@@ -230,9 +225,7 @@ def _line(row: Sequence[_Segment], page: int, column: Column) -> Line:
     return Line(cells, largest.base, largest.size, fonts, page, column)
 
 
-def _regions(
-    segments: Sequence[_Segment], rules: Sequence[Rule], depth: int
-) -> Iterator[list[_Segment]]:
+def _regions(segments: Sequence[_Segment], depth: int) -> Iterator[list[_Segment]]:
     """Yields the segments of each column, in reading order."""
     gutter = _gutter(segments) if depth < _MAX_COLUMN_DEPTH else None
     if gutter is None:
@@ -245,18 +238,14 @@ def _regions(
         band = list(group)
         left = [segment for segment in band if segment.cell.right <= gutter]
         right = [segment for segment in band if segment.cell.left >= gutter]
-        top, bottom = band[0].base, band[-1].base
-        crossing = sum(
-            rule.left < gutter < rule.right and bottom < rule.height < top for rule in rules
-        )
-        if crosses or crossing > 1 or not (_is_prose(left) and _is_prose(right)):
+        if crosses or not (_is_prose(left) and _is_prose(right)):
             plain += band
             continue
-        yield from _regions(plain, rules, _MAX_COLUMN_DEPTH)
+        yield from _regions(plain, _MAX_COLUMN_DEPTH)
         plain = []
-        yield from _regions(left, rules, depth + 1)
-        yield from _regions(right, rules, depth + 1)
-    yield from _regions(plain, rules, _MAX_COLUMN_DEPTH)
+        yield from _regions(left, depth + 1)
+        yield from _regions(right, depth + 1)
+    yield from _regions(plain, _MAX_COLUMN_DEPTH)
 
 
 def _gutter(segments: Sequence[_Segment]) -> float | None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from index_builder.readers.pages.layout import Fragment, Line
 from index_builder.readers.structured_text import Part, PartKind
-from index_builder.readers.table_rows import Cell, table_parts
+from index_builder.readers.table_rows import Cell, is_header, table_parts
 
 _MIN_ROWS = 3
 _DIGIT = re.compile(r"\d")
@@ -55,22 +55,16 @@ def read_table(lines: Sequence[Line]) -> Table | None:
     if full < (2 if ruled else _MIN_ROWS):
         return None
     rows = _rows(lines[:count], columns)
-    header = _has_header(rows)
-    table = [
-        [Cell(_cell(text), is_header=header and at == 0) for text in row.cells]
-        for at, row in enumerate(rows)
-    ]
-    return Table(count, table_parts(table))
+    texts = [[_LEADER.sub(" ", text).strip() for text in row.cells] for row in rows]
+    parts = [[[Part(PartKind.PARAGRAPH, text)] if text else [] for text in row] for row in texts]
+    has_header = _has_header(rows)
+    cells = [[Cell(one, has_header and not at) for one in row] for at, row in enumerate(parts)]
+    return Table(count, table_parts(cells))
 
 
 def is_caption(text: str) -> bool:
     """Returns whether a paragraph is the caption of a table."""
     return _CAPTION.match(text) is not None
-
-
-def _cell(text: str) -> list[Part]:
-    text = _LEADER.sub(" ", text).strip()
-    return [Part(PartKind.PARAGRAPH, text)] if text else []
 
 
 def _columns(lines: Sequence[Line]) -> list[tuple[float, float]] | None:
@@ -114,41 +108,28 @@ def _rows(lines: Sequence[Line], columns: Sequence[tuple[float, float]]) -> list
         cells = [""] * len(columns)
         for cell in line.cells:
             cells[_place(cell, columns) or 0] = cell.text
-        if by_rules:
-            joins = at > 0 and not lines[at - 1].ruled
+        more = not any(map(_DIGIT.search, cells)) or sum(map(bool, cells)) == 1
+        if rows and by_rules:
+            joins = not lines[at - 1].ruled
         else:
-            near = at > 0 and gaps[at - 1] <= 1.05 * usual
-            joins = near and not cells[0] and not any(map(_DIGIT.search, cells))
-            joins = joins or (near and not cells[0] and sum(map(bool, cells)) == 1)
-        if joins and rows:
-            last = rows[-1]
-            joined = [f"{a} {b}".strip() for a, b in zip(last.cells, cells, strict=True)]
-            rows[-1] = _Row(joined, [*last.lines, line])
+            joins = bool(rows) and not cells[0] and more and gaps[at - 1] <= 1.05 * usual
+        if joins:
+            pairs = zip(rows[-1].cells, cells, strict=True)
+            cells = [f"{one} {below}".strip() for one, below in pairs]
+            rows[-1] = _Row(cells, [*rows[-1].lines, line])
         else:
             rows.append(_Row(cells, [line]))
     return rows
 
 
 def _has_header(rows: Sequence[_Row]) -> bool:
-    first, others = rows[0], rows[1:]
+    first, *others = rows
     if not others or sum(map(bool, first.cells)) < 2:
         return False
-    fonts = [{font for line in row.lines for font in line.fonts} for row in rows]
-    if all(line.bold for line in first.lines) and not all(
-        line.bold for row in others for line in row.lines
-    ):
-        return True
-    if all(fonts[0].isdisjoint(font) for font in fonts[1:]):
-        return True
-    if first.lines[-1].ruled and not any(row.lines[-1].ruled for row in others[:-1]):
-        return True
+    if all(line.bold for line in first.lines):
+        return not all(line.bold for row in others for line in row.lines)
+    ruled = [row.lines[-1].ruled for row in rows[:-1]]
     named = all(name and not _DIGIT.search(name) for name in first.cells)
-    if named and len(first.cells) > 2 and all(row.lines[-1].ruled for row in rows[:-1]):
+    if ruled[0] and (not any(ruled[1:]) or (named and len(first.cells) > 2 and all(ruled))):
         return True
-    # Names above numbers.
-    return any(
-        name
-        and not _DIGIT.search(name)
-        and sum(bool(_DIGIT.search(row.cells[at])) for row in others) >= 0.7 * len(others)
-        for at, name in enumerate(first.cells)
-    ) and not any(map(_DIGIT.search, first.cells))
+    return is_header([row.cells for row in rows])

@@ -36,7 +36,9 @@ async def give_served() -> AsyncIterator[Served]:
         yield asking, behind
 
 
-def events(*, refused: bool = False) -> list[generation_pb2.GenerateResponse]:
+def events(
+    *, refused: bool = False, not_sure: bool = False
+) -> list[generation_pb2.GenerateResponse]:
     event = generation_pb2.GenerateResponse
     evidence = event(evidence=generation_pb2.EvidenceEvent())
     usage = event(usage=generation_pb2.UsageEvent(prompt_tokens=7, completion_tokens=5))
@@ -49,11 +51,15 @@ def events(*, refused: bool = False) -> list[generation_pb2.GenerateResponse]:
         number=1, document_id="manual", char_start=10, char_end=42, title="Manual", text_hash="ab"
     )
     done = generation_pb2.DoneEvent(
-        citations=1, finish=generation_pb2.DoneEvent.FINISH_COMPLETE, evidence_probability=0.9
+        citations=1,
+        finish=generation_pb2.DoneEvent.FINISH_COMPLETE,
+        evidence_probability=0.9,
+        not_sure=not_sure,
     )
+    lead = "Your documents may not answer this. The closest passages:\n\n" if not_sure else ""
     return [
         evidence,
-        event(delta=generation_pb2.DeltaEvent(text="It boils ")),
+        event(delta=generation_pb2.DeltaEvent(text=f"{lead}It boils ")),
         event(delta=generation_pb2.DeltaEvent(text="at 100 degrees [1].")),
         event(citation=citation),
         usage,
@@ -146,6 +152,28 @@ async def test_a_refusal_is_told_as_one(served: Served) -> None:
     found = await asking.chat.completions.create(model="nearline/shop", messages=QUESTION)
     assert found.choices[0].message.content is None
     assert found.choices[0].message.refusal == "No document says it."
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_may_be_no_answer_is_told_as_such(served: Served, stream: bool) -> None:
+    asking, behind = served
+    behind.answers["Generate"] = lambda request: events(not_sure=True)
+    found = await asking.chat.completions.create(
+        model="nearline/shop",
+        messages=QUESTION,
+        stream=stream,
+        extra_body={"nearline": {"strictness": "strict"}},
+    )
+    assert behind.request.strictness == generation_pb2.STRICTNESS_STRICT
+    parts: list[Any] = [chunk async for chunk in found] if stream else [found]  # type: ignore[union-attr]
+    # In words where any client shows it, and as a field of the last part.
+    texts = [
+        (part.choices[0].delta if stream else part.choices[0].message).content or ""
+        for part in parts
+    ]
+    assert "".join(texts).startswith("Your documents may not answer this.")
+    assert parts[-1].model_extra["nearline"]["done"]["not_sure"] is True
+    assert parts[-1].choices[0].finish_reason == "stop"
 
 
 async def test_errors_are_those_of_the_client(served: Served) -> None:

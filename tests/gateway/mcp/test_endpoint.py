@@ -19,7 +19,7 @@ from gateway.mcp import service_calls
 from gateway.mcp.tool_server import make_tool_server
 from gateway.upstream import CallContext, Upstream
 from nearline import errors
-from nearline.v1 import retrieval_pb2
+from nearline.v1 import generation_pb2, retrieval_pb2
 from tests.gateway.gateways import Behind, gateway
 
 pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="module")]
@@ -124,6 +124,27 @@ async def test_only_post_is_served(served: Served) -> None:
     for verb in ("GET", "DELETE", "PUT"):
         found = await served[0].request(verb, "/mcp", headers=ACCEPTS)
         assert (found.status_code, found.headers["allow"]) == (405, "POST")
+
+
+async def test_what_may_be_no_answer_is_no_answer_of_the_tool(served: Served) -> None:
+    client, behind = served
+    event = generation_pb2.GenerateResponse
+    text = "Your documents may not answer this. The closest passages:\n\nIt boils. [1]"
+    behind.answers["Generate"] = lambda request: [
+        event(evidence=generation_pb2.EvidenceEvent()),
+        event(delta=generation_pb2.DeltaEvent(text=text)),
+        event(citation=generation_pb2.Citation(number=1, document_id="kettle")),
+        event(done=generation_pb2.DoneEvent(not_sure=True, evidence_probability=0.25)),
+    ]
+    asked = {"question": "How hot?", "strictness": "strict"}
+    found = await client.post("/mcp", json=call("ask", asked), headers=ACCEPTS)
+    result = found.json()["result"]["structuredContent"]
+    assert behind.request.strictness == generation_pb2.STRICTNESS_STRICT
+    assert (result["answered"], result["not_sure"], result["answer"]) == (False, True, "")
+    assert result["closest_passages"] == text and "refusal" not in result
+    assert [one["document_id"] for one in result["citations"]] == ["kettle"]
+    await client.post("/mcp", json=call("ask", {"question": "How hot?"}), headers=ACCEPTS)
+    assert behind.request.strictness == generation_pb2.STRICTNESS_UNSPECIFIED
 
 
 DEEP = b"[" * 20_000

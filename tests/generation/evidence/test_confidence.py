@@ -93,39 +93,38 @@ def test_one_document_has_no_gap_and_no_terms_no_coverage() -> None:
     bare = compute_signals("", (), HITS, DOCUMENTS, _words, COSINES)
     assert bare["coverage_first"] == bare["missing_heaviest"] == bare["words"] == 0.0
     unjudged = {name for name, value in bare.items() if not math.isfinite(value)}
-    judge = {name for name in SIGNALS if name.startswith("judge_")}
-    assert unjudged == {*judge, "names_missing"}
+    judge = {name for name in SIGNALS if name.startswith("answer_")}
+    assert unjudged == {*judge, "names_missing", "identifiers_missing"}
 
 
 def test_the_best_judged_sentences_are_signals() -> None:
     def best(*judged: float) -> tuple[float, float]:
         logits = np.array(judged, np.float32)
         found = compute_signals("cat", TERMS, HITS, DOCUMENTS, _words, COSINES, logits)
-        return found["judge_best"], found["judge_second"]
+        return found["answer_best"], found["answer_second"]
 
     assert best(-3.0, 2.0, math.nan) == (2.0, -3.0)
     assert best(math.nan, 0.5, math.nan) == (0.5, 0.5)
 
 
-def test_the_best_judged_sentence_is_checked_for_the_kind_and_the_names_asked_for() -> None:
+def test_the_best_judged_sentence_is_checked_for_the_names_asked_for() -> None:
     documents = [
         EvidenceDocument("Boat", "It cost 40 euros. Anna sold it.", 0.9, [(0, 17), (18, 31)]),
         EvidenceDocument("Car", "It rusted.", 0.7, [(0, 10)]),
     ]
     terms = (QueryTerm("boat", 3.0), QueryTerm("cost", 1.0))
 
-    def best(question: str, *judged: float) -> tuple[float, float, float]:
+    def best(question: str, *judged: float) -> tuple[float, float]:
         found = compute_signals(
             question, terms, HITS, documents, _words, COSINES, np.array(judged, np.float32)
         )
-        return found["judge_kind"], found["judge_coverage"], found["names_missing"]
+        return found["answer_coverage"], found["names_missing"]
 
     asked = "How much did the boat of Anna cost in 1936?"
-    # The title counts; Anna is in another sentence of the document, and 1936 is nowhere.
-    assert best(asked, 2.0, -1.0, math.nan) == (1.0, 1.0, 0.5)
-    assert best(asked, -2.0, 1.0, math.nan) == (0.0, 0.75, 0.5)
-    assert best(asked, -2.0, math.nan, 1.0) == (0.0, 0.0, 1.0)
-    assert math.isnan(best("Why?", 2.0, -1.0, math.nan)[0])
+    # The title counts; Anna is in the second sentence, and 1936 is nowhere.
+    assert best(asked, 2.0, -1.0, math.nan) == (1.0, 1.0)
+    assert best(asked, -2.0, 1.0, math.nan) == (0.75, 0.5)
+    assert best(asked, -2.0, math.nan, 1.0) == (0.0, 1.0)
 
 
 def test_signals_without_a_source_are_0() -> None:

@@ -125,7 +125,9 @@ def test_without_any_cosine_the_rest_decides() -> None:
 def test_the_shortlist_is_the_best_rows_in_order_and_ties_take_the_first() -> None:
     scores = np.array([0.2, 3.0, 1.0, 3.0, 1.0])
     for most, wanted in [(1, [1]), (2, [1, 3]), (3, [1, 2, 3]), (9, [0, 1, 2, 3, 4])]:
-        assert select_shortlist(scores, most).tolist() == wanted
+        assert select_shortlist(scores, most, "abcde").tolist() == wanted
+    # A text that occurs twice is read once.
+    assert select_shortlist(scores, 3, "abcbe").tolist() == [1, 2, 4]
 
 
 def test_cosines_added_later_are_those_of_features_computed_with_them() -> None:
@@ -136,17 +138,17 @@ def test_cosines_added_later_are_those_of_features_computed_with_them() -> None:
 
 
 def test_a_sentence_that_was_not_judged_counts_as_the_worst_that_was() -> None:
-    assert np.isnan(_column("judge", _described())).all()
+    assert np.isnan(_column("answer", _described())).all()
     judged = np.array([1.5, np.nan, -2.0, np.nan, 0.0], np.float32)
     added = add_judgements(_described(), judged)
-    assert _column("judge", added) == [1.5, -2.0, -2.0, -2.0, 0.0]
+    assert _column("answer", added) == [1.5, -2.0, -2.0, -2.0, 0.0]
 
 
 def test_nothing_to_rank_is_an_empty_answer() -> None:
     empty = compute_features(TERMS, [], _words, UNKNOWN[:0])
     assert empty.shape == (0, len(FEATURES))
     assert DEFAULT_CALIBRATION.rank(empty).shape == (0,)
-    assert select_shortlist(np.zeros(0), 3).dtype == np.int64
+    assert select_shortlist(np.zeros(0), 3, []).dtype == np.int64
     without_terms = compute_features([], TWO, _words, UNKNOWN)
     assert _column("coverage", without_terms) == [0.0] * 5
 

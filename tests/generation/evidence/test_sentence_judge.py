@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from generation.evidence import evidence_reader
 from generation.evidence.calibration import (
     DEFAULT_CALIBRATION,
     JUDGED_DEFAULT,
     CalibrationStats,
     choose_calibration,
 )
-from generation.evidence.evidence_reader import MAX_JUDGED_SENTENCES, EvidenceReader
+from generation.evidence.evidence_reader import MAX_EMBEDDED_SENTENCES, EvidenceReader
 from generation.evidence.sentence_features import FEATURES
 from generation.evidence.sentence_judge import SentenceJudge
-from generation.evidence.sources import list_passages
 from nearline import contract as c
 from nearline.errors import NearlineError, NotReady
 from tests.retrieval.fakes import WordEmbedder
@@ -116,8 +116,8 @@ async def test_the_card_is_read_once_a_minute_also_by_concurrent_questions() -> 
     assert (await scored(), service.cards) == (5, 2)
 
 
-async def test_shortlisted_sentences_have_the_logits_of_the_judge(
-    store: Path, embedder: WordEmbedder
+async def test_shortlisted_units_have_the_logits_of_the_judge(
+    store: Path, embedder: WordEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = c.Question(text="descale the kettle with vinegar")
     async with opened(OBJECT, store, embedder) as retriever:
@@ -125,24 +125,22 @@ async def test_shortlisted_sentences_have_the_logits_of_the_judge(
         found = await plain.find(asked, c.DEFAULT_COLLECTION, None)
         service = Service()
         reader = EvidenceReader(retriever, embedder, judge=SentenceJudge(service))
-        reading = await reader.read(found, None, embedded=2)
+        monkeypatch.setattr(evidence_reader, "MAX_JUDGED_SENTENCES", 2)
+        reading = await reader.read(found, None)
         ((query, texts, _),) = service.asked
         assert query == asked.text and len(texts) == 2
-        judged = reading.features[:, FEATURES.index("judge")]
-        for row, passage in enumerate(list_passages(found.sources)):
-            title = found.sources[passage.document].best.title or ""
-            line = f"{title}\n{passage.text}"
+        judged = reading.features[:, FEATURES.index("answer")]
+        for row, unit in enumerate(found.units):
+            line = f"{found.context(row)}\n{unit.text}"
             assert judged[row] == (len(line) if line in texts else min(map(len, texts)))
-        assert reading.judged and reading.signals["judge_best"] == max(map(len, texts))
+        assert reading.judged and reading.signals["answer_best"] == max(map(len, texts))
         assert not (await plain.read(found, None)).judged
         service.error = NearlineError("broken")
         degraded = await reader.read(found, None)
         assert degraded.degraded == "sentences are not judged: broken" and not degraded.judged
 
 
-async def test_no_more_sentences_are_embedded_than_the_judge_reads(
-    store: Path, embedder: WordEmbedder
-) -> None:
+async def test_what_a_judge_reads_is_not_embedded(store: Path, embedder: WordEmbedder) -> None:
     asked = c.Question(text="descale the kettle with vinegar")
 
     async def embedded(judge: SentenceJudge | None) -> int:
@@ -150,21 +148,22 @@ async def test_no_more_sentences_are_embedded_than_the_judge_reads(
         async with opened(OBJECT, store, embedder) as retriever:
             reader = EvidenceReader(retriever, counting, judge=judge)
             found = await reader.find(asked, c.DEFAULT_COLLECTION, None)
-            assert len(list_passages(found.sources)) > MAX_JUDGED_SENTENCES
+            assert len(found.units) > MAX_EMBEDDED_SENTENCES
             await reader.read(found, None)
         return sum(len(texts) for texts, role, _ in counting.calls if role is DOCUMENT)
 
-    assert await embedded(SentenceJudge(Service())) == MAX_JUDGED_SENTENCES
-    # A reranker that is no judge reads nothing.
-    assert await embedded(SentenceJudge(Service("other"))) > MAX_JUDGED_SENTENCES
-    assert await embedded(None) > MAX_JUDGED_SENTENCES
+    assert await embedded(SentenceJudge(Service())) == 0
+    # A reranker that is no judge reads nothing, and without the judge's logits cosines help.
+    assert await embedded(SentenceJudge(Service("other"))) == MAX_EMBEDDED_SENTENCES
+    assert await embedded(SentenceJudge(Service(error=NearlineError("x")))) > 0
+    assert await embedded(None) == MAX_EMBEDDED_SENTENCES
 
 
 def test_only_the_default_depends_on_the_judge() -> None:
     assert choose_calibration(DEFAULT_CALIBRATION, judged=True) is JUDGED_DEFAULT
     assert choose_calibration(DEFAULT_CALIBRATION, judged=False) is DEFAULT_CALIBRATION
-    assert "judge" in JUDGED_DEFAULT.sentences.names
-    assert "judge" not in DEFAULT_CALIBRATION.sentences.names
+    assert "answer" in JUDGED_DEFAULT.sentences.names
+    assert "answer" not in DEFAULT_CALIBRATION.sentences.names
     stats = CalibrationStats(
         questions=9, answerable=5, topic_auroc=1.0, evidence_auroc=1.0, coverage=1.0, risk=0.0
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from generation.evidence.answer_units import list_units
 from generation.evidence.sources import EvidenceSource, group_sources, list_passages
-from generation.writers.extractive import select_sentences
+from generation.writers.extractive import UnitSelection, closest_units, select_units
 from nearline.contract import Hit
 from nearline.sentences import estimate_tokens
 
@@ -31,10 +33,7 @@ def test_chunks_are_grouped_by_document_and_shared_sentences_occur_once() -> Non
     ]
     for passage in source.passages:
         assert TEXT[passage.start : passage.end] == passage.text
-    document = source.document()
-    assert [document.text[start:end] for start, end in document.sentences] == [
-        passage.text for passage in source.passages
-    ]
+    assert [unit.text for unit in list_units([source])] == [p.text for p in source.passages]
 
 
 def test_headings_are_no_sentences_of_an_answer() -> None:
@@ -44,8 +43,8 @@ def test_headings_are_no_sentences_of_an_answer() -> None:
         (text.index("Stop"), "Stop the service."),
         (text.index("#1"), "#1 is first."),
     ]
-    # The title of the document still says what it is about.
-    assert source.document().title == "a"
+    # They say what is below them.
+    assert [p.path for p in source.passages] == [("Papertrail", "Upgrading")] * 2
 
 
 def test_a_document_of_headings_alone_has_no_sentences() -> None:
@@ -63,6 +62,12 @@ def test_copies_are_omitted_and_the_number_of_documents_is_limited() -> None:
     assert [source.best.id for source in group_sources(hits, 2)] == ["a", "c"]
 
 
+def _select(
+    sources: list[EvidenceSource], scores: NDArray[np.float64], max_tokens: int
+) -> UnitSelection:
+    return select_units(sources, list_units(sources), scores, max_tokens)
+
+
 def found() -> list[EvidenceSource]:
     return group_sources(
         [hit("a", 0, 0, TEXT, 0.9), hit("b", 0, 100, "Beta comes next. Zeta is new.", 0.5)], 5
@@ -71,7 +76,7 @@ def found() -> list[EvidenceSource]:
 
 def test_neighbours_are_one_span_and_the_source_of_the_best_comes_first() -> None:
     scores = np.array([-9.0, -1.0, -1.5, -9.0, -9.0, 0.5])
-    chosen = select_sentences(found(), scores, 256)
+    chosen = _select(found(), scores, 256)
     assert [(span.source, span.start, span.end) for span in chosen.spans] == [
         (1, 117, 129),
         (0, 16, 48),
@@ -81,7 +86,7 @@ def test_neighbours_are_one_span_and_the_source_of_the_best_comes_first() -> Non
 
 def test_a_sentence_occurs_once_and_weak_ones_are_omitted() -> None:
     scores = np.array([-9.0, 1.0, -9.0, -9.0, 0.9, -9.0])
-    (span,) = select_sentences(found(), scores, 256).spans
+    (span,) = _select(found(), scores, 256).spans
     assert (span.source, span.start, span.end) == (0, 16, 32)
 
 
@@ -93,8 +98,11 @@ def test_a_sentence_occurs_once_and_weak_ones_are_omitted() -> None:
         ([1.4, 1.4, 1.3, -9.0], 2),
         # Below it, sentences are added, three at most, until the next is hardly evidence.
         ([0.0, -0.1, -0.2, -0.3], 3),
-        ([0.0, -2.7, -9.0, -9.0], 2),
-        ([0.0, -2.8, -9.0, -9.0], 1),
+        ([-1.0, -2.7, -9.0, -9.0], 2),
+        ([-1.0, -2.8, -9.0, -9.0], 1),
+        # A sentence that is much worse than the best is left out.
+        ([0.0, -2.1, -9.0, -9.0], 2),
+        ([0.0, -2.3, -9.0, -9.0], 1),
         # There is always one.
         ([-5.0, -5.1, -5.2, -5.3], 1),
     ],
@@ -103,13 +111,13 @@ def test_the_fewest_sentences_that_probably_hold_the_evidence_are_selected(
     scores: list[float], sentences: int
 ) -> None:
     (source,) = group_sources([hit("a", 0, 0, TEXT, 0.9)], 5)
-    (span,) = select_sentences([source], np.array(scores), 256).spans
+    (span,) = _select([source], np.array(scores), 256).spans
     assert len(span.passages) == sentences and span.start == 0
 
 
 def test_an_answer_ends_at_its_length_but_has_one_sentence() -> None:
     scores = np.array([1.0, 0.9, 0.8, 0.7, -9.0, 0.6])
-    chosen = select_sentences(found(), scores, 1)
+    chosen = _select(found(), scores, 1)
     assert [(span.start, span.end) for span in chosen.spans] == [(0, 15)]
     assert chosen.truncated
 
@@ -118,7 +126,7 @@ def test_an_answer_ends_at_its_length_but_has_one_sentence() -> None:
 def test_an_answer_that_just_fits_is_not_truncated(room: int, sentences: int) -> None:
     first, second = (estimate_tokens(one.text) for one in list_passages(found())[:2])
     scores = np.array([1.0, 0.9, -9.0, -9.0, -9.0, -9.0])
-    chosen = select_sentences(found(), scores, first + second + room)
+    chosen = _select(found(), scores, first + second + room)
     assert sum(len(span.passages) for span in chosen.spans) == sentences
     assert chosen.truncated is (sentences < 2)
 
@@ -126,7 +134,13 @@ def test_an_answer_that_just_fits_is_not_truncated(room: int, sentences: int) ->
 def test_a_listing_is_used_only_if_no_prose_is_as_good() -> None:
     listing = " ".join(f"case{n}" for n in range(200)) + "."
     (source,) = group_sources([hit("a", 0, 0, f"{listing} A short word on it.", 0.9)], 5)
-    (span,) = select_sentences([source], np.array([2.0, 0.0]), 256).spans
+    (span,) = _select([source], np.array([2.0, 0.0]), 256).spans
     assert (span.start, span.end) == (len(listing) + 1, len(listing) + 20)
-    (span,) = select_sentences([source], np.array([3.0, -9.0]), 256).spans
+    (span,) = _select([source], np.array([3.0, -9.0]), 256).spans
     assert (span.start, span.end) == (0, len(listing))
+
+
+def test_the_closest_units_share_no_passage() -> None:
+    units = list_units(found())
+    best = closest_units(units, np.array([-3.0, 1.0, -2.0, -9.0, 0.9, 0.5]), 3)
+    assert [unit.text for unit in best] == ["Beta comes next.", "Zeta is new.", "Gamma is third."]

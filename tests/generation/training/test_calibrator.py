@@ -227,7 +227,7 @@ def test_an_answer_that_the_judge_finds_is_on_topic(rng: np.random.Generator) ->
 
     found = [_observed(number, answerable=True, rng=rng) for number in range(4)]
     unjudged = [
-        dataclasses.replace(one, signals=dict(one.signals) | {"judge_best": math.nan})
+        dataclasses.replace(one, signals=dict(one.signals) | {"answer_best": math.nan})
         for one in found
     ]
     strict = dataclasses.replace(

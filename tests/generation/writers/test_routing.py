@@ -8,49 +8,27 @@ import pytest
 
 from generation.protocols.chat_model import ChatFailure
 from generation.writers.extractive import EXTRACTIVE
+from generation.writers.question_kinds import AnswerKind
 from generation.writers.routing import (
     LARGE,
     NEXT_STEP,
     SMALL,
-    AnswerKind,
     ModelRouter,
     QueryClass,
     Route,
-    classify,
     remaining_rungs,
 )
 from nearline.admission import note_overload
 
 ALL = (EXTRACTIVE, SMALL, LARGE)
+HOW_TO = AnswerKind.INSTRUCTION
 FACT = QueryClass(AnswerKind.FACT, True, True)
 
 
-@pytest.mark.parametrize(
-    ("question", "kind"),
-    [
-        ("who wrote the tale?", AnswerKind.FACT),
-        ("What is the boiling time", AnswerKind.FACT),
-        ("how many batteries does it take?", AnswerKind.FACT),
-        ("is the lid safe to open?", AnswerKind.FACT),
-        ("Compare the lamp and the kettle", AnswerKind.COMPARISON),
-        ("what is the difference between a lamp and a torch", AnswerKind.COMPARISON),
-        ("kettle vs lamp", AnswerKind.COMPARISON),
-        ("why does it hum?", AnswerKind.EXPLANATION),
-        ("Summarise the manual", AnswerKind.EXPLANATION),
-        ("what are the steps to descale it", AnswerKind.EXPLANATION),
-        ("how do I descale the kettle?", AnswerKind.OTHER),
-        ("descaling", AnswerKind.OTHER),
-        ("the whole story", AnswerKind.OTHER),
-    ],
-)
-def test_questions_are_classified(question: str, kind: AnswerKind) -> None:
-    assert classify(question, 0.5, [1.0]).kind is kind
-
-
 def test_evidence_strength_follows_the_numbers() -> None:
-    assert classify("x", 0.7, [1.0]) == (AnswerKind.OTHER, True, True)
-    assert classify("x", 0.69, [1.0, 0.79]) == (AnswerKind.OTHER, False, True)
-    assert classify("x", 0.0, [1.0, 0.8]) == (AnswerKind.OTHER, False, False)
+    assert QueryClass.of(HOW_TO, 0.7, [1.0]) == (HOW_TO, True, True)
+    assert QueryClass.of(HOW_TO, 0.69, [1.0, 0.79]) == (HOW_TO, False, True)
+    assert QueryClass.of(HOW_TO, 0.0, [1.0, 0.8]) == (HOW_TO, False, False)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +37,9 @@ def test_evidence_strength_follows_the_numbers() -> None:
         (FACT, (EXTRACTIVE,), (EXTRACTIVE,)),
         (FACT, ALL, (EXTRACTIVE,)),
         (QueryClass(AnswerKind.FACT, False, True), ALL, (SMALL, LARGE, EXTRACTIVE)),
-        (QueryClass(AnswerKind.OTHER, True, False), ALL, (LARGE, SMALL, EXTRACTIVE)),
+        (QueryClass(HOW_TO, True, False), ALL, (LARGE, SMALL, EXTRACTIVE)),
         (QueryClass(AnswerKind.COMPARISON, True, True), ALL, (LARGE, SMALL, EXTRACTIVE)),
+        (QueryClass(AnswerKind.UNKNOWN, True, True), ALL, (LARGE, SMALL, EXTRACTIVE)),
         (QueryClass(AnswerKind.EXPLANATION, True, True), (EXTRACTIVE, SMALL), (SMALL, EXTRACTIVE)),
     ],
 )
@@ -94,7 +73,7 @@ def test_every_failure_has_its_next_rung() -> None:
 
 def test_under_overload_no_model_writes_and_the_answer_says_so() -> None:
     router = ModelRouter(ALL)
-    weak = QueryClass(AnswerKind.OTHER, False, False)
+    weak = QueryClass(HOW_TO, False, False)
 
     def route(query: QueryClass, asked: str = "") -> Route:
         note_overload()

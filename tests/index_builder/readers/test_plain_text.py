@@ -100,10 +100,7 @@ $ acme --install
 ok
 ```
 
-```
-Name        Price   Stock
-Hammer      9.50    12
-```
+- Name: Hammer; Price: 9.50; Stock: 12
 
 ### Shipping
 
@@ -148,7 +145,6 @@ def test_contents_without_page_numbers_are_left_out() -> None:
     contents = "Table of Contents\n\n1. Scope\n\n1.1. Terms\n1.2. Others\n\n1. Scope\n\n"
     text = "This is the scope of all that follows."
     assert parse_text(contents + text, ".txt").text == f"## 1. Scope\n\n{text}"
-    assert parse_text(f"* 1. Scope\n\n  * 1.1. Terms\n\n{text}", ".txt").text == text
     steps = "1. Mix the flour.\n2. Bake it."
     assert parse_text(steps, ".txt").text == steps
 
@@ -156,3 +152,43 @@ def test_contents_without_page_numbers_are_left_out() -> None:
 def test_prices_are_no_page_numbers() -> None:
     prices = "Coffee ........ 3\nTea ........... 2\nMilk .......... 4"
     assert parse_text(prices, ".txt").text == "- Coffee: 3\n- Tea: 2\n- Milk: 4"
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        (
+            "Crop            Distance   Depth\n--------------  ---------  -------\n"
+            "Early potatoes  30 cm      12 cm\nBeans           20 cm",
+            "- Crop: Early potatoes; Distance: 30 cm; Depth: 12 cm\n- Crop: Beans; Distance: 20 cm",
+        ),
+        (
+            "             Basic     Family Plus\nup to 40     39.00       119.00\n"
+            "from 75      on request\nPer journey  any length  any",
+            "- up to 40: Basic: 39.00; Family Plus: 119.00\n- from 75: Basic: on request\n"
+            "- Per journey: Basic: any length; Family Plus: any",
+        ),
+        (
+            "4.7 Torques\n    Seat clamp    9 Nm\n    Pedals        35 Nm,\n"
+            "                  greased\n    Check them twice a year.",
+            "### 4.7 Torques\n\n- Seat clamp: 9 Nm\n- Pedals: 35 Nm, greased\n\n"
+            "Check them twice a year.",
+        ),
+        (
+            "WREN 20           No. 10\n------------------------\nType ...... lamp\n"
+            "Height of it  34 cm\nLife ......  5 years",
+            "### WREN 20 No. 10\n\n- Type: lamp\n- Height of it: 34 cm\n- Life: 5 years",
+        ),
+        (
+            "Fees\n  Adults ..... 108.00\n  Juniors ....  54.00",
+            "Fees:\n\n- Adults: 108.00\n- Juniors: 54.00",
+        ),
+    ],
+)
+def test_rows_of_tables_and_leaders_stand_alone(lines: str, text: str) -> None:
+    assert parse_text(lines, ".txt").text == text
+
+
+def test_code_that_is_aligned_stays() -> None:
+    code = "int a;       # one\nint counter; # two\nreturn a;    # three"
+    assert parse_text(code, ".txt").text == f"```\n{code}\n```"

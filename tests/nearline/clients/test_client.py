@@ -193,6 +193,24 @@ async def test_an_answer_is_whole_and_reads_as_its_text() -> None:
         assert (refused.text, str(refused)) == ("", "About other things.")
 
 
+async def test_what_may_be_no_answer_is_told_apart_from_an_answer() -> None:
+    async with joined() as (client, behind):
+        assert not (await client.ask("how long?")).not_sure
+        assert behind.request.strictness == generation_pb2.STRICTNESS_UNSPECIFIED
+        text = "Your documents may not answer this. The closest passages:\n\nThree days. [1]"
+        done = generation_pb2.DoneEvent(not_sure=True, finish=1, served_by=LIVE)  # type: ignore[arg-type]
+        behind.answers["Generate"] = lambda _: [
+            generation_pb2.GenerateResponse(evidence=generation_pb2.EvidenceEvent(info=INFO)),
+            generation_pb2.GenerateResponse(delta=generation_pb2.DeltaEvent(text=text)),
+            generation_pb2.GenerateResponse(done=done),
+        ]
+        shown = await client.ask("how long?", strictness="strict")
+        assert behind.request.strictness == generation_pb2.STRICTNESS_STRICT
+        assert shown.not_sure and shown.refusal is None and str(shown) == text
+        with pytest.raises(InvalidRequest, match="strictness"):
+            await client.ask("how long?", strictness="harsh")
+
+
 async def test_answers_and_checks_include_own_writes() -> None:
     async with joined() as (client, behind):
         citation = (await client.ask("how long?")).citations[0]

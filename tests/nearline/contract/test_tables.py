@@ -141,7 +141,9 @@ def test_long_values_and_many_rows_are_cut_and_a_refusal_says_why() -> None:
         usage=c.Usage(),
         done=None,
     )
-    assert refused._repr_html_() == "<p>About other things.</p>"
+    # Lines of a list or of code stay lines.
+    style = "white-space: pre-wrap"
+    assert refused._repr_html_() == f'<p style="{style}">About other things.</p>'
 
 
 @pytest.mark.parametrize("library", ["pandas", "pyarrow"])

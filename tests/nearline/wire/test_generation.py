@@ -49,6 +49,7 @@ QUESTION = {
     "unsupported": c.Unsupported.MARK,
     "fresh": True,
     "min_watermark": b"mark",
+    "strictness": c.Strictness.LENIENT,
 }
 EVENTS: list[c.AnswerEvent] = [
     c.Evidence(documents=[HIT, HIT], info=INFO, condensed="How long is the wait?"),
@@ -81,8 +82,9 @@ EVENTS: list[c.AnswerEvent] = [
             dropped_markers=4,
             session=STATE,
             served_by=c.ServedBy(source=c.Source.FALLBACK, rung="extractive", reason="down"),
+            not_sure=not_sure,
         )
-        for finish in c.Finish
+        for finish, not_sure in product(c.Finish, (True, False))
     ),
     *(
         c.Refusal(

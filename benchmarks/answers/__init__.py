@@ -1,0 +1,1 @@
+"""Answers measured and learned over many collections: folders, manuals, articles."""
