@@ -10,7 +10,8 @@ import re
 _WORD = re.compile(r"\w+(?:[.,'\u2019-]\w+)*")
 # What is written as in code: an option, or a word with a sign or a capital inside.
 _IDENTIFIER = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]{0,60}|\b[a-z]{1,40}[A-Z]\w{0,60}")
-_JOINED = re.compile(r"\w[\w.:]*[_.:]\w[\w.:]*")
+_CODE_WORD = re.compile(r"[\w.:]+")
+_JOINS = "_.:"
 _SPEAKER = frozenset({"i", "i'm", "i'd", "i've", "i'll"})
 
 
@@ -44,8 +45,12 @@ def lacks_names(names: frozenset[str], text: str) -> float:
 
 def asked_identifiers(question: str) -> frozenset[str]:
     """Returns the options and names of code in a question, in lower case: `--force`, `work_mem`."""
-    joined = (word.strip("?!,;()'\"`.:") for word in question.split())
-    found = [word for word in joined if _JOINED.fullmatch(word)]
+    words = (word.strip("?!,;()'\"`.:") for word in question.split())
+    found = [
+        word
+        for word in words
+        if _CODE_WORD.fullmatch(word) and any(sign in word for sign in _JOINS)
+    ]
     return frozenset(one.casefold() for one in (*found, *_IDENTIFIER.findall(question)))
 
 

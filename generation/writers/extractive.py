@@ -34,6 +34,8 @@ _LONG_TOKENS, _LONG_LOGITS = 192, 2.5
 _TITLE_CHARACTERS = 64
 # Words of a title that name a subject.
 _SUBJECT = re.compile(r"\w{4,}")
+# A title of code has a sign inside a word.
+_CODE = re.compile(r"\w[._:(]+\w|\w\(\)|--\w")
 _CLOSEST = "Your documents may not answer this. The closest passages:"
 
 
@@ -151,7 +153,10 @@ def _shown(
     before: Span | None = None
     for span in spans:
         first = span.passages[0]
-        said = _clean(sources[span.source].text(span))
+        said = sources[span.source].text(span)
+        # Lines of prose are wrapped by whoever shows them.
+        prose = all(passage.kind is Kind.PARAGRAPH for passage in span.passages)
+        said = clean_text(said) if prose else _clean_lines(said)
         in_list = first.marker and (before is not None or len(span.passages) > 1)
         body = f"{first.marker}{said}" if in_list else said
         lead = gap if before is None else _line_break(before.passages[-1]) or " "
@@ -159,7 +164,7 @@ def _shown(
         if own_line and before is not None:
             lead = "\n"
         if before is None or before.source != span.source or before.passages[-1].path != first.path:
-            label = clean_text(label_of(sources[span.source], first))
+            label = _short(clean_text(label_of(sources[span.source], first)))
             if 0 < len(label) <= _TITLE_CHARACTERS and not _shares_word(label, said):
                 # A sentence of a manual seldom names its subject; its heading or title does.
                 ends = "" if label[-1] in ".:?!" else ":"
@@ -176,10 +181,8 @@ def _line_break(passage: Passage) -> str:
     return "\n" if passage.kind is Kind.CODE or passage.marker else ""
 
 
-def _clean(text: str) -> str:
-    """Returns a stored text of one or several lines for use in an answer; code is unchanged."""
-    if "\n" not in text:
-        return clean_text(text)
+def _clean_lines(text: str) -> str:
+    """Returns the lines of a stored text for use in an answer; those of code are unchanged."""
     lines, in_code = [], False
     for line in strip_hidden_text(text).split("\n"):
         fence = line.lstrip().startswith(("```", "~~~"))
@@ -193,8 +196,19 @@ def _plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
+def _short(label: str) -> str:
+    """Returns the label of a function without its parameters if it is long."""
+    name, call, _ = label.partition("(")
+    return f"{name}()" if call and len(label) > _TITLE_CHARACTERS else label
+
+
 def _shares_word(title: str, sentence: str) -> bool:
-    """Returns whether a sentence has a word of a title, and so names the subject itself."""
+    """Returns whether a sentence has a word of a title, and so names the subject itself.
+
+    The name of a function or setting is named only as a whole.
+    """
+    if _CODE.search(title):
+        return title.partition("(")[0] in sentence
     words = {word.casefold() for word in _SUBJECT.findall(title)}
     return title in sentence or not words.isdisjoint(_SUBJECT.findall(sentence.casefold()))
 

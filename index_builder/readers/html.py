@@ -78,18 +78,16 @@ def _encoding(data: bytes) -> str:
         if data.startswith(mark):
             return name
     declared = _CHARSET.search(data[:1024])
-    if declared:
-        try:
-            found = codecs.lookup(declared.group(1).decode("ascii")).name
-        except (LookupError, UnicodeDecodeError):
-            return "utf-8"
-        # Browsers read pages declared as Latin-1 or ASCII as Windows-1252, and pages declared as
-        # UTF-16 in ASCII-compatible bytes as UTF-8. Python knows more encodings than pages use,
-        # including some that decompress.
-        if found in ("iso8859-1", "ascii"):
-            return "cp1252"
-        return found if _PAGE_ENCODINGS.match(found) else "utf-8"
-    return "utf-8"
+    try:
+        found = codecs.lookup(declared[1].decode("latin-1") if declared else "utf-8").name
+    except LookupError:
+        return "utf-8"
+    # Browsers read pages declared as Latin-1 or ASCII as Windows-1252, and pages declared as UTF-16
+    # in ASCII-compatible bytes as UTF-8. Python knows more encodings than pages use, including some
+    # that decompress.
+    if found in ("iso8859-1", "ascii"):
+        return "cp1252"
+    return found if _PAGE_ENCODINGS.match(found) else "utf-8"
 
 
 def _without_site(title: str, heading: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from index_builder.readers.html_furniture import Attributes
-from index_builder.readers.structured_text import Part, PartKind
+from index_builder.readers.structured_text import Part, PartKind, description, item
 from index_builder.readers.table_rows import MAX_COLUMNS, MAX_ROWS_SPANNED, Cell
 
 _ROLES = {
@@ -51,6 +51,12 @@ class ListEntry:
     parts: list[Part] = field(default_factory=list)
     elsewhere: bool = True
 
+    def written(self) -> str:
+        """Returns the entry as structured text."""
+        if self.terms:
+            return description(self.terms, self.parts)
+        return item(self.marker, self.parts)
+
 
 @dataclass(slots=True)
 class Frame:
@@ -72,20 +78,13 @@ class Frame:
     is_bold: bool = True
 
 
-def role_in_code(tag: str, names: frozenset[str]) -> str:
-    """Returns the role of an element inside code."""
-    return "break" if tag == "br" else "line" if "line" in names else "inline"
-
-
 def role_of(tag: str, names: frozenset[str], parent: frozenset[str], around: str) -> str:
-    """Returns the role of an element.
+    """Returns the role of an element with some names, in a parent with some names.
 
-    Args:
-        tag: Its tag.
-        names: Words of its `class` and `id`.
-        parent: Those of the element that it is in.
-        around: The role of the innermost element around it that gathers parts.
+    around: The role of the innermost element around it that gathers parts, or "code".
     """
+    if around == "code":
+        return "break" if tag == "br" else "line" if "line" in names else "inline"
     role = _ROLES.get(tag, "inline")
     if tag in ("p", "div"):
         if "fragment" in names:

@@ -84,13 +84,7 @@ def is_furniture(tag: str, attributes: Attributes, names: frozenset[str]) -> boo
 
 
 def is_navigation(text: str, outside_links: str, links: int) -> bool:
-    """Returns whether a paragraph only leads elsewhere.
-
-    Args:
-        text: The paragraph.
-        outside_links: What is not part of a link.
-        links: The number of links.
-    """
+    """Returns whether a paragraph with some links only leads elsewhere."""
     if links == 0 or _WORD.search(_NAVIGATION_WORDS.sub("", outside_links)):
         return False
     return links > 1 or (len(text) <= _MAX_NOTICE and _NOTICE.fullmatch(text) is not None)

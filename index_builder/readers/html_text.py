@@ -14,7 +14,6 @@ from index_builder.readers.html_frames import (
     cell_of,
     is_section_list,
     number_of,
-    role_in_code,
     role_of,
 )
 from index_builder.readers.html_furniture import (
@@ -30,8 +29,6 @@ from index_builder.readers.structured_text import (
     Part,
     PartKind,
     code,
-    description,
-    item,
     items,
     one_line,
     paragraph,
@@ -41,7 +38,7 @@ from index_builder.readers.table_rows import table_parts
 _NO_NAMES: frozenset[str] = frozenset()
 # Lists and tables inside more others than this are plain blocks.
 _MAX_FRAMES = 20
-_MAX_GUESSED_HEADING, _MAX_QUESTION, _MAX_NUMBER, _MIN_ALT_WORDS = 80, 300, 1_000_000, 3
+_MAX_QUESTION, _MAX_NUMBER, _MIN_ALT_WORDS = 300, 1_000_000, 3
 _SKIPPED_BLOCKS = frozenset({"nav", "div", "table", "ul", "ol", "dl", "section"})
 # What a paragraph calls itself that is a note.
 _NOTES = frozenset("note tip warning caution important danger attention hint".split())
@@ -57,10 +54,7 @@ class PageText:
     """Receives the elements and texts of a page, and makes its parts.
 
     Elements may be nested to any depth: nothing here calls itself, and what is in too many lists
-    and tables counts as blocks.
-
-    Attributes:
-        left_out: Whether contents, an index or navigation was left out.
+    and tables counts as blocks. left_out: Whether contents or the like were left out.
     """
 
     def __init__(self) -> None:
@@ -107,10 +101,8 @@ class PageText:
                 self._gap = ""
             return False
         parent = self._open[-1][1] if self._open else frozenset()
-        if self._code is not None:
-            role = role_in_code(tag, names)
-        else:
-            role = role_of(tag, names, parent, self._frame.role)
+        around = "code" if self._code is not None else self._frame.role
+        role = role_of(tag, names, parent, around)
         if (role in FRAMES and len(self._frames) >= _MAX_FRAMES) or (
             role == "header" and self._articles
         ):
@@ -257,7 +249,8 @@ class PageText:
             self._note = f"{first.rstrip(' :!')}:"
             yield paragraph(rest)
         elif (asked and len(first) <= _MAX_QUESTION) or (
-            bold == first and (first.endswith("?") or _could_be_heading(first, rest))
+            bold == first
+            and (first[-1] == "?" or (not rest and len(first) <= 80 and first[-1] not in ".!;,"))
         ):
             yield self._guessed(first)
             yield paragraph(_ANSWER.sub("", rest, count=1))
@@ -292,11 +285,7 @@ class PageText:
         parts.append(part)
 
     def _leave_out(self, listed: bool = True) -> None:
-        """Notes that something was left out, perhaps all that a heading stands over.
-
-        Args:
-            listed: Whether it was contents or the like, so that a page may hold nothing else.
-        """
+        """Notes that something was left out, such as contents, perhaps all below a heading."""
         self.left_out |= listed
         parts = self._frame.parts
         if parts and parts[-1].kind is PartKind.HEADING:
@@ -314,7 +303,9 @@ class PageText:
                 self._add(Part(PartKind.HEADING, text, level))
             case "question":
                 self._add(self._guessed(text))
-            case "caption" if frame.tag == "figcaption" and not _ends_in_block(around.parts):
+            case "caption" if frame.tag == "figcaption" and not (
+                around.parts and around.parts[-1].kind in (PartKind.LIST, PartKind.CODE)
+            ):
                 self._add(paragraph(f"Figure: {text}") if text else None)
             case "caption":
                 self._add(paragraph(f"{text.rstrip(' :.')}:"))
@@ -337,9 +328,8 @@ class PageText:
                 number = number_of(frame.attributes, "value", around.number, _MAX_NUMBER)
                 around.number = number + 1
                 marker = f"{number}. " if ordered else "- "
-                entry = ListEntry(marker, parts=frame.parts, elsewhere=frame.elsewhere)
                 around.outside |= frame.outside
-                around.entries.append(entry)
+                around.entries.append(ListEntry(marker, [], frame.parts, frame.elsewhere))
             case "cell":
                 around.rows[-1].append(cell_of(frame))
             case "table":
@@ -353,48 +343,23 @@ class PageText:
             case "list" | "terms":
                 self._close_list(frame)
 
-    def _is_in(self, roles: frozenset[str]) -> bool:
-        """Returns whether all frames have one of some roles."""
-        return all(frame.role in roles for frame in self._frames)
-
     def _close_list(self, frame: Frame) -> None:
         entries = [entry for entry in frame.entries if entry.terms or entry.parts]
         around = self._frame
-        if (
-            entries
-            and self._is_in(PAGE | {"list", "item"})
-            and all(entry.elsewhere for entry in entries)
-        ):
+        is_outer = all(one.role in PAGE | {"list", "item"} for one in self._frames)
+        if is_outer and entries and all(entry.elsewhere for entry in entries):
             if not (_introduces(around.parts) and frame.outside):
                 return self._leave_out()
         for part in frame.parts:
             self._add(part)
-        if self._is_in(PAGE | {"list", "item"}) and is_section_list(entries):
+        if is_outer and is_section_list(entries):
             for entry in entries:
                 for term in entry.terms:
                     self._add(self._guessed(term))
                 around.parts += entry.parts
             return None
-        self._add(
-            items(
-                [
-                    description(entry.terms, entry.parts)
-                    if entry.terms
-                    else item(entry.marker, entry.parts)
-                    for entry in entries
-                ]
-            )
-        )
-        return None
+        return self._add(items([entry.written() for entry in entries]))
 
 
 def _introduces(parts: list[Part]) -> bool:
     return bool(parts) and parts[-1].text.endswith(":")
-
-
-def _ends_in_block(parts: list[Part]) -> bool:
-    return bool(parts) and parts[-1].kind in (PartKind.LIST, PartKind.CODE)
-
-
-def _could_be_heading(text: str, rest: str) -> bool:
-    return not rest and len(text) <= _MAX_GUESSED_HEADING and text[-1] not in ".!;,"

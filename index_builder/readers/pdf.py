@@ -32,6 +32,7 @@ _GLYPHS = {
     **dict.fromkeys((0xF0B7, 0xF0A7, 0xF076, 0xF0D8, 0xF06E), "•"),
 }
 _SPACES = frozenset((0x20, 0x09, 0xA0, *range(0x2000, 0x200C), 0x3000))
+_MONO = re.compile(r"tt\d|mono|courier|consol|typewriter|menlo", re.IGNORECASE)
 _BOLD = re.compile(r"bold|black|heavy|demi|medi\b|cmbx|sfbx|ecbx", re.IGNORECASE)
 _BOLD_WEIGHT = 550
 _FIXED_PITCH = 1  # The first flag of a font descriptor.
@@ -95,7 +96,6 @@ def _bookmarks(document: pypdfium2.PdfDocument) -> Iterator[Bookmark]:
 
 def _lines(document: pypdfium2.PdfDocument) -> Iterator[Line]:
     total = 0
-    fonts: dict[tuple[str, bool], Font] = {}
     for number in range(len(document)):
         page = document[number]
         text = page.get_textpage()
@@ -103,7 +103,7 @@ def _lines(document: pypdfium2.PdfDocument) -> Iterator[Line]:
         if total > MAX_CHARACTERS:
             raise UnreadableFile(f"more than {MAX_CHARACTERS} characters of text; split it")
         turns = Counter[int]()
-        words = list(_words(text, fonts, turns))
+        words = list(_words(text, turns))
         # The direction of most text is upright; the rest is stamps and labels at the side.
         upright = max(turns, key=lambda turn: turns[turn], default=0)
         yield from read_lines(
@@ -115,12 +115,10 @@ def _lines(document: pypdfium2.PdfDocument) -> Iterator[Line]:
         page.close()
 
 
-def _words(
-    text: pypdfium2.PdfTextPage, fonts: dict[tuple[str, bool], Font], turns: Counter[int]
-) -> Iterator[tuple[int, Word]]:
+def _words(text: pypdfium2.PdfTextPage, turns: Counter[int]) -> Iterator[tuple[int, Word]]:
     """Yields words, or parts of words that are drawn separately, with their quarter turns."""
     handle, box, matrix = text.raw, raw.FS_RECTF(), raw.FS_MATRIX()
-    by_handle: dict[int | None, Font] = {}
+    fonts: dict[int | None, Font] = {}
     letters: list[str] = []
     drawn: int | None = None
     font, turn, spaced = Font("", False, False), 0, False
@@ -147,7 +145,7 @@ def _words(
             base = (matrix.f, -matrix.e, -matrix.f, matrix.e)[turn]
             scale = (matrix.c**2 + matrix.d**2) ** 0.5
             size = raw.FPDFText_GetFontSize(handle, n) * scale or 1.0
-            font = _font(raw.FPDFTextObj_GetFont(drawing), by_handle, fonts)
+            font = _font(raw.FPDFTextObj_GetFont(drawing), fonts)
         if turn == 0:
             left, right = box.left, box.right
         elif turn == 2:
@@ -155,7 +153,6 @@ def _words(
         else:
             left, right = (box.bottom, box.top) if turn == 1 else (-box.top, -box.bottom)
         letter = _GLYPHS.get(code) or (chr(code) if not 0xE000 <= code <= 0xF8FF else "")
-        font.measure(letter, (right - left) / size)
         turns[turn] += 1
         if letters and not -0.5 * size < left - end < 0.15 * size:
             yield turn, Word("".join(letters), start, end, base, size, font, spaced)
@@ -168,21 +165,18 @@ def _words(
         yield turn, Word("".join(letters), start, end, base, size, font, spaced)
 
 
-def _font(
-    handle: raw.FPDF_FONT,
-    by_handle: dict[int | None, Font],
-    fonts: dict[tuple[str, bool], Font],
-) -> Font:
+def _font(handle: raw.FPDF_FONT, known: dict[int | None, Font]) -> Font:
     address = ctypes.cast(handle, ctypes.c_void_p).value
-    if address not in by_handle:
+    if address not in known:
         buffer = ctypes.create_string_buffer(128)
         raw.FPDFFont_GetBaseFontName(handle, buffer, len(buffer))
         name = buffer.value.decode("latin-1")
-        flags = max(0, raw.FPDFFont_GetFlags(handle))
-        bold = bool(_BOLD.search(name)) or raw.FPDFFont_GetWeight(handle) >= _BOLD_WEIGHT
-        key = name, bool(flags & _FIXED_PITCH)
-        by_handle[address] = fonts.setdefault(key, Font(name, bold, key[1]))
-    return by_handle[address]
+        mono = _MONO.search(name) is not None or (
+            max(0, raw.FPDFFont_GetFlags(handle)) & _FIXED_PITCH > 0
+        )
+        bold = _BOLD.search(name) is not None or raw.FPDFFont_GetWeight(handle) >= _BOLD_WEIGHT
+        known[address] = Font(name, bold, mono)
+    return known[address]
 
 
 def _rules(page: pypdfium2.PdfPage) -> Iterator[Rule]:

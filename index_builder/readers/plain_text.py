@@ -8,7 +8,6 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import NamedTuple
 
 from index_builder.readers.structured_text import LEADER
 from index_builder.readers.table_rows import is_header
@@ -21,7 +20,7 @@ _MAX_LINES = 1_000
 _UNDERLINE = re.compile(r"={3,}|-{3,}|~{3,}|\*{3,}|_{3,}")
 _SIGNED = re.compile(r"(#{1,6}) +(\S.*)")
 _RULE = re.compile(r"[\s=*_~#.+-]{3,}")
-_DASHES = re.compile(r"[\s=+|-]*(?:--|==)[\s=+|-]*")
+_DASHES = re.compile(r"[\s=+|-]{3,}")
 _ITEM = re.compile(
     r"([ \t]*)(?:[*•–+-]|o(?=\s{2,4}\w)|(?<=[ \t])o(?= \w)|\(?(\d{1,3}|[a-z])[.)])\s+(?=\S)"
 )
@@ -78,16 +77,11 @@ def _lists_pages(block: Sequence[str]) -> bool:
     return len(found) > 2 and len(found) * 2 > len(block) and pages == sorted(pages)
 
 
-class _Table(NamedTuple):
-    """Lines start to end-1 of a block, as HTML."""
+def _table(block: Sequence[str]) -> tuple[int, int, str] | None:
+    """Returns where a table begins and ends among the lines of a block, and the table as HTML.
 
-    start: int
-    end: int
-    html: str
-
-
-def _table(block: Sequence[str]) -> _Table | None:
-    """Returns the table of a block: cells below each other, or leaders such as "Label ..... 5"."""
+    Its cells are below each other, or it has leaders, such as "Label ..... 5".
+    """
     if max(map(len, block)) > _MAX_TABLE_WIDTH:
         return None
     block = [line.expandtabs() for line in block]
@@ -100,7 +94,7 @@ def _table(block: Sequence[str]) -> _Table | None:
     start, end = wide[0], wide[-1] + 1
     if _SECTION.match(lines[start].strip()):
         return None
-    rules = [at for at in range(start, end) if _DASHES.fullmatch(lines[at])]
+    rules = [at for at in range(start, end) if _is_dashed(lines[at])]
     body = [lines[at] for at in range(start, end) if at not in rules]
     is_headed = rules[:1] == [start + 1]
     if len(led) * 2 > len(body):
@@ -130,7 +124,11 @@ def _table(block: Sequence[str]) -> _Table | None:
         "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
         for row, tag in zip(rows, ["th" if is_headed else "td"] + ["td"] * len(rows), strict=False)
     )
-    return _Table(start, end, f"<table>{html}</table>")
+    return start, end, f"<table>{html}</table>"
+
+
+def _is_dashed(line: str) -> bool:
+    return _DASHES.fullmatch(line) is not None and ("--" in line or "==" in line)
 
 
 def _columns_of(lines: Sequence[str]) -> list[int]:
@@ -180,16 +178,17 @@ class _Converter:
             self._items(block[items[0] :])
             return
         self._end_lists(_indent(block[0]) - 1 if inside else -1)
-        if (table := _table(block)) is not None:
-            if table.start == 1:
-                self._lead(block[:1])
-            elif table.start:
-                self.read(block[: table.start], block[table.start :])
-            self._html.append(table.html)
-            if rest := textwrap.dedent("\n".join(block[table.end :])):
-                self.read(rest.split("\n"), after)
-        else:
-            self._unlisted(block)
+        if (table := _table(block)) is None:
+            return self._unlisted(block)
+        start, end, html = table
+        if start == 1:
+            self._lead(block[:1])
+        elif start:
+            self.read(block[:start], block[start:])
+        self._html.append(html)
+        if end < len(block):
+            self.read(textwrap.dedent("\n".join(block[end:])).split("\n"), after)
+        return None
 
     def _unlisted(self, block: list[str]) -> None:
         keys = [number for number, line in enumerate(block) if _KEY.match(line)]
@@ -211,7 +210,7 @@ class _Converter:
     def _heading(self, block: list[str], after: Sequence[str]) -> int:
         """Writes the heading that a block begins with; returns the number of its lines."""
         line, lines = block[0].strip(), 1
-        if _GAP.search(line) and (table := _table(block)) and not table.start:
+        if _GAP.search(line) and (table := _table(block)) and not table[0]:
             return 0
         if (signed := _SIGNED.fullmatch(line)) is not None:
             self._write_heading(len(signed[1]), signed[2])
@@ -289,8 +288,7 @@ class _Converter:
 def _item_lines(block: Sequence[str]) -> list[int]:
     """Returns the numbers of the lines that begin an item of a list."""
     found = [number for number, line in enumerate(block) if _ITEM.match(line)]
-    letters = sum(_LETTER_DOT.match(block[number]) is not None for number in found)
-    return [] if letters == len(found) == 1 else found
+    return [] if len(found) == 1 and _LETTER_DOT.match(block[found[0]]) else found
 
 
 def _joined(block: Sequence[str], starts: set[int], strip: bool = True) -> list[str]:

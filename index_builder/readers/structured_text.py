@@ -27,7 +27,7 @@ _SHORT_DESCRIPTION = 400
 _WORD = re.compile(r"\w")
 _SIGNS = re.compile(r"(?:#{1,6}(?=\s)|`{3,}|~{3,})[#`~\s]*")
 _BULLETS = tuple("•·▪◦‣∙●")
-_LIST_MARKER = re.compile(r"\s*(?:-|\d+\.) ")
+_LIST_MARKER = re.compile(r"\A\s*(?:-|\d+\.) ")
 _ENDS = tuple(".:;,!?")
 # Between a label and its value.
 LEADER = re.compile(r"(?<=[\w)]) ?(?:\.{4,}+|(?: \.){4,}+)\s++(?=\S)")
@@ -77,12 +77,7 @@ def code(text: str) -> Part | None:
 
 
 def render(parts: Sequence[Part], nested: bool = False) -> str:
-    """Returns parts as structured text.
-
-    Args:
-        parts: The parts in order.
-        nested: Whether they belong to a list item, where headings are paragraphs.
-    """
+    """Returns parts as structured text; nested in a list item, headings are paragraphs."""
     return "\n\n".join(_written(part, nested) for part in _settled(parts))
 
 
@@ -114,20 +109,17 @@ def description(terms: Sequence[str], parts: Sequence[Part], marker: str = "- ")
     parts = _settled(parts)
     if not parts or not term:
         return f"{marker}{term}" if term else item(marker, parts)
-    colon = "" if term.endswith("?") else ":"
-    one = parts[0] if len(parts) == 1 and parts[0].kind is PartKind.PARAGRAPH else None
-    if one is not None and len(one.text) <= _SHORT_DESCRIPTION:
-        return f"{marker}{term}{colon} " + _indented(one.text, " " * len(marker)).lstrip(" ")
+    head = marker + (term if term.endswith("?") else f"{term}:")
+    first, *rest = parts
+    short = first.kind is PartKind.PARAGRAPH and len(first.text) <= _SHORT_DESCRIPTION
     below = _indented(render(parts, nested=True), " " * len(marker))
-    return f"{marker}{term}{colon}\n\n{below}"
+    return f"{head} {below.lstrip(' ')}" if short and not rest else f"{head}\n\n{below}"
 
 
 def items(written: Sequence[str]) -> Part | None:
     """Returns a list of items; after an item of several blocks is an empty line."""
-    kept = [one for one in written if one]
-    ends = ["\n\n" if "\n\n" in one else "\n" for one in kept[:-1]] + [""]
-    text = "".join(one + end for one, end in zip(kept, ends, strict=True)) if kept else ""
-    return Part(PartKind.LIST, text) if text else None
+    text = "".join(one + ("\n\n" if "\n\n" in one else "\n") for one in written if one)
+    return Part(PartKind.LIST, text.rstrip("\n")) if text else None
 
 
 def one_line(parts: Sequence[Part]) -> str:
@@ -158,14 +150,11 @@ def _settled(parts: Sequence[Part]) -> list[Part]:
     """Returns parts without headings that were emptied, and guessed ones with nothing below."""
     kept: list[Part] = []
     for part in reversed(parts):
-        after = kept[-1] if kept else None
-        if part.guessed or part.emptied:
-            bare = after is None or (after.kind is PartKind.HEADING and after.level <= part.level)
-            if bare and part.emptied:
-                continue
-            if bare:
-                part = Part(PartKind.PARAGRAPH, part.text)
-        kept.append(part)
+        bare = not kept or 0 < kept[-1].level <= part.level
+        if bare and part.guessed:
+            part = Part(PartKind.PARAGRAPH, part.text)
+        if not (bare and part.emptied):
+            kept.append(part)
     return kept[::-1]
 
 

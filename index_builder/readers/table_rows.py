@@ -53,10 +53,7 @@ def table_parts(rows: Sequence[Sequence[Cell]], is_layout: bool = False) -> list
     """Returns a table as parts: lists of rows, and the lines between groups of rows.
 
     A table that arranges blocks on the page is those blocks, and one of links only is nothing.
-
-    Args:
-        rows: The cells of each row.
-        is_layout: Whether the page says that the table only arranges.
+    is_layout: Whether the page says that the table only arranges.
     """
     rows = [row for row in rows if row]
     filled = [cell for cell in chain.from_iterable(rows) if cell.parts]
@@ -101,7 +98,8 @@ def _blocks(row: Sequence[Cell]) -> Iterable[Part]:
     if len(filled) > 1 and all(
         len(cell.parts) == 1 and cell.parts[0].kind is PartKind.PARAGRAPH for cell in filled
     ):
-        written = items([_row([_Place(cell, one_line(cell.parts), True) for cell in filled], {})])
+        places = (_Place(cell, one_line(cell.parts), True) for cell in filled)
+        written = items([_row(dict(enumerate(places)), {})])
         return [written] if written else []
     return chain.from_iterable(cell.parts for cell in filled)
 
@@ -157,8 +155,7 @@ def _data(grid: Sequence[dict[int, _Place]], headers: int, width: int) -> list[P
             continue
         needed = sum(len(names.get(column, "")) for column, place in row.items() if place.text)
         budget += own * _REPEATS_PER_CHARACTER - needed
-        by_column = {column: row[column] for column in sorted(row)}
-        written.append(_row(list(by_column.values()), names if budget > 0 else {}, list(by_column)))
+        written.append(_row(row, names if budget > 0 else {}))
     return [part for part in [*parts, items(written)] if part is not None]
 
 
@@ -172,23 +169,23 @@ def _names(rows: Iterable[dict[int, _Place]]) -> dict[int, str]:
     return {column: " ".join(texts).rstrip(" :") for column, texts in names.items()}
 
 
-def _row(places: Sequence[_Place], names: dict[int, str], columns: Sequence[int] = ()) -> str:
+def _row(row: dict[int, _Place], names: dict[int, str]) -> str:
     """Returns the item of a row; empty if it has no text."""
     filled = [
         (names.get(column, ""), place)
-        for column, place in zip(columns or range(len(places)), places, strict=True)
+        for column, place in sorted(row.items(), key=lambda pair: pair[0])
         if place.text and place.is_first
     ]
     if not any(character.isalnum() for _, place in filled for character in place.text):
         return ""
     named = any(name for name, _ in filled)
     first = filled[0][1]
-    if len(places) == 1 and len(first.cell.parts) > 1:
+    if len(row) == 1 and len(first.cell.parts) > 1:
         # One column: what it begins with is the term.
         head, *rest = first.cell.parts
         return f"- {one_line([head]).rstrip(' :')}: {one_line(rest)}"
     written = [f"{name}: {place.text}" if name else place.text for name, place in filled]
-    is_subject = not filled[0][0] and (named or len(places) == 2 or first.cell.is_header)
+    is_subject = not filled[0][0] and (named or len(row) == 2 or first.cell.is_header)
     if is_subject and len(filled) > 1:
         return f"- {first.text.rstrip(' :')}: {'; '.join(written[1:])}"
     return f"- {'; '.join(written)}"

@@ -38,6 +38,13 @@ MATCHED = {
     "index_builder.readers.asciidoc._ITEM",
     "index_builder.readers.asciidoc._STYLE",
     "index_builder.readers.asciidoc._TERM",
+    "index_builder.readers.pages.furniture._CONTENTS",
+    "index_builder.readers.pages.furniture._ENTRY",
+    "index_builder.readers.pdf._GENERATED_TITLE",
+    "index_builder.readers.plain_text._CONTENTS_LINE",
+    "index_builder.readers.plain_text._ITEM",
+    "index_builder.readers.plain_text._LETTER_DOT",
+    "index_builder.readers.restructured_text._REFERENCE",
     # Of at most 120 characters.
     "index_builder.readers.html_furniture._NOTICE",
     "generation.memory.query_rewriter._DOING",

@@ -20,8 +20,7 @@ _MAX_REASON = 120  # Characters of a library's error.
 _STYLES = "\n".join(
     [
         "p[style-name='Title'] => h1:fresh",
-        *(f"p[style-name='toc {level}'] => !" for level in range(1, 10)),
-        *(f"p[style-name='index {level}'] => !" for level in range(1, 10)),
+        *(f"p[style-name='{kind} {n}'] => !" for kind in ("toc", "index") for n in range(1, 10)),
         "p[style-name='TOC Heading'] => !",
         "p[style-name='Definition Term'] => dl > dt:fresh",
         "p[style-name='Definition'] => dl > dd:fresh",

@@ -71,20 +71,20 @@ class _Table:
     def line(self, row: Sequence[Value], next_: Sequence[Value]) -> str:
         """Returns the text of a row; that of a header or an empty row is empty."""
         filled = {at: value for at, value in enumerate(row) if value.text}
+        own = [value for value in filled.values() if not value.spans]
         if not filled:
             self._fresh = True
             return ""
-        own = [value for value in filled.values() if not value.spans]
         if self._fresh and len(own) == 1 and not own[0].is_number:
             return own[0].text
         if (self._fresh or self._above) and self._is_header(filled, next_):
+            texts = {at: value.text for at, value in filled.items()}
             names = {
-                at: " ".join(dict.fromkeys(filter(None, (self._above.get(at), value.text))))
-                for at, value in filled.items()
+                at: " ".join(dict.fromkeys(filter(None, (self._above.get(at), text))))
+                for at, text in texts.items()
             }
-            merged = any(value.spans for value in filled.values())
-            self._above = {at: value.text for at, value in filled.items()} if merged else {}
-            self._names, self._fresh = ({**self._above, **names}), False
+            self._names, self._fresh = self._above | names, False
+            self._above = texts if len(own) < len(filled) else {}
             return ""
         self._fresh, self._above = False, {}
         if not self._names and len(own) == 2:
@@ -98,20 +98,18 @@ class _Table:
 
     def _is_header(self, filled: dict[int, Value], next_: Sequence[Value]) -> bool:
         values = filled.values()
-        if len(filled) < 2 or any(v.is_number or len(v.text) > _MAX_HEADER for v in values):
-            return False
         below = [value for value in next_ if value.text]
-        if not below:
+        if any(value.is_number or len(value.text) > _MAX_HEADER for value in values):
             return False
-        if all(value.is_bold for value in values) and not all(value.is_bold for value in below):
-            return True
-        if any(value.spans for value in values) or any(value.is_number for value in below):
-            return True
-        texts = [value.text for value in values]
-        if self._above and len(set(texts)) < len(texts):
-            return True  # Such as open and close below each year.
+        if len(filled) < 2 or not below:
+            return False
+        bold = all(value.is_bold for value in values) > all(value.is_bold for value in below)
+        merged = any(value.spans for value in values)
+        # Such as open and close below each year.
+        repeats = bool(self._above) and len({value.text for value in values}) < len(filled)
         # Text above text: names, unless it is a form of terms and values.
-        return not self._names and len(filled) > 2
+        names = not self._names and len(filled) > 2
+        return bold or merged or repeats or names or any(value.is_number for value in below)
 
 
 def workbook_text(path: Path, archive: Archive) -> str:

@@ -44,8 +44,6 @@ class Block:
     kind: Kind
     lines: list[Line]
     level: int = 0
-    # Whether the outline of the file, which it has, does not name a heading.
-    guessed: bool = False
     # Lines of text; each but the last ends where its author ended it.
     texts: list[str] = field(default_factory=list)
     part: list[Part] = field(default_factory=list)
@@ -62,12 +60,7 @@ class Block:
 
 
 class Blocks:
-    """Puts the lines of a document together to blocks.
-
-    Args:
-        lines: Of all pages, in reading order, without headers and the like.
-        bookmarks: The outline of the file.
-    """
+    """Puts the lines of all pages, without headers and the like, together to blocks."""
 
     def __init__(self, lines: Sequence[Line], bookmarks: Sequence[Bookmark]) -> None:
         text = "\n".join(line.text for line in lines)
@@ -121,7 +114,7 @@ class Blocks:
             return None
         lines = self._lines[at : at + found.lines]
         texts = [" ".join(one.text for one in lines)]
-        return Block(Kind.HEADING, lines, found.level, found.guessed, texts)
+        return Block(Kind.HEADING, lines, found.level, texts)
 
     def _table(self, at: int) -> Block | None:
         lines: list[Line] = []

@@ -13,7 +13,7 @@ _EDGE_LINES = 2  # At the top and at the bottom of a page.
 _MAX_FURNITURE = 120  # Characters.
 _NUMBER = re.compile(r"(?<![\w.])\d{1,5}(?![\w.]\d|\w)")
 _ROMAN = re.compile(r"\b[ivxl]{1,7}\b")
-_LEADER = re.compile(r"(?:\s?[.·…_]){4,}\s*(\d{1,5}|[ivxlc]{1,8})$")
+_LEADER = re.compile(r"(?<![.·…_\s])\s{0,9}(?:[.·…_]\s?){4,}+\s*+(\d{1,5}|[ivxlc]{1,8})$")
 _ENTRY = re.compile(r".*\D[\s,](\d{1,5}|[ivxlc]{1,8})")
 _CONTENTS = re.compile(
     r"(?:short |table of |brief )?contents|(?:[\w.]{1,5}\s)?(?:\w+ ){0,4}index(?: of .*)?"
@@ -59,14 +59,16 @@ def _furniture(pages: Mapping[int, Sequence[Line]]) -> set[Line]:
         edges += [*ordered[:size], *ordered[size:][-size:]]
     edges = [line for line in edges if len(line.text) <= _MAX_FURNITURE]
     offsets = Counter(offset for line in edges for offset in {n - line.page for n in _ints(line)})
-    offset, count = max(offsets.items(), key=lambda pair: pair[1], default=(0, 0))
+    offset = max(offsets, key=lambda offset: offsets[offset], default=0)
     few = max(2, len(pages) * 0.3)
+    numbered = {line for line in edges if line.page + offset in _ints(line)}
+    heights = Counter(_form(line)[1] for line in numbered)
     texts = Counter(_form(line) for line in edges)
     return {
         line
         for line in edges
         if texts[_form(line)] >= min(few, _MANY)
-        or (count >= few and line.page + offset in _ints(line))
+        or (line in numbered and heights[_form(line)[1]] >= few)
     }
 
 
@@ -82,8 +84,7 @@ def _form(line: Line) -> tuple[str, int]:
 def _contents(page: Sequence[Line], follows: bool) -> tuple[int, int]:
     """Returns where contents or an index begin and end among the lines of a page.
 
-    Args:
-        follows: Whether the page before has contents.
+    follows: Whether the page before has some.
     """
     texts = [line.text for line in page]
     leaders = [at for at, text in enumerate(texts) if _LEADER.search(text)]

@@ -19,7 +19,7 @@ _MAX_GAP = 1.2  # Of the usual distance between lines.
 _MAX_HEADING = 150
 _MAX_HEADING_LINES = 3
 _NUMBERED = re.compile(
-    r"(?:(?i:appendix|chapter|section|part)\s+)?(?:\d{1,3}|[A-Z]|[IVXL]{1,5})(?:\.\d+)*[.:)]?\s+"
+    r"\A(?:(?i:appendix|chapter|section|part)\s+)?(?:\d{1,3}|[A-Z]|[IVXL]{1,5})(?:\.\d+)*[.:)]?\s+"
 )
 _ALNUM = re.compile(r"[\W_]+")
 
@@ -33,14 +33,10 @@ class Bookmark(NamedTuple):
 
 
 class Heading(NamedTuple):
-    """A heading. lines: The number of lines it takes.
-
-    guessed: Whether the outline of the file, which it has, does not name it.
-    """
+    """A heading. lines: The number of lines it takes."""
 
     level: int
     lines: int
-    guessed: bool
 
 
 class Typography:
@@ -94,7 +90,7 @@ class Headings:
         line = self._lines[at]
         known = self._levels.get(line)
         if known is not None:
-            return Heading(*known, guessed=False)
+            return known
         if not self._looks_like_heading(at):
             return None
         count = 1
@@ -107,27 +103,25 @@ class Headings:
             count += 1
         if count > _MAX_HEADING_LINES:
             return None
-        return Heading(self._styles[_style(line)], count, bool(self._levels))
+        return Heading(self._styles[_style(line)], count)
 
-    def _outline(self, bookmarks: Sequence[Bookmark]) -> dict[Line, tuple[int, int]]:
-        """Returns the lines with which headings begin: their level, and the number of lines."""
+    def _outline(self, bookmarks: Sequence[Bookmark]) -> dict[Line, Heading]:
+        """Returns the headings of the outline by the lines with which they begin."""
         by_page: dict[int, list[int]] = {}
         for at, line in enumerate(self._lines):
             by_page.setdefault(line.page, []).append(at)
-        found: dict[Line, tuple[int, int]] = {}
+        found: dict[Line, Heading] = {}
         for bookmark in bookmarks:
             wanted = heading_keys(bookmark.title)
             for at in by_page.get(bookmark.page, []) if wanted else []:
                 line = self._lines[at]
                 if line in found or (line.mono and not line.bold and self._type.is_usual(line)):
                     continue
-                text = ""
-                for count, next_ in enumerate(self._lines[at : at + 4], start=1):
-                    text = f"{text} {next_.text}".strip()
+                texts = [one.text for one in self._lines[at : at + _MAX_HEADING_LINES]]
+                for count in range(1, len(texts) + 1):
+                    text = " ".join(texts[:count])
                     if wanted & heading_keys(text) and not BULLET.match(text):
-                        found[line] = (min(6, bookmark.level + 1), count)
-                        break
-                    if len(text) > 2 * len(bookmark.title) + 20:
+                        found[line] = Heading(min(6, bookmark.level + 1), count)
                         break
                 if line in found:
                     break
@@ -136,8 +130,8 @@ class Headings:
     def _heading_styles(self) -> dict[tuple[float, bool], int]:
         """Returns the level of each style of headings."""
         known: dict[tuple[float, bool], Counter[int]] = {}
-        for line, (level, _) in self._levels.items():
-            known.setdefault(_style(line), Counter())[level] += 1
+        for line, heading in self._levels.items():
+            known.setdefault(_style(line), Counter())[heading.level] += 1
         levels = {style: counts.most_common(1)[0][0] for style, counts in known.items()}
         others = {
             _style(line)
@@ -154,25 +148,22 @@ class Headings:
         text = line.text
         if line.mono or len(line.cells) > 2 or not 1 < len(text) <= _MAX_HEADING:
             return False
-        if not any(character.isalpha() for character in text):
-            return False
         if line.size >= _HEADING_SIZE * self._type.size:
-            return True
-        if (
-            not line.bold
-            or line.size < 0.97 * self._type.size
-            or text.endswith((",", ";", ".", ":"))
-        ):
+            return any(map(str.isalpha, text))
+        if not line.bold or line.size < 0.97 * self._type.size or text.endswith((*",;.:",)):
             return False
         if len(line.cells) > 1 and not _NUMBERED.match(text):
             return False
-        before = self._lines[at - 1] if at else None
-        after = self._lines[at + 1] if at + 1 < len(self._lines) else None
-        if after is not None and after.column is line.column and not after.bold:
-            if after.left > line.left + _DEEPER * line.size and not BULLET.match(after.text):
+        for after in self._lines[at + 1 : at + 2]:
+            deeper = after.left > line.left + _DEEPER * line.size and not BULLET.match(after.text)
+            if after.column is line.column and not after.bold and deeper:
                 return False  # A term with its description.
-        same = before is not None and before.column is line.column
-        return not same or before is None or before.bold or self._type.gap(before, line) > _MAX_GAP
+        before = self._lines[at - 1] if at else line
+        return (
+            before.column is not line.column
+            or before.bold
+            or self._type.gap(before, line) > _MAX_GAP
+        )
 
 
 def _style(line: Line) -> tuple[float, bool]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from statistics import median
 from typing import NamedTuple, TypeVar
@@ -18,40 +18,18 @@ _ROW_HEIGHT = 0.5
 _MIN_COLUMN_LINES = 4
 _MIN_COLUMN_CHARACTERS = 15
 _MAX_COLUMN_DEPTH = 3
-_MIN_LETTERS = 5
 _MOST = 0.9  # Of the letters of a line.
-_SAME_WIDTH = 0.02
-_MONO = re.compile(r"tt\d|mono|courier|consol|typewriter|menlo", re.IGNORECASE)
 _MARKER = re.compile(
     r"[•◦▪‣●○■□*·–—-]|\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,4})[.)]|\d{1,3}(\.\d{1,3}){1,4}\.?"
 )
 
 
-@dataclass(slots=True, eq=False)
-class Font:
-    """A font. fixed: Whether it declares itself monospaced; few fonts do."""
+class Font(NamedTuple):
+    """A font. mono: Whether all letters have the same width."""
 
     name: str
     bold: bool
-    fixed: bool
-    _narrowest: float = 9.0
-    _widest: float = 0.0
-    _letters: set[str] = field(default_factory=set)
-
-    def measure(self, letter: str, width: float) -> None:
-        """Notes the width of a letter, relative to the size of the font."""
-        if self._widest - self._narrowest < _SAME_WIDTH and letter.isalpha():
-            self._letters.add(letter)
-            self._narrowest = min(self._narrowest, width)
-            self._widest = max(self._widest, width)
-
-    @property
-    def mono(self) -> bool:
-        """Whether all letters have the same width."""
-        if self.fixed or _MONO.search(self.name):
-            return True
-        same = self._widest - self._narrowest < _SAME_WIDTH
-        return same and len(self._letters) >= _MIN_LETTERS
+    mono: bool
 
 
 class Word(NamedTuple):
@@ -120,14 +98,15 @@ class Line:
 
     @property
     def mono(self) -> bool:
-        return self._share(font for font in self.fonts if font.mono) >= _MOST
+        return sum(self.fonts[font] for font in self.fonts if font.mono) >= self._most
 
     @property
     def bold(self) -> bool:
-        return self._share(font for font in self.fonts if font.bold) >= _MOST
+        return sum(self.fonts[font] for font in self.fonts if font.bold) >= self._most
 
-    def _share(self, fonts: Iterable[Font]) -> float:
-        return sum(self.fonts[font] for font in fonts) / self.fonts.total()
+    @property
+    def _most(self) -> float:
+        return _MOST * self.fonts.total()
 
 
 class _Segment(NamedTuple):
@@ -141,13 +120,7 @@ _T = TypeVar("_T", Word, _Segment)
 
 
 def read_lines(words: Sequence[Word], rules: Sequence[Rule], page: int) -> Iterator[Line]:
-    """Yields the lines of a page in reading order.
-
-    Args:
-        words: Of the page, in any order.
-        rules: Its horizontal lines.
-        page: Its number, from 0.
-    """
+    """Yields the lines of a page in reading order, from its words in any order."""
     segments = [segment for row in _rows(words) for segment in _segments(row)]
     regions = list(_regions(segments, 0))
     for region in regions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
 
 from index_builder.readers.pages.blocks import END, NUMBER, Block, Blocks, Kind, offset_of
@@ -31,12 +32,9 @@ _CONTINUED = "˓→"  # Sphinx marks lines of code that it had to break.
 
 
 def write_text(lines: Sequence[Line], bookmarks: Sequence[Bookmark], title: str) -> tuple[str, str]:
-    """Returns the title and the structured text of a document.
+    """Returns the title and the structured text of a document from the lines of all pages.
 
-    Args:
-        lines: Of all pages, in reading order.
-        bookmarks: Its outline.
-        title: Of its properties; if empty, the largest heading of the first page takes its place.
+    If its properties have no title, the largest heading of the first page takes its place.
     """
     body = body_lines(lines)
     if not body:
@@ -71,14 +69,13 @@ def _parts(blocks: Sequence[Block]) -> list[Part]:
             written.append(_entry(block, children))
             at = end
             continue
-        if written:
-            parts.append(items(written))
-            written = []
+        parts.append(items(written))
+        written = []
         if block.kind is Kind.HEADING:
             text = " ".join(block.texts)
             after = blocks[end] if end < len(blocks) else None
             bare = after is None or after.kind is Kind.HEADING
-            if not (bare and (is_contents(text) or (block.guessed and text.count(" ") < 2))):
+            if not (bare and is_contents(text)):
                 parts.append(Part(PartKind.HEADING, text, block.level))
         elif block.kind is Kind.CODE:
             parts.append(code(_code_text(block.lines)))
@@ -90,9 +87,7 @@ def _parts(blocks: Sequence[Block]) -> list[Part]:
             caption = before_table and is_caption(text) and not text.endswith(END)
             parts.append(_paragraph(f"{text}:" if caption else text))
         at = end
-    if written:
-        parts.append(items(written))
-    return [part for part in parts if part is not None]
+    return [part for part in [*parts, items(written)] if part is not None]
 
 
 def _entry(block: Block, children: Sequence[Part]) -> str:
@@ -102,14 +97,12 @@ def _entry(block: Block, children: Sequence[Part]) -> str:
         if terms[0].isdigit() and len(terms[0]) < 4:
             return item(f"{terms[0]}. ", children)
         return description(terms, children)
-    bullet, number = BULLET.match(text), NUMBER.match(text)
-    if bullet is not None:
-        marker, text = "- ", text[bullet.end() :]
-    elif number is not None and number[1].strip("(.)").isdigit():
-        marker, text = f"{number[1].strip('(.)')}. ", text[number.end() :]
-    else:
-        marker = "- "
-    return item(marker, [_paragraph(text), *children])
+    number = NUMBER.match(text)
+    if number is not None and number[1].strip("(.)").isdigit():
+        return item(f"{number[1].strip('(.)')}. ", [_paragraph(text[number.end() :]), *children])
+    return item(
+        "- ", [_paragraph(BULLET.sub("", text, count=1) if BULLET.match(text) else text), *children]
+    )
 
 
 def _paragraph(text: str) -> Part:
@@ -147,18 +140,15 @@ def _code_text(lines: Sequence[Line]) -> str:
     width = median(widths) or 1.0
     edge = min(line.left - line.column.left for line in lines)
     written: list[str] = []
-    before: Line | None = None
-    for line in lines:
+    for before, line in pairwise([lines[0], *lines]):
         text = ""
         for cell in line.cells:
             start = round((cell.left - line.column.left - edge) / width)
             text += " " * max(start - len(text), 1 if text else 0) + cell.text
-        if before is not None and before.column is line.column:
-            if before.base - line.base > 1.8 * line.size:
-                written.append("")
+        if before.column is line.column and before.base - line.base > 1.8 * line.size:
+            written.append("")
         if text.lstrip().startswith(_CONTINUED) and written:
             written[-1] += " " + text.lstrip()[len(_CONTINUED) :].lstrip()
         else:
             written.append(text)
-        before = line
     return "\n".join(written)
