@@ -23,7 +23,7 @@ breaker_state = Gauge(
 )
 answers = Counter(
     "nearline_generation_answers_total",
-    "Ends of answers: a finish, cached, or a reason of refusal.",
+    "Ends of answers: a finish, cached, not_sure, or a reason of refusal.",
     ("collection", "outcome"),
 )
 first_delta_seconds = Histogram(

@@ -17,6 +17,7 @@ from index_builder.readers.protocol import ParsedDocument, UnreadableFile
 from nearline.contract import Item
 
 MAX_BYTES = 64 << 20
+_LONGEST_LINE = 200_000
 MARKDOWN = frozenset({".md", ".markdown"})
 ASCIIDOC = frozenset({".adoc", ".asciidoc"})
 RESTRUCTURED_TEXT = frozenset({".rst"})
@@ -84,7 +85,9 @@ def parse_text(text: str, suffix: str) -> ParsedDocument:
     """
     # Imported late: each format has a library or a converter of its own.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if suffix in MARKDOWN:
+    # The library takes a second for each megabyte of signs; no line of prose is that long.
+    signs = max(map(len, text.split("\n"))) > _LONGEST_LINE
+    if suffix in MARKDOWN and not signs:
         from index_builder.readers.markdown import markdown_to_html
 
         return parse_markup(markdown_to_html(text))

@@ -188,9 +188,10 @@ async def test_a_sentence_with_a_wrong_number_is_omitted(store: Path) -> None:
 
 async def test_a_model_that_finds_no_answer_is_believed(store: Path) -> None:
     reply = streams("NOT IN THE PASSAGES", STOP)
-    came, _ = await ask_model(store, reply, refuse=True, text="the kettle boils water in minutes")
-    if came.refusal.evidence_probability >= 0.35:
-        assert came.refusal.reason is c.RefusalReason.NO_EVIDENCE
+    asked = {"text": "the kettle boils water in minutes", "strictness": c.Strictness.LENIENT}
+    came, _ = await ask_model(store, reply, refuse=True, **asked)
+    assert came.refusal.reason is c.RefusalReason.NO_EVIDENCE
+    assert came.usage.attempts
     always, _ = await ask_model(store, reply)
     assert_answered_from_the_evidence(always, "it finds no answer in the evidence")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from generation.evidence import defaults
 from generation.evidence.calibration import (
     DEFAULT_CALIBRATION,
     Calibration,
@@ -52,8 +53,11 @@ STRICT, BALANCED, LENIENT = c.Strictness
     ],
 )
 def test_strictness_moves_the_threshold(
-    evidence: float, strictness: c.Strictness, outcome: Outcome
+    evidence: float, strictness: c.Strictness, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    beyond = {"strict": 0.7, "balanced": 0.0, "lenient": -0.9}
+    monkeypatch.setattr(defaults, "STRICTNESS_LOGITS", beyond)
+    monkeypatch.setattr(defaults, "NOT_SURE_LOGITS", -2.0)
     calibration = replace(DEFAULT_CALIBRATION, evidence_threshold=0.6)
     assert calibration.decide(evidence, strictness) is outcome
 

@@ -111,7 +111,7 @@ def test_openai_gets_a_refusal(asking: Any, answered: Mapping[str, Any], stream:
     messages = [one.choices[0].delta for one in found] if stream else [found.choices[0].message]
     assert not any(one.content for one in messages)
     (refusal,) = [one.refusal for one in messages if one.refusal]
-    assert refusal == "Nothing that was found answers this."
+    assert refusal.startswith("Nothing that was found answers this")
 
 
 def test_openai_raises_its_own_errors(asking: Any, answered: Mapping[str, Any]) -> None:

@@ -61,7 +61,7 @@ async def test_rows_and_whole_files_become_documents(
     content = rows([first, second]) + "not json\n" + rows([first])
     sources = [
         c.SourceFile(f"{key}/rows.jsonl", content.encode()),
-        c.SourceFile(f"{key}/notes.md", b"# Heading\n\nThe words of a note."),
+        c.SourceFile(f"{key}/notes.md", b"The words of a note."),
         c.SourceFile(f"{key}/page.html", b"<title>Page</title><p>The words of a page.</p>"),
         c.SourceFile(f"{key}/broken.pdf", b"%PDF-1.4 and nothing more"),
         c.SourceFile(f"{key}/rows.csv", f"id,text\n{key}-c,of a line\n".encode()),
@@ -107,7 +107,7 @@ async def test_rows_and_whole_files_become_documents(
     assert {one.id.partition("/")[2]: one.title for one in files.items} == titles
     assert [(one.title, one.text, one.attributes) for one in read.items] == [
         (f"of {first}", f"text of {first}", {"n": 0}),
-        ("Heading", "# Heading\n\nThe words of a note.", {"path": f"{key}/notes.md"}),
+        ("Heading", "The words of a note.", {"path": f"{key}/notes.md"}),
     ]
     await ingest_client.delete_dead_letters(
         [one.letter_id for one in (await ingest_client.dead_letters(job_id=job.job_id)).letters]

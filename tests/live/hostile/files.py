@@ -149,7 +149,7 @@ def _papers() -> list[File]:
     return [
         _bytes("junk.pdf", b"%PDF spoilt", "broken PDF"),
         _bytes("empty.pdf", b"", "is empty"),
-        _bytes("pages-loop.pdf", pdf(kids % b"2 0 R", page), "cyclic"),
+        _bytes("pages-loop.pdf", pdf(kids % b"2 0 R", page), "broken PDF"),
         _bytes("object-loop.pdf", pdf(b"2 0 R", page), "broken PDF"),
         _bytes("bomb.pdf", pdf(kids % b"3 0 R", page, b"<< /Length %d /Filter /FlateDecode >>"
                b"\nstream\n%s\nendstream" % (len(zeros), zeros)), "no text"),
