@@ -61,7 +61,7 @@ async def test_rows_and_whole_files_become_documents(
     content = rows([first, second]) + "not json\n" + rows([first])
     sources = [
         c.SourceFile(f"{key}/rows.jsonl", content.encode()),
-        c.SourceFile(f"{key}/notes.md", b"The words of a note."),
+        c.SourceFile(f"{key}/notes.md", b"# Heading\n\nThe words of a note."),
         c.SourceFile(f"{key}/page.html", b"<title>Page</title><p>The words of a page.</p>"),
         c.SourceFile(f"{key}/broken.pdf", b"%PDF-1.4 and nothing more"),
         c.SourceFile(f"{key}/rows.csv", f"id,text\n{key}-c,of a line\n".encode()),

@@ -39,6 +39,9 @@ class ChunkShard(SilentShard):
                     text=f"{one}-{chunk}",
                     attributes={"n": chunk},
                     vector=np.full(2, chunk, np.float32),
+                    section=(f"# above {one}",)
+                    if c.PayloadField.SECTION in request.payload
+                    else (),
                 )
                 for one, chunk in zip(request.ids, request.chunks, strict=True)
                 if chunk < self._chunks.get(one, 0)
@@ -79,6 +82,7 @@ async def test_only_requested_fields_are_filled(field: c.PayloadField) -> None:
         c.PayloadField.TEXT: hit.text == "a-1",
         c.PayloadField.ATTRIBUTES: bool(hit.attributes),
         c.PayloadField.VECTOR: hit.vector is not None,
+        c.PayloadField.SECTION: hit.section == ("# above a",),
     }
     assert [one for one, is_filled in filled.items() if is_filled] == [field]
 
