@@ -200,11 +200,9 @@ async def run(options: argparse.Namespace) -> None:
                     print(f"{one.name}: {len(one.questions)} questions", flush=True)
 
 
-def main() -> None:
-    """Reads the options."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_set_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say which sets are read, and the store of the models."""
     parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="Folder with squad-folders and selqa.")
     parser.add_argument(
         "--folders",
@@ -214,9 +212,16 @@ def main() -> None:
         help="More folders like benchmarks/data/folders.",
     )
     parser.add_argument("--corpora", type=Path, nargs="*", default=[])
+    parser.add_argument("--only", nargs="*", default=[], help="Kinds of sets.")
+
+
+def main() -> None:
+    """Reads the options."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_set_options(parser)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--strange", type=int, default=0, help="Questions of other sets, in each.")
     parser.add_argument("--judged", action="store_true", help="Let the shipped judge read.")
-    parser.add_argument("--only", nargs="*", default=[], help="Kinds of sets.")
     asyncio.run(run(parser.parse_args()))
 
 

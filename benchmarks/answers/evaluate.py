@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.answers.candidates import build_sets, collection_of, find_sets
+from benchmarks.answers.candidates import add_set_options, build_sets, collection_of, find_sets
 from benchmarks.answers.question_sets import KnownQuestion, QuestionSet
 from nearline import contract as c
 from nearline.clients import EmbeddingClient
@@ -127,17 +127,7 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     """Reads the options."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--data", type=Path, help="Folder with squad-folders and selqa.")
-    parser.add_argument(
-        "--folders",
-        type=Path,
-        nargs="*",
-        default=[],
-        help="More folders like benchmarks/data/folders.",
-    )
-    parser.add_argument("--corpora", type=Path, nargs="*", default=[])
-    parser.add_argument("--only", nargs="*", default=[], help="Kinds of sets.")
+    add_set_options(parser)
     parser.add_argument("--strictness", choices=[one.value for one in c.Strictness])
     parser.add_argument("--answers", type=Path, help="File for all answers, to be read by eye.")
     asyncio.run(run(parser.parse_args()))

@@ -69,13 +69,14 @@ def evidence_document(
         units: Its units.
         ranks: Rank of each chunk, by id and number.
     """
+    texts = [unit.text for unit in units]
     spans, at = [], 0
-    for unit in units:
-        spans.append((at, at + len(unit.text)))
-        at += len(unit.text) + 1
+    for text in texts:
+        spans.append((at, at + len(text)))
+        at += len(text) + 1
     return EvidenceDocument(
         source.best.title or "",
-        "\n".join(unit.text for unit in units),
+        "\n".join(texts),
         source.best.score,
         spans,
         [context_of(source, unit) for unit in units],

@@ -47,7 +47,7 @@ class CalibrationStats:
 
 
 class Outcome(Enum):
-    """What becomes of a question."""
+    """The outcome of a question."""
 
     ANSWERED = "answered"
     NOT_SURE = "not sure"
@@ -87,7 +87,7 @@ class Calibration:
         return Confidence(self.topic.probability(signals), self.evidence.probability(signals))
 
     def decide(self, evidence: float, strictness: Strictness) -> Outcome:
-        """Returns what becomes of a question.
+        """Returns the outcome of a question.
 
         Args:
             evidence: Probability that the evidence answers it, 0..1.

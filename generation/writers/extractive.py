@@ -97,7 +97,7 @@ def select_units(
         enough = missing <= 1 - _ENOUGH or probabilities[at] < _LEAST
         if taken and (enough or count == _MOST_UNITS):
             break
-        entries = not (_is_prose(units[at]) and _is_prose(units[order[0]]))
+        entries = not (_is_prose(units[at].passages) and _is_prose(units[order[0]].passages))
         if scores[at] < scores[order[0]] - (_ENTRY_LOGITS if entries else _SENTENCE_LOGITS):
             continue
         fresh = [
@@ -126,8 +126,8 @@ def select_units(
     return UnitSelection(list(_spans(sources, read)), truncated)
 
 
-def _is_prose(unit: AnswerUnit) -> bool:
-    return all(passage.kind is Kind.PARAGRAPH for passage in unit.passages)
+def _is_prose(passages: Sequence[Passage]) -> bool:
+    return all(passage.kind is Kind.PARAGRAPH for passage in passages)
 
 
 def closest_units(
@@ -155,8 +155,7 @@ def _shown(
         first = span.passages[0]
         said = sources[span.source].text(span)
         # Lines of prose are wrapped by whoever shows them.
-        prose = all(passage.kind is Kind.PARAGRAPH for passage in span.passages)
-        said = clean_text(said) if prose else _clean_lines(said)
+        said = clean_text(said) if _is_prose(span.passages) else _clean_lines(said)
         in_list = first.marker and (before is not None or len(span.passages) > 1)
         body = f"{first.marker}{said}" if in_list else said
         lead = gap if before is None else _line_break(before.passages[-1]) or " "

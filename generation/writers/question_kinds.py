@@ -1,4 +1,4 @@
-"""Tells the kinds of questions apart by their meaning, so that each kind has its own writer."""
+"""Classifies questions by their meaning, so that each kind has its own writer."""
 
 from __future__ import annotations
 

@@ -24,7 +24,9 @@ from nearline.store.durable import sha256_of
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class CorpusFile:
+    """A file of a corpus."""
+
     path: Path
     name: str  # Shown to users.
     relative: str  # Path below the named folder; the id of a text file.
@@ -81,7 +83,9 @@ class Corpus:
     def sources(self) -> list[SourceCount]:
         """Returns the name, hash and modification time of every file."""
         return [
-            SourceCount(uri=file.name, sha256=_hash(file), modified_us=file.modified_ns // 1_000)
+            SourceCount(
+                uri=file.name, sha256=self._hash(file), modified_us=file.modified_ns // 1_000
+            )
             for file in self._files
         ]
 
@@ -108,7 +112,19 @@ class Corpus:
                         field="corpus",
                     )
 
-    def _rows(self, file: _File, bad_rows: BadRows, sandbox: SandboxReader) -> Iterator[SourceRow]:
+    def _hash(self, file: CorpusFile) -> str:
+        try:
+            return sha256_of(file.path)
+        except OSError as error:
+            raise InvalidRequest(
+                f"{file.name} cannot be read: {error.strerror}; let this user read it, or leave it "
+                "out",
+                field="corpus",
+            ) from error
+
+    def _rows(
+        self, file: CorpusFile, bad_rows: BadRows, sandbox: SandboxReader
+    ) -> Iterator[SourceRow]:
         if file.path.suffix.lower() == MATRIX:
             # Nothing in it is parsed: it is mapped into memory.
             return read_matrix(file.path, file.name)
@@ -136,20 +152,10 @@ def _find(path: Path) -> FolderContents:
     return found
 
 
-def _file(path: Path, relative: str) -> _File:
-    return _File(path, str(path), relative, *_state(path))
+def _file(path: Path, relative: str) -> CorpusFile:
+    return CorpusFile(path, str(path), relative, *_state(path))
 
 
 def _state(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _hash(file: _File) -> str:
-    try:
-        return sha256_of(file.path)
-    except OSError as error:
-        raise InvalidRequest(
-            f"{file.name} cannot be read: {error.strerror}; let this user read it, or leave it out",
-            field="corpus",
-        ) from error

@@ -1,4 +1,4 @@
-"""What is on a web page but is not its text: navigation, contents, indexes, permalinks, notices."""
+"""Finds what is not text on a web page: navigation, contents, indexes, permalinks, notices."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Block(NamedTuple):
     line: Start of its first line, before marker, fence and indentation. indent: Columns before its
     marker or text; the level of a heading. path: See the module. lead: Number of the block that
     introduces it, such as a sentence that ends with a colon or the first row of a table; -1 if
-    there is none. numbered: Whether it is an item of a numbered list.
+    there is none.
     """
 
     kind: Kind
@@ -70,7 +70,6 @@ class Block(NamedTuple):
     indent: int
     path: Path
     lead: int = -1
-    numbered: bool = False
 
 
 def parse_blocks(text: str, section: Path = ()) -> Iterator[Block]:
@@ -262,7 +261,7 @@ class _Parser:
             yield from self._close()
         elif marker := _MARKER.match(text, start, end):
             yield from self._close()
-            self._begin(Kind.ITEM, line, marker.end(), end, indent, text[start].isdigit())
+            self._begin(Kind.ITEM, line, marker.end(), end, indent)
         elif text[start] == "|":
             yield from self._close()
             if not (short and _SEPARATOR_ROW.fullmatch(text, start, end)):
@@ -282,12 +281,10 @@ class _Parser:
             and _UNDERLINE.fullmatch(self._text, start, end) is not None
         )
 
-    def _begin(
-        self, kind: Kind, line: int, start: int, end: int, indent: int, numbered: bool = False
-    ) -> None:
+    def _begin(self, kind: Kind, line: int, start: int, end: int, indent: int) -> None:
         self._enter(indent)
         path = (*self._headings, *self._items)
-        self._open = Block(kind, start, end, line, indent, path, self._lead(kind, indent), numbered)
+        self._open = Block(kind, start, end, line, indent, path, self._lead(kind, indent))
 
     def _close(self) -> Iterator[Block]:
         if self._open is None:

@@ -10,11 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import SourceCount, SourceRow
+from index_builder.documents.records import SourceRow
 from index_builder.execution.progress import Progress
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.readers.columns import DocumentColumns
-from index_builder.readers.corpus import Corpus
+from index_builder.readers.corpus import Corpus, CorpusFile
 from nearline.clients import AdminClient, EmbeddingClient
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import NotReady
@@ -51,15 +51,6 @@ class FolderCorpus(Corpus):
         self._progress: _FileProgress | None = None
         self.stopped = False
 
-    def sources(self) -> list[SourceCount]:
-        """Returns the name, hash and modification time of every file."""
-        return [
-            SourceCount(
-                uri=file.name, sha256=self._hash(file.name), modified_us=file.modified_ns // 1_000
-            )
-            for file in self._files
-        ]
-
     def counted(self, shown: Progress) -> Progress:
         """Returns what receives the progress of a build of these files."""
         self._progress = _FileProgress(shown, len(self._files))
@@ -79,12 +70,12 @@ class FolderCorpus(Corpus):
         if self._progress is not None:
             self._progress.add_files(len(places) - read)
 
-    def _hash(self, path: str) -> str:
-        if path not in self._hashes:
+    def _hash(self, file: CorpusFile) -> str:
+        if file.name not in self._hashes:
             # One that cannot be read is left out by the reader, with its reason.
             with contextlib.suppress(OSError):
-                self._hashes[path] = sha256_of(Path(path))
-        return self._hashes.get(path, "")
+                self._hashes[file.name] = sha256_of(file.path)
+        return self._hashes.get(file.name, "")
 
 
 class _FileProgress:

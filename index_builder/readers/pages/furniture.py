@@ -1,4 +1,4 @@
-"""What pages repeat or list: headers, footers, page numbers, tables of contents and indexes."""
+"""Finds headers, footers, page numbers, tables of contents and indexes of pages."""
 
 from __future__ import annotations
 
