@@ -12,6 +12,7 @@ import pytest
 from benchmarks.fleet.cluster import Cluster, cluster
 from benchmarks.fleet.manifests import read_manifests
 from nearline import RetrievalClient, contract as c
+from nearline.clients import AdminClient
 from nearline.errors import NearlineError
 from tests.deploy.fleet_parts import (
     ADDED,
@@ -75,6 +76,17 @@ async def test_a_rollout_of_every_workload_under_load_fails_no_request(tmp_path:
         assert not [stop for stop in running.stops if stop.killed or stop.code], running.stops
 
 
+async def until_all_replicas(running: Cluster) -> None:
+    """Waits until every router reaches both replicas: it looks for a lost one every half second."""
+    for pod in running.of("router"):
+        async with asyncio.timeout(30), AdminClient(f"{pod.address}:7700") as admin:
+            while True:
+                (status,) = (await admin.serving_status()).collections
+                if set(status.replicas_ready) == {len(SHARDS)}:
+                    break
+                await asyncio.sleep(0.1)
+
+
 async def kill(running: Cluster, name: str) -> None:
     """Kills the first pod's container of a workload, and waits until it is back."""
     container = running.of(name)[0].containers[-1]
@@ -96,6 +108,8 @@ async def test_while_a_killed_shard_starts_again_its_replica_answers_every_reque
         load = running.start_client("load", "benchmarks.fleet.load", ["--rate", "8"])
         for name in SHARDS:
             await kill(running, name)
+            # A shard server is ready before a router has found it again.
+            await until_all_replicas(running)
         await load.stop()
         record = load_record(load.log.read_text("utf-8"))
         print(record)
