@@ -8,6 +8,9 @@ from nearline.errors import Overloaded
 
 # Busy seconds after which a measurement weighs 1/e.
 _MEMORY_S = 2.0
+# An idle model takes a request whatever its rate was, if it was measured longer ago than this:
+# after one slow batch, such as on a machine that stood still, only a new one can correct the rate.
+_TRUSTED_S = 1.0
 _SHORTEST_RETRY_S = 0.005
 
 
@@ -29,6 +32,11 @@ class RateMeter:
     def tokens_per_s(self) -> float:
         """The rate; 0 before the first measurement."""
         return self._tokens / self._seconds if self._seconds > 0 else 0.0
+
+    def rate_to_trust(self, now: float) -> float:
+        """Returns the rate; 0 if the model has been idle for so long that it may have changed."""
+        idle = self._running == 0 and self.has_measured and now - self._mark > _TRUSTED_S
+        return 0.0 if idle else self.tokens_per_s
 
     def started(self, now: float) -> None:
         """Records that a batch started."""

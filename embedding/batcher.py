@@ -149,7 +149,7 @@ class Batcher(Generic[Item]):
             ahead = self._running_tokens + self._lanes.tokens(Lane.INTERACTIVE)
             if lane is Lane.BULK:
                 ahead += waiting
-            rate = self._meter.tokens_per_s
+            rate = self._meter.rate_to_trust(self._clock())
         try:
             admit(
                 own_tokens=own_tokens,

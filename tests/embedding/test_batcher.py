@@ -170,6 +170,22 @@ async def test_a_request_that_would_be_late_is_refused_with_the_time_to_wait() -
     assert caught.value.retry_after_s == pytest.approx(1.5)
 
 
+async def test_after_a_slow_batch_an_idle_model_takes_a_request_and_measures_again() -> None:
+    backend, now = FakeBackend(), [0.0]
+    async with running(backend, clock=lambda: now[0]) as batcher:
+        slow = await busy(backend, batcher)
+        now[0] = 10.0
+        backend.release()
+        await slow
+        with pytest.raises(Overloaded, match="measured 0 tokens per second"):
+            await batcher.infer(texts([1] * 20), INTERACTIVE, left_s=1.0)
+        now[0] = 11.5
+        await batcher.infer(texts([1] * 20), INTERACTIVE, left_s=1.0)
+        # Twenty tokens in no time: the slow batch no longer counts for much.
+        assert batcher.tokens_per_s > 1.0
+        await batcher.infer(texts([1] * 20), INTERACTIVE, left_s=20.0)
+
+
 async def test_bulk_that_waits_does_not_delay_the_admission_of_a_query() -> None:
     backend = FakeBackend()
     async with running(backend, rate=10.0) as batcher:
