@@ -319,8 +319,11 @@ class EvidenceReader:
         )
 
     async def _embed_question(self, question: str) -> c.Embeddings | None:
-        """Embeds a question; None if that fails, because `_cosines` tries again and reports why."""
-        if self._embedder is None:
+        """Embeds a question; None if that fails, because `_cosines` tries again and reports why.
+
+        With a judge, no cosine is needed, unless it is overloaded: then `_cosines` embeds it.
+        """
+        if self._embedder is None or self._judge is not None:
             return None
         try:
             return await self._embedder.embed(

@@ -125,16 +125,17 @@ def compute_features(
         query: Text of the query, for runs of characters; if empty, that feature is 0.
     Returns: (n, f), in the order of `list_sentences`; cosine columns are NaN if no cosine is known.
     """
-    idf, owners, words = _read(terms, documents, words_of)
+    sentences, contexts = list_sentences(documents), list_contexts(documents)
+    said = [documents[at].text[start:end] for at, start, end in sentences]
+    owners = np.array([sentence.document for sentence in sentences], np.int64)
+    idf = np.array([term.idf for term in terms], np.float64)
+    words = [words_of(text) for text in said]
     ratio, rank = _rated(documents)
     held = _held(terms, words)
-    titled = _held(terms, [words_of(context) for context in list_contexts(documents)])
-    texts = [_plain(text) for text in _said(documents)]
+    titled = _held(terms, [words_of(context) for context in contexts])
+    texts = [_plain(text) for text in said]
     names, identifiers = asked_names(query), asked_identifiers(query)
-    below = [
-        f"{context}\n{text}"
-        for context, text in zip(list_contexts(documents), _said(documents), strict=True)
-    ]
+    below = [f"{context}\n{text}" for context, text in zip(contexts, said, strict=True)]
     coverage = _share(held, idf)
     best = np.zeros(len(documents))
     np.maximum.at(best, owners, coverage)
@@ -212,20 +213,6 @@ def select_shortlist(scores: Floats, most: int, texts: Sequence[str]) -> NDArray
             break
         best.setdefault(texts[row], row)
     return np.sort(np.fromiter(best.values(), np.int64, len(best)))
-
-
-def _read(
-    terms: Sequence[QueryTerm], documents: Sequence[EvidenceDocument], words_of: WordsOf
-) -> tuple[Floats, NDArray[np.int64], list[list[str]]]:
-    """Returns the idf (t,), and the document (n,) and the words of each sentence."""
-    words = [words_of(text) for text in _said(documents)]
-    owners = np.array([sentence.document for sentence in list_sentences(documents)], np.int64)
-    return np.array([term.idf for term in terms], np.float64), owners, words
-
-
-def _said(documents: Sequence[EvidenceDocument]) -> list[str]:
-    """Returns the text of each sentence."""
-    return [documents[at].text[start:end] for at, start, end in list_sentences(documents)]
 
 
 def _held(terms: Sequence[QueryTerm], words: Sequence[list[str]]) -> Floats:
