@@ -6,7 +6,7 @@ import re
 from html import escape
 
 # A text with at least this many different signs of AsciiDoc is AsciiDoc.
-_MIN_SIGNS = 3
+_MIN_SIGNS = 2
 _SIGNS = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
@@ -14,12 +14,9 @@ _SIGNS = tuple(
         r"^\[(?:verse|horizontal|NOTE|TIP|WARNING|source)\b[^\n\]]{0,80}\]$",
         r"\blink(?:git)?:[\w./-]{1,80}\[",
         r"^(?:include|ifdef|ifndef|endif)::",
-        r"^(?:-{4,80}|\.{4,80}|={4,80})$",
-        r"^={1,5} \w",
-        r"^[^\n:]{1,200}::$",
+        # A term, but no directive and no "Example::" of reStructuredText.
+        r"^(?!\.\. |[A-Z])[^\n:\s][^\n:]{0,200}::$",
         r"^\+$",
-        r"^(?:~{4,80}|\^{4,80})$",
-        r"^:[\w-]{1,40}:(?: |$)",
     )
 )
 _SIGN_CHARACTERS = 1 << 16

@@ -66,11 +66,7 @@ def read_file(
     suffix, title = path.suffix.lower(), _clean(title)
     if suffix in TABLES:
         return table_reader(suffix)(path, source, columns, bad_rows)
-    if suffix in _MARKUP:
-        return _read_markup(path, source, document_id, title, bad_rows)
-    from index_builder.readers.text import read_prose
-
-    return read_prose(path, source, document_id, title, bad_rows)
+    return _read_document(path, source, document_id, title, bad_rows)
 
 
 def table_reader(suffix: str) -> TableReader:
@@ -89,22 +85,23 @@ def table_reader(suffix: str) -> TableReader:
     return read_json_lines
 
 
-def _read_markup(
+def _read_document(
     path: Path, source: str, document_id: str, title: str, bad_rows: BadRows
 ) -> Iterator[SourceRow]:
-    """Yields the one document of an HTML, PDF or office file; a malformed one is counted.
+    """Yields the one document of a file; a malformed one is counted.
 
     Its attribute `path` is its id, and `pages` the number of pages of a PDF.
     """
-    location = SourceLocation(source, 1)
     try:
         document = _parsed(path)
     except UnreadableFile as error:
-        bad_rows.add(location, str(error))
+        bad_rows.add(SourceLocation(source, error.line), str(error))
+        return
+    if document is None:
         return
     page_count = {"pages": document.pages} if document.pages else {}
     yield SourceRow(
-        location,
+        SourceLocation(source, 1),
         Item(
             id=document_id,
             title=_clean(document.title) or title,
@@ -114,15 +111,20 @@ def _read_markup(
     )
 
 
-def _parsed(path: Path) -> ParsedDocument:
-    if path.suffix.lower() in _PDF:
+def _parsed(path: Path) -> ParsedDocument | None:
+    suffix = path.suffix.lower()
+    if suffix in _PDF:
         from index_builder.readers.pdf import parse_pdf
 
         return parse_pdf(path)
-    if path.suffix.lower() in _OFFICE:
+    if suffix in _OFFICE:
         from index_builder.readers.office.documents import parse_office
 
         return parse_office(path)
+    if suffix in _PROSE:
+        from index_builder.readers.text import parse_prose
+
+        return parse_prose(path)
     from index_builder.readers.html import parse_page
 
     return parse_page(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from index_builder.readers.html_text import PageText
-from index_builder.readers.protocol import ParsedDocument, UnreadableFile
+from index_builder.readers.protocol import ParsedDocument, UnreadableFile, check_size
 from index_builder.readers.structured_text import PartKind, one_line, render
 
 MAX_BYTES = 64 << 20
@@ -30,9 +30,7 @@ def parse_page(path: Path) -> ParsedDocument:
     Raises: UnreadableFile: the page is too large, not in its declared encoding, or without text.
         OSError.
     """
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise UnreadableFile(f"the page has {size} bytes; {MAX_BYTES} are allowed: split it")
+    check_size(path, MAX_BYTES)
     data = path.read_bytes()
     encoding = _encoding(data)
     try:

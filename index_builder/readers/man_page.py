@@ -36,7 +36,7 @@ _PUNCTUATION = frozenset(". , : ; ) ] ? !".split())
 # What ends an indented part: one that describes a term, or any other.
 _ENDS = {"term": "</dd></dl>", "rs": "<p>"}
 _TAB = re.compile(r"tab ?\((.)\)")
-_MAX_HEAD, _MAX_TERM, _MAX_WORDS, _MAX_DEPTH = 1_000, 200, 500, 50
+_MAX_TERM, _MAX_WORDS, _MAX_DEPTH = 200, 500, 50
 _BULLETS = frozenset("• * - – — o · +".split())
 _NUMBER = re.compile(r"[(\[]?(\d{1,4})[.)\]]?")
 
@@ -59,7 +59,7 @@ class _Converter:
         # What the next line of text is: "term", "heading 2" or part of a paragraph.
         self._next = ""
         self._verbatim = self._in_paragraph = False
-        self._skip_until = self._held = ""
+        self._skip_until = ""
         self._spaced = True
         # Where the paragraph that was begun last is.
         self._paragraph_at = 0
@@ -72,15 +72,7 @@ class _Converter:
 
     def read(self, line: str) -> None:
         """Reads a line."""
-        if self._held:
-            # The head of an item that goes on until Xc.
-            self._held += " " + line.lstrip(".").replace("Xc", "").replace("Xo", "")
-            if "Xc" in line or len(self._held) > _MAX_HEAD:
-                line, self._held = self._held, ""
-                self.read(line)
-        elif line.startswith(".It") and " Xo" in line:
-            self._held = line.replace(" Xo", "")
-        elif self._skip_until:
+        if self._skip_until:
             if line.startswith(self._skip_until):
                 self._skip_until = ""
         elif self._table is not None and not line.startswith(".TE"):
@@ -131,6 +123,7 @@ class _Converter:
                 self._paragraph()
             case "Sm":
                 self._spaced = text != "off"
+                self._html.append(" " * self._spaced)
             case "TS":
                 self._table = []
             case "TE":
@@ -142,7 +135,11 @@ class _Converter:
             case "El":
                 self._end_lists(max(0, len(self._lists) - 1))
             case "It" if self._lists[-1:] == ["dl"]:
-                self._html.append(f"<dt>{escape(self._mdoc(rest))}</dt><dd>")
+                # With Xo, the term ends at Xc.
+                self._html.append(f"<dt>{escape(self._mdoc(rest))} ")
+                self._html.append("" if "Xo" in rest.split() else "</dt><dd>")
+            case "Xc" if self._lists[-1:] == ["dl"]:
+                self._html.append("</dt><dd>")
             case "It":
                 self._html.append("<li>")
             case "Nd":
@@ -163,7 +160,7 @@ class _Converter:
         elif self._verbatim:
             self._html.append(f"{escape(text)}\n")
         else:
-            self._html.append(f"{escape(text)} ")
+            self._html.append(escape(text) + " " * self._spaced)
 
     def _paragraph(self) -> None:
         self._paragraph_at = len(self._html)
@@ -239,12 +236,11 @@ class _Converter:
         for at, word in enumerate(words):
             space = "" if joins or not self._spaced else " "
             joins = False
-            if word in ("Ns", "Ap", "Sm") or words[at - 1 : at] == ["Sm"]:
-                if word in ("on", "off"):
-                    self._spaced = word == "on"
-                    text += space if word == "off" else ""
+            if word == "Xo":
+                joins = not space
+            elif word in ("Ns", "Ap"):
                 text += "'" if word == "Ap" else ""
-                joins = word in ("Ns", "Ap")
+                joins = True
             elif word in _ENCLOSURES:
                 signs = _ENCLOSURES[word]
                 joins = len(signs) > 1 or word.endswith("o")

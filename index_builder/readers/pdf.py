@@ -16,7 +16,7 @@ from index_builder.documents.bad_rows import reason_of
 from index_builder.readers.pages.headings import Bookmark
 from index_builder.readers.pages.layout import Font, Line, Rule, Word, read_lines
 from index_builder.readers.pages.text import write_text
-from index_builder.readers.protocol import ParsedDocument, UnreadableFile
+from index_builder.readers.protocol import ParsedDocument, UnreadableFile, check_size
 
 MAX_BYTES = 512 << 20
 MAX_PAGES = 20_000
@@ -49,9 +49,7 @@ def parse_pdf(path: Path) -> ParsedDocument:
     Raises: UnreadableFile: the file is encrypted, broken, too large, or contains only images.
         OSError.
     """
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise UnreadableFile(f"the file has {size} bytes; {MAX_BYTES} are allowed: split it")
+    check_size(path, MAX_BYTES)
     with path.open("rb"):
         pass  # Raises OSError, which the library does not tell from a broken file.
     try:

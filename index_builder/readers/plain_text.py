@@ -27,8 +27,8 @@ _ITEM = re.compile(
 _LETTER_DOT = re.compile(r"\s*[a-z]\.")
 _SECTION = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,4})\.?\s+(?=[^\W\d_a-z])")
 _KEY = re.compile(r"[^\W\d_][\w ()/.&'-]{0,39}:\s+\S")
-_ASKED = re.compile(r"(?:Q|Question|Frage)\s?\d{0,3}\s?[:.)]\s")
-_ANSWERED = re.compile(r"(?:A|Answer|Antwort)\s?\d{0,3}\s?[:.]\s")
+# A question, or an answer, begins a block.
+_TURN = re.compile(r"(?:Q|A|Question|Answer|Frage|Antwort)\s?\d{0,3}\s?:\s")
 _CONTENTS = re.compile(r"(?:table of )?contents:?|inhalt(?:sverzeichnis)?:?", re.IGNORECASE)
 _CONTENTS_LINE = re.compile(r".{1,200}?(?:\.[ .]{3,200}|\s{4,200})([\divxlc]{1,5})")
 # Between the cells of a row; two spaces after the end of a sentence are none.
@@ -53,7 +53,7 @@ def _blocks(text: str) -> Iterator[list[str]]:
     # What contents have listed first; None outside of contents.
     listed: str | None = None
     for line in [*text.split("\n"), "", ""]:
-        if line.strip() and len(block) < _MAX_LINES:
+        if line.strip() and len(block) < _MAX_LINES and not (block and _TURN.match(line)):
             block.append(line.rstrip())
             continue
         if block and _CONTENTS.fullmatch(block[0].strip()):
@@ -192,10 +192,7 @@ class _Converter:
 
     def _unlisted(self, block: list[str]) -> None:
         keys = [number for number, line in enumerate(block) if _KEY.match(line)]
-        answers = bool(self._html) and self._html[-1].startswith("<summary>")
-        if any(map(_ASKED.match, block)) or (answers and _ANSWERED.match(block[0])):
-            self._conversation(block)
-        elif _describes(block):
+        if _describes(block):
             term, description = escape(block[0].strip()), escape(" ".join(block[1:]))
             self._html.append(f"<dl><dt>{term}<dd>{description}</dl>")
         elif _is_aligned(block) or (min(map(_indent, block)) >= 4 and not _is_prose(block)):
@@ -274,16 +271,6 @@ class _Converter:
         while self._lists and self._lists[-1][0] > indent:
             self._html.append(f"</{self._lists.pop()[1]}>")
 
-    def _conversation(self, block: list[str]) -> None:
-        starts = {
-            number
-            for number, line in enumerate(block)
-            if _ASKED.match(line) or _ANSWERED.match(line)
-        }
-        for one in _joined(block, starts | {0}):
-            tag = "summary" if _ASKED.match(one) else "p"
-            self._html.append(f"<{tag}>{escape(one)}</{tag}>")
-
 
 def _item_lines(block: Sequence[str]) -> list[int]:
     """Returns the numbers of the lines that begin an item of a list."""
@@ -304,7 +291,8 @@ def _joined(block: Sequence[str], starts: set[int], strip: bool = True) -> list[
 
 def _paragraph(block: Sequence[str]) -> str:
     lines = [escape(line.strip()) for line in block if not _RULE.fullmatch(line)]
-    return f"<p>{(' ' if _is_wrapped(block) else '<br>').join(lines)}</p>"
+    joined = _is_wrapped(block) or _TURN.match(block[0])
+    return f"<p>{(' ' if joined else '<br>').join(lines)}</p>"
 
 
 def _is_wrapped(block: Sequence[str]) -> bool:

@@ -76,9 +76,6 @@ class _Unknown(Directive):
             else:
                 body.insert(0, nodes.paragraph("", f"{head}: {more}".rstrip(": ")))
             return list(body.children)
-        if self.name.lower() in ("code-block", "sourcecode", "code", "parsed-literal", "doctest"):
-            text = "\n".join(self.content)
-            return [nodes.literal_block(text, text)]
         if not argument:
             return list(body.children)
         term = nodes.term("", argument.replace("\n", ", "))

@@ -1,4 +1,4 @@
-"""Reads text: one document per file, with its path as the id.
+"""Reads text.
 
 Markdown, AsciiDoc, reStructuredText and manual pages are converted to HTML, and so is plain text by
 the structure that its lines show; then the reader of HTML makes structured text of it.
@@ -7,14 +7,10 @@ the structure that its lines show; then the reader of HTML makes structured text
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import SourceLocation, SourceRow
 from index_builder.readers.html import parse_markup
-from index_builder.readers.protocol import ParsedDocument, UnreadableFile
-from nearline.contract import Item
+from index_builder.readers.protocol import ParsedDocument, UnreadableFile, check_size
 
 MAX_BYTES = 64 << 20
 _LONGEST_LINE = 200_000
@@ -27,55 +23,34 @@ _BEGINNING = 1 << 14
 _MANUAL_PAGE = re.compile(r"^[.'][ \t]*(?:TH|Dt)[ \t]", re.MULTILINE)
 
 
-def read_prose(
-    path: Path, source: str, document_id: str, title: str, bad_rows: BadRows
-) -> Iterator[SourceRow]:
-    """Yields the one document of a file.
+def parse_prose(path: Path) -> ParsedDocument | None:
+    """Reads a text file; None if its name ends as that of a manual page, but it is something else.
 
-    Its title is its first heading if its format has headings, otherwise the given one. A file whose
-    name ends as that of a manual page, but which is something else, has no document.
+    Its title is its first heading if its format has headings, otherwise empty.
+    Raises: UnreadableFile: the file is too large, not UTF-8, or without text. OSError.
     """
-    location = SourceLocation(source, 1)
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        bad_rows.add(location, f"the text has {size} bytes; {MAX_BYTES} are allowed: split it")
-        return
+    check_size(path, MAX_BYTES)
     data = path.read_bytes()
     suffix = path.suffix.lower()
     if suffix in MANUAL_PAGES and not _MANUAL_PAGE.search(data[:_BEGINNING].decode("latin-1")):
-        return
+        return None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        bad_rows.add(SourceLocation(source, line), f"not UTF-8: byte {error.start + 1} of the file")
-        return
+        raise UnreadableFile(f"not UTF-8: byte {error.start + 1} of the file", line) from error
     if "\0" in text:
         # English in UTF-16 without a mark is valid UTF-8, with a NUL after each letter.
-        line = text.count("\n", 0, text.index("\0")) + 1
-        bad_rows.add(
-            SourceLocation(source, line),
+        raise UnreadableFile(
             "it has a NUL character, so it is no text; convert it from UTF-16 to UTF-8, or omit it",
+            text.count("\n", 0, text.index("\0")) + 1,
         )
-        return
-    try:
-        document = parse_text(text, suffix)
-    except UnreadableFile as error:
-        bad_rows.add(location, str(error))
-        return
+    document = parse_text(text, suffix)
     if not document.text:
-        bad_rows.add(
-            SourceLocation(source, 0),
-            "the file has no text, only white space or signs; save it again, or leave it out",
+        raise UnreadableFile(
+            "the file has no text, only white space or signs; save it again, or leave it out", 0
         )
-        return
-    item = Item(
-        id=document_id,
-        title=document.title or title,
-        text=document.text,
-        attributes={"path": document_id},
-    )
-    yield SourceRow(location, item)
+    return document
 
 
 def parse_text(text: str, suffix: str) -> ParsedDocument:

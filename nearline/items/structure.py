@@ -35,6 +35,7 @@ _TAB, _BLANK = 4, " \t\r"
 _SIGN_CHARACTERS = 1_000
 _HEADING = re.compile(r"(#{1,6})[ \t]+(\S.*)")
 _UNDERLINE = re.compile(r"(?:={3,}|-{3,})[ \t]*")
+_HEADING_OR_FENCE = re.compile(r"\n(?:(`{3,}|~{3,})(.*)|(#{1,6})[ \t]+(\S.*))")
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _MARKER = re.compile(r"(?:[-*+•]|\d{1,9}[.)])[ \t]+(?=\S)")
 _RULE = re.compile(r"(?:(?:- *){3,}|(?:\* *){3,}|(?:_ *){3,})")
@@ -150,26 +151,18 @@ def path_in(text: str, block: Block, place: int) -> Path:
 
 def _headings(text: str, low: int, high: int) -> Iterator[tuple[int, str]]:
     """Yields each heading of text[low:high] that is not in code, and the end of its line."""
-    at = low if low else -1
-    while True:
-        sign, fence = text.find("\n#", max(0, at), high), text.find("\n```", max(0, at), high)
-        if at < 0 and text.startswith("#"):
-            sign, fence = -1, -1
-        elif 0 <= fence and not 0 <= sign < fence:
-            at = text.find("\n```", fence + 4, high)
-            if at < 0:
-                return
-            at += 4
-            continue
-        elif sign < 0:
-            return
-        end = text.find("\n", sign + 1)
-        end = len(text) if end < 0 else end
-        if end > high:
-            return
-        if found := _HEADING.fullmatch(text, sign + 1, end):
-            yield end, _heading(found[1], found[2])
-        at = end
+    # The first line has no end of a line before it.
+    part, offset = (text[low:high], low) if low else (f"\n{text[:high]}", -1)
+    fence = ""
+    for found in _HEADING_OR_FENCE.finditer(part):
+        mark, rest, signs, heading = found.groups()
+        end = found.end() + offset
+        if mark and not fence:
+            fence = mark
+        elif mark and mark.startswith(fence) and not rest.strip():
+            fence = ""
+        elif heading and not fence and text[end : end + 1] in ("", "\n"):
+            yield end, _heading(signs, heading)
 
 
 def _heading(signs: str, written: str) -> str:

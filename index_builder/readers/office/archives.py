@@ -11,7 +11,6 @@ from defusedxml.ElementTree import fromstring
 
 from index_builder.readers.protocol import UnreadableFile
 
-MAX_BYTES = 256 << 20
 MAX_MEMBERS = 50_000
 MAX_UNPACKED = 512 << 20
 MAX_PART = 64 << 20  # Of a part that is parsed; objects take many times as much.
@@ -33,9 +32,6 @@ class Archive:
     """
 
     def __init__(self, path: Path, declarations: bool = False) -> None:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UnreadableFile(f"the file has {size} bytes; {MAX_BYTES} are allowed: split it")
         if not zipfile.is_zipfile(path):
             raise UnreadableFile(_no_archive(path))
         self._zip = zipfile.ZipFile(path)

@@ -13,9 +13,10 @@ from xml.etree.ElementTree import Element
 
 from index_builder.documents.bad_rows import reason_of
 from index_builder.readers.html import parse_markup
-from index_builder.readers.office.archives import MAX_BYTES, Archive
-from index_builder.readers.protocol import ParsedDocument, UnreadableFile
+from index_builder.readers.office.archives import Archive
+from index_builder.readers.protocol import ParsedDocument, UnreadableFile, check_size
 
+MAX_BYTES = 256 << 20
 _MAX_REASON = 120  # Characters of a library's error.
 _STYLES = "\n".join(
     [
@@ -48,6 +49,7 @@ def parse_office(path: Path) -> ParsedDocument:
     The title is that of the file's properties, otherwise the first heading, otherwise empty.
     Raises: UnreadableFile: the file is encrypted, damaged, too large or without text. OSError.
     """
+    check_size(path, MAX_BYTES)
     suffix = path.suffix.lower()
     try:
         document = SUFFIXES[suffix](path)
@@ -207,8 +209,6 @@ def _rtf(path: Path) -> ParsedDocument:
 
     to_text: Callable[..., str] = striprtf.rtf_to_text
 
-    if path.stat().st_size > MAX_BYTES:
-        raise UnreadableFile(f"more than the {MAX_BYTES} bytes allowed; split it")
     source = path.read_bytes().decode("latin-1")
     if not source.lstrip().startswith("{\\rtf"):
         raise UnreadableFile("no .rtf file; save or download it again")
@@ -243,8 +243,6 @@ def _xlsx(path: Path) -> ParsedDocument:
 def _eml(path: Path) -> ParsedDocument:
     from index_builder.readers.office.mail import mail_markup
 
-    if path.stat().st_size > MAX_BYTES:
-        raise UnreadableFile(f"more than the {MAX_BYTES} bytes allowed; split it")
     return _parsed(*mail_markup(path.read_bytes()))
 
 

@@ -97,12 +97,11 @@ def _entry(block: Block, children: Sequence[Part]) -> str:
         if terms[0].isdigit() and len(terms[0]) < 4:
             return item(f"{terms[0]}. ", children)
         return description(terms, children)
-    number = NUMBER.match(text)
+    number, bullet, marker = NUMBER.match(text), BULLET.match(text), "- "
     if number is not None and number[1].strip("(.)").isdigit():
-        return item(f"{number[1].strip('(.)')}. ", [_paragraph(text[number.end() :]), *children])
-    return item(
-        "- ", [_paragraph(BULLET.sub("", text, count=1) if BULLET.match(text) else text), *children]
-    )
+        bullet, marker = number, f"{number[1].strip('(.)')}. "
+    first = _paragraph(text[bullet.end() if bullet else 0 :])
+    return item(marker, [first, *children])
 
 
 def _paragraph(text: str) -> Part:

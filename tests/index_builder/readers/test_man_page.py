@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.documents.bad_rows import BadRows
-from index_builder.readers.text import parse_text, read_prose
+from index_builder.readers.text import parse_prose, parse_text
 from tests.index_builder.readers.structured_texts import faults_of
 
 MAN = r""".\" A comment.
@@ -101,6 +100,11 @@ The
 .Sm on
 .Xc
 Forwards.
+.It Xo Ic chgrp
+.Op Fl h
+.Ar path
+.Xc
+Changes it.
 .El
 """
 MDOC_TEXT = """## Name
@@ -112,7 +116,8 @@ demo — show things
 demo shows “things”, see ls(1).
 
 - -a name: The name.
-- -L [host:]port: Forwards."""
+- -L [host:]port: Forwards.
+- chgrp [-h] path: Changes it."""
 
 
 @pytest.mark.parametrize(
@@ -130,6 +135,4 @@ def test_manual_pages_are_structured_text(suffix: str, source: str, title: str, 
 def test_a_file_named_like_a_manual_page_that_is_none_has_no_document(tmp_path: Path) -> None:
     path = tmp_path / "system.log.1"
     path.write_bytes(b"\xff\x00 no text")
-    bad_rows = BadRows()
-    assert list(read_prose(path, "a", "a", "a", bad_rows)) == []
-    assert bad_rows.count == 0
+    assert parse_prose(path) is None

@@ -290,6 +290,13 @@ def test_the_title_of_markdown_is_its_first_heading(text: str, title: str) -> No
     assert parse_text(text, ".md").title == title
 
 
+def test_restructured_text_in_a_text_file_is_not_asciidoc() -> None:
+    text = (
+        "Warnings\n========\n\n.. index:: single: a\n\nExample::\n\n  run\n\nMore\n~~~~\n\nIt is."
+    )
+    assert ".. index:: single: a" in parse_text(text, ".txt").text
+
+
 def test_restructured_text_that_is_nested_too_deeply_is_refused() -> None:
     text = "\n".join(" " * depth + "* a\n" for depth in range(400))
     with pytest.raises(UnreadableFile, match="nested too deeply"):

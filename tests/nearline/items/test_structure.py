@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -105,6 +107,19 @@ def test_blocks_know_their_headings_items_and_leads() -> None:
 )
 def test_a_place_is_below_its_headings_and_items(words: str, section: tuple[str, ...]) -> None:
     assert section_at(MANUAL, MANUAL.index(words)) == section
+
+
+@pytest.mark.parametrize("fence", ["````", "~~~"])
+def test_a_fence_ends_only_at_its_own_signs(fence: str) -> None:
+    text = f"# A\n\n{fence}\n```\n# no\n```\n{fence}\n\nAfter."
+    assert section_at(text, text.index("After")) == ("# A",)
+
+
+@pytest.mark.parametrize("text", ["\n## a\nx" * 50_000, "```\n" * 100_000, "\n#" * 200_000])
+def test_a_place_is_found_in_linear_time(text: str) -> None:
+    start = time.process_time()
+    section_at(text, len(text) - 1)
+    assert time.process_time() - start < 1.0
 
 
 @given(_TEXTS)
