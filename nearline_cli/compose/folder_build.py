@@ -4,35 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import os
 import shutil
-from collections.abc import Iterator, Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
+
+import numpy as np
 
 from index_builder.documents.bad_rows import BadRows
 from index_builder.documents.records import SourceRow
-from index_builder.execution.progress import Progress
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus, CorpusFile
+from index_builder.readers.folder import RefusedFile
 from nearline.clients import AdminClient, EmbeddingClient
-from nearline.contract import DEFAULT_COLLECTION
+from nearline.contract import DEFAULT_COLLECTION, Embedder, EmbedderInfo, Embeddings, Lane, TextRole
 from nearline.errors import NotReady
 from nearline.store.durable import sha256_of
 from nearline.store.snapshot import Store
 from nearline.tls import TlsFiles
-from nearline_cli.compose.folder_files import FileState, IndexedFiles
+from nearline_cli.compose.folder_index import FileState, IndexedFiles
 from nearline_cli.compose.local_index import ensure_snapshot
-from nearline_cli.compose.vector_cache import VectorCache
 from nearline_cli.inputs.skipped_files import print_skipped
-from nearline_cli.local.keeper import Keeper
+from nearline_cli.local.keeper import Keeper, ended, find_keeper
 from retrieval.snapshots import retention
 
 # Files and rows that cannot be read are left out, up to this many.
 MOST_BAD_ROWS = 1_000
 _VECTORS = "vectors.sqlite"
+_SCHEMA = """CREATE TABLE IF NOT EXISTS vectors (
+    key BLOB PRIMARY KEY, vector BLOB, tokens INTEGER, truncated INTEGER, build INTEGER
+) WITHOUT ROWID"""
+_FIND = "SELECT key, vector, tokens, truncated FROM vectors WHERE key = ?"
+_WRITE = "REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)"
 _SERVED_S = 60.0
 _LOOK_S = 0.05
+_ALIVE_S = 0.5
 
 
 class FolderCorpus(Corpus):
@@ -48,27 +59,19 @@ class FolderCorpus(Corpus):
     def __init__(self, folder: Path, known: Mapping[str, str] = {}) -> None:
         super().__init__([folder], DocumentColumns(), leave_out_tables=True)
         self._hashes = dict(known)
-        self._progress: _FileProgress | None = None
         self.stopped = False
-
-    def counted(self, shown: Progress) -> Progress:
-        """Returns what receives the progress of a build of these files."""
-        self._progress = _FileProgress(shown, len(self._files))
-        return self._progress
+        # Protocols have UTF-8 alone. Such a file is left out like one that cannot be read.
+        for file in [one for one in self._files if not _is_utf8(one.name)]:
+            self._files.remove(file)
+            shown = os.fsencode(file.path).decode("utf-8", "backslashreplace")
+            self._refused.append(RefusedFile(Path(shown), "its name is not UTF-8; rename it"))
 
     def rows(self, bad_rows: BadRows) -> Iterator[SourceRow]:
         """Yields every row of every file; see `Corpus`."""
-        places = {file.name: place for place, file in enumerate(self._files)}
-        read = 0
         for row in super().rows(bad_rows):
             if self.stopped:
                 raise NotReady("indexing was stopped")
-            before, read = read, max(read, places.get(row.location.source, 0))
-            if self._progress is not None:
-                self._progress.add_files(read - before)
             yield row
-        if self._progress is not None:
-            self._progress.add_files(len(places) - read)
 
     def _hash(self, file: CorpusFile) -> str:
         if file.name not in self._hashes:
@@ -78,33 +81,98 @@ class FolderCorpus(Corpus):
         return self._hashes.get(file.name, "")
 
 
-class _FileProgress:
-    """A `Progress` that counts files while they are read: how many there are is known."""
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
-    def __init__(self, shown: Progress, files: int) -> None:
-        self._shown = shown
-        self._files = files
-        self._reading = False
 
-    def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
-        """Begins a stage."""
-        self._reading = stage == "read"
-        if self._reading:
-            total, unit = self._files, "files"
-        self._shown.start(stage, total, unit, done)
+class VectorCache:
+    """An `Embedder` that asks another one for the vectors that its file lacks.
 
-    def advance(self, units: int) -> None:
-        """Adds units of finished work."""
-        if not self._reading:
-            self._shown.advance(units)
+    Args:
+        embedder: The other one.
+        database: The file.
+    """
 
-    def add_files(self, files: int) -> None:
-        """Adds files that were read."""
-        self._shown.advance(files)
+    def __init__(self, embedder: Embedder, database: sqlite3.Connection) -> None:
+        self._embedder = embedder
+        self._database = database
+        database.execute(_SCHEMA)
+        (last,) = database.execute("SELECT MAX(build) FROM vectors").fetchone()
+        self._build = (last or 0) + 1
 
-    def end(self, seconds: float) -> None:
-        """Ends a stage that is finished."""
-        self._shown.end(seconds)
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, embedder: Embedder, path: Path) -> Iterator[Self]:
+        """Opens the file; a damaged one is replaced."""
+        with contextlib.ExitStack() as stack:
+            try:
+                database = stack.enter_context(contextlib.closing(sqlite3.connect(path)))
+                # It can be computed again: the disk need not be waited for.
+                database.execute("PRAGMA synchronous = OFF")
+                cache = cls(embedder, database)
+            except sqlite3.Error:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                memory = stack.enter_context(contextlib.closing(sqlite3.connect(":memory:")))
+                cache = cls(embedder, memory)
+            yield cache
+
+    async def info(self) -> EmbedderInfo:
+        """Returns the card of the embedder."""
+        return await self._embedder.info()
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        role: TextRole = TextRole.DOCUMENT,
+        *,
+        dimensions: int | None = None,
+        expected_fingerprint: str = "",
+        lane: Lane = Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> Embeddings:
+        """Embeds texts; see `Embedder`."""
+        what = f"{expected_fingerprint} {dimensions} {role.value}\n"
+        keys = [hashlib.sha256((what + text).encode()).digest() for text in texts]
+        rows: dict[bytes, tuple[bytes, int, int]] = {}
+        # What a damaged file does not give is embedded again.
+        with contextlib.suppress(sqlite3.Error):
+            rows |= {
+                row[0]: row[1:] for key in keys for row in self._database.execute(_FIND, (key,))
+            }
+        missing = [place for place, key in enumerate(keys) if key not in rows]
+        if missing:
+            new = await self._embedder.embed(
+                [texts[place] for place in missing],
+                role,
+                dimensions=dimensions,
+                expected_fingerprint=expected_fingerprint,
+                lane=lane,
+                timeout_s=timeout_s,
+            )
+            numbers = zip(new.vectors, new.tokens.tolist(), new.truncated.tolist(), strict=True)
+            for place, (vector, tokens, truncated) in zip(missing, numbers, strict=True):
+                rows[keys[place]] = (vector.astype(np.float32).tobytes(), tokens, truncated)
+        # A full disk costs the next build some time, and this one nothing.
+        with contextlib.suppress(sqlite3.Error), self._database:
+            written = [(key, *row, self._build) for key, row in rows.items()]
+            self._database.executemany(_WRITE, written)
+        vectors, tokens_of, cut = zip(*(rows[key] for key in keys), strict=True)
+        return Embeddings(
+            vectors=np.stack([np.frombuffer(vector, np.float32) for vector in vectors]),
+            fingerprint=new.fingerprint if missing else expected_fingerprint,
+            tokens=np.array(tokens_of, np.int64),
+            truncated=np.array(cut, np.bool_),
+        )
+
+    def forget_unused(self) -> None:
+        """Removes the vectors that no text had since the file was opened."""
+        with contextlib.suppress(sqlite3.Error), self._database:
+            self._database.execute("DELETE FROM vectors WHERE build < ?", (self._build,))
 
 
 async def serve_current(
@@ -129,9 +197,10 @@ async def serve_current(
         summary: Whether to print what was built.
     Returns: The files that it is built from now, and the result of the build; None if there was
         nothing to build.
+    Raises:
+        NotReady: The keeper ended, or does not serve the index.
     """
-    hashes = {path: known.known_hash(path, states) for path in states}
-    corpus = FolderCorpus(folder, {path: sha256 for path, sha256 in hashes.items() if sha256})
+    corpus = FolderCorpus(folder, known.known_hashes(states))
     if summary:
         print_skipped(corpus.skipped)
     store = Store.open(str(cache))
@@ -146,20 +215,21 @@ async def serve_current(
                     as_json=as_json,
                     summary=summary,
                     reported=known.left_out,
-                    count=corpus.counted,
                 )
             )
             try:
-                result = await asyncio.shield(work)
-            except asyncio.CancelledError:
+                # Without its keeper, the build would wait for the model for a minute.
+                while not (await asyncio.wait((work,), timeout=_ALIVE_S))[0]:
+                    if find_keeper(cache) != keeper:
+                        raise ended(cache)
+            finally:
                 corpus.stopped = True
                 work.cancel()
                 await asyncio.wait((work,))
-                raise
+            result = work.result()
             if result is not None:
                 embedder.forget_unused()
-    current = store.alias_in_force(DEFAULT_COLLECTION).current
-    await _until_served(keeper, current)
+    await _until_served(keeper, cache, store.alias_in_force(DEFAULT_COLLECTION).current)
     await asyncio.to_thread(_prune, store)
     indexed = IndexedFiles(
         keeper=keeper.token,
@@ -170,7 +240,7 @@ async def serve_current(
     return indexed, result
 
 
-async def _until_served(keeper: Keeper, snapshot_id: str) -> None:
+async def _until_served(keeper: Keeper, cache: Path, snapshot_id: str) -> None:
     """Waits until the router of a keeper serves a snapshot."""
     problem = ""
     async with AdminClient(keeper.retrieval, token=keeper.token, tls=TlsFiles()) as admin:
@@ -182,7 +252,10 @@ async def _until_served(keeper: Keeper, snapshot_id: str) -> None:
                             return
                         problem = one.problem
                     await asyncio.sleep(_LOOK_S)
-    raise NotReady(f"snapshot {snapshot_id} is not served{problem and ': '}{problem}")
+    raise NotReady(
+        f"snapshot {snapshot_id} is not served{problem and ': '}{problem}; ask again, or remove "
+        f"{cache} to index the folder from the start"
+    )
 
 
 def _prune(store: Store) -> None:

@@ -5,25 +5,86 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from nearline.errors import InvalidRequest, NearlineError, StoreError
-from nearline_cli.compose.folder_files import FileState, IndexedFiles, list_states
+from nearline.errors import InvalidRequest, NearlineError, NotReady, SettingsError, StoreError
 from nearline_cli.local import keeper as keepers
 from nearline_cli.local.keeper import Keeper
 from nearline_cli.terminal import output
 from nearline_cli.terminal.progress import waiting_note
 
-_LOCK = ".lock"
+# Size, and the times of the last change of the contents and of the entry: a copy keeps the former.
+FileState: TypeAlias = tuple[int, int, int]
+_UNREADABLE = (-1, 0, 0)
+_LOCK, _FILES = ".lock", "files.json"
 # A file may change while it is read.
 _ATTEMPTS = 3
 # Between two looks at a watched folder; more, if a look at a large one takes long.
 _WATCH_S = 1.0
 _SHARE_OF_LOOKS = 0.1
+# A file that is being written is left to settle, but one that always changes holds up no other.
+_SETTLE_S = 10.0
+_RETRY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedFiles:
+    """The files that an index was built from.
+
+    keeper: Token of the keeper that serves it. states: By path. hashes: SHA-256 by path. left_out:
+    Reports of what could not be read.
+    """
+
+    keeper: str = ""
+    states: Mapping[str, FileState] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+
+    @classmethod
+    def load(cls, cache: Path) -> IndexedFiles:
+        """Returns those of the last build; none if there was none, or its file is damaged."""
+        try:
+            known = json.loads((cache / _FILES).read_text("utf-8"))
+            known["states"] = {path: tuple(state) for path, state in known["states"].items()}
+            return cls(**known)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return cls()
+
+    def save(self, cache: Path) -> None:
+        """Writes them; a failure costs the next question a look at every file."""
+        # Imported late: most questions find everything unchanged.
+        from nearline.store.durable import write_durably
+
+        with contextlib.suppress(OSError):
+            write_durably(cache / _FILES, json.dumps(asdict(self)).encode(), mode=0o600)
+
+    def is_of(self, keeper: Keeper, states: Mapping[str, FileState]) -> bool:
+        """Returns whether a keeper serves these, and no file has changed since."""
+        return self.keeper == keeper.token and self.states == states
+
+    def known_hashes(self, now: Mapping[str, FileState]) -> dict[str, str]:
+        """Returns the hashes of the files that have not changed since."""
+        return {
+            path: sha256
+            for path, sha256 in self.hashes.items()
+            if sha256 and path in now and self.states.get(path) == now[path]
+        }
+
+    def describe_changes(self, now: IndexedFiles) -> str:
+        """Returns how many files differ, such as "1 new, 2 changed"."""
+        both = self.hashes.keys() & now.hashes.keys()
+        counts = {
+            "new": len(now.hashes.keys() - both),
+            "changed": sum(self.hashes[path] != now.hashes[path] for path in both),
+            "gone": len(self.hashes.keys() - both),
+        }
+        return ", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "nothing changed"
 
 
 class FolderUpdate(NamedTuple):
@@ -42,10 +103,16 @@ class FolderIndex:
         folder: The folder.
         as_json: Whether to show no progress.
         summary: Whether to print what a build has built.
+    Raises:
+        InvalidRequest: The path leads nowhere. SettingsError: There is no place for the cache.
     """
 
     def __init__(self, folder: Path, *, as_json: bool, summary: bool = True) -> None:
-        self.folder = folder.expanduser().resolve()
+        try:
+            self.folder = folder.expanduser().resolve()
+        except RuntimeError as error:
+            # The home of an unknown user, or a loop of links.
+            raise _no_folder(folder, f" ({error})") from error
         self._as_json = as_json
         self._summary = summary
         self._cache = _cache_of(self.folder)
@@ -56,12 +123,18 @@ class FolderIndex:
 
         Raises:
             InvalidRequest: There is no folder, or no file of a known type in it.
-            NotReady, SettingsError: The services did not start.
+            NotReady, SettingsError: The services did not start, or ended.
             StoreError: The cache cannot be written, or belongs to another user.
         """
         keepers.prepare_cache(self._cache)
         with keepers.used(self._cache):
-            yield (await self._update())[0]
+            keeper, _ = await self._update()
+            try:
+                yield keeper
+            except NotReady as error:
+                if keepers.find_keeper(self._cache) == keeper:
+                    raise
+                raise keepers.ended(self._cache) from error
 
     async def watch(self, report: Callable[[FolderUpdate | NearlineError], None]) -> None:
         """Updates the index whenever a file changes, until cancelled.
@@ -70,25 +143,29 @@ class FolderIndex:
             report: Called with every update, and with the reason if one fails.
         """
         keepers.prepare_cache(self._cache)
-        before: Mapping[str, FileState] | None = None
-        tried: Mapping[str, FileState] | None = None
+        last = built = None
+        in_step, retry = time.monotonic(), float("inf")
         with keepers.used(self._cache):
             while True:
                 begun = time.monotonic()
                 now = await self._states()
                 pause_s = max(_WATCH_S, (time.monotonic() - begun) / _SHARE_OF_LOOKS)
-                # A file that is being written is left to settle.
-                if now != tried and (before is None or now == before):
-                    tried = now
+                if now == built:
+                    in_step = begun
+                settled = last in (None, now) or begun - in_step >= _SETTLE_S
+                if (now != built and settled) or begun >= retry:
+                    built, in_step, retry = now, begun, float("inf")
                     try:
-                        update = (await self._update())[1]
-                        if update is not None:
+                        keepers.prepare_cache(self._cache)
+                        if (update := (await self._update())[1]) is not None:
                             report(update)
-                    except NearlineError as error:
+                    except (NearlineError, OSError) as error:
+                        retry = time.monotonic() + _RETRY_S
+                        if isinstance(error, OSError):
+                            place = error.filename or self._cache
+                            error = StoreError(f"{place}: {error.strerror}")
                         report(error)
-                    except OSError as error:
-                        report(StoreError(f"{error.filename or self._cache}: {error.strerror}"))
-                before = now
+                last = now
                 await asyncio.sleep(pause_s)
 
     async def stop(self) -> bool:
@@ -97,29 +174,29 @@ class FolderIndex:
 
     async def _update(self) -> tuple[Keeper, FolderUpdate | None]:
         """Starts the keeper and updates the index, as far as that is needed."""
-        keeper, states = self._find_keeper(), await self._states()
-        if keeper is not None and self._is_current(keeper, states):
-            return keeper, None
+        keeper, states = keepers.find_keeper(self._cache), await self._states()
+        if keeper is not None and keeper.settings == keepers.settings_digest():
+            if IndexedFiles.load(self._cache).is_of(keeper, states):
+                return keeper, None
         if not self.folder.is_dir():
-            raise InvalidRequest(
-                f"--folder {self.folder} is not a folder; name one with your files", field="folder"
-            )
+            raise _no_folder(self.folder)
         # Imported late: a folder without changes needs nothing of this.
         from nearline_cli.compose.folder_build import FolderCorpus, serve_current
         from nearline_cli.local.supervisor import end_on_sigterm
 
         end_on_sigterm()
-        FolderCorpus(self.folder)  # One without documents is refused before anything starts.
-        async with self._locked():
-            keeper = self._find_keeper()
+        async with contextlib.AsyncExitStack() as stack:
+            waited_for = "the services of the folder, or another command that indexes it"
+            with waiting_note(waited_for, quiet=self._as_json):
+                await stack.enter_async_context(keepers.locked(self._cache / _LOCK))
+                keeper = await keepers.settled_keeper(self._cache)
             if keeper is None:
-                # That of other settings, or of another version.
-                await keepers.stop_keeper(self._cache)
+                FolderCorpus(self.folder)  # One without documents is refused before this starts.
                 keeper = await keepers.start_keeper(self._cache, output.print_note)
             for attempt in range(1, _ATTEMPTS + 1):
                 begun, states = time.monotonic(), await self._states()
                 known = IndexedFiles.load(self._cache)
-                if self._is_current(keeper, states):
+                if known.is_of(keeper, states):
                     return keeper, None
                 try:
                     indexed, result = await serve_current(
@@ -139,33 +216,57 @@ class FolderIndex:
                 return keeper, FolderUpdate(changes, result.documents, files, seconds)
         raise AssertionError  # The last attempt returns or raises.
 
-    def _find_keeper(self) -> Keeper | None:
-        keeper = keepers.find_keeper(self._cache)
-        matches = keeper is not None and keeper.settings == keepers.settings_digest()
-        return keeper if matches else None
-
-    def _is_current(self, keeper: Keeper, states: Mapping[str, FileState]) -> bool:
-        known = IndexedFiles.load(self._cache)
-        return known.keeper == keeper.token and known.states == states
-
     async def _states(self) -> dict[str, FileState]:
         # Imported late, like the readers that these formats have.
         from index_builder.readers.formats import SUFFIXES
 
         return await asyncio.to_thread(list_states, self.folder, SUFFIXES)
 
-    @contextlib.asynccontextmanager
-    async def _locked(self) -> AsyncIterator[None]:
-        """Lets one command at a time start a keeper and index the folder."""
-        async with contextlib.AsyncExitStack() as stack:
-            with waiting_note("another command that indexes the folder", quiet=self._as_json):
-                await stack.enter_async_context(keepers.locked(self._cache / _LOCK))
-            yield
+
+def list_states(folder: Path, suffixes: Iterable[str]) -> dict[str, FileState]:
+    """Returns the states of the files that a build looks at, and of every link, by path."""
+    endings = tuple(suffixes)
+    found: dict[str, FileState] = {}
+    pending = [str(folder)]
+    while pending:
+        parent = pending.pop()
+        try:
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif entry.is_symlink() or entry.name.lower().endswith(endings):
+                        found[entry.path] = _state(entry)
+        except OSError:
+            found[parent] = _UNREADABLE
+    return found
+
+
+def _state(entry: os.DirEntry[str]) -> FileState:
+    try:
+        status = entry.stat()
+    except OSError:
+        # A link to nowhere, or a file that was just deleted.
+        return _UNREADABLE
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _cache_of(folder: Path) -> Path:
     import platformdirs
 
-    given = os.environ.get("NEARLINE_CACHE_DIR", "") or platformdirs.user_cache_dir("nearline")
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return Path(given).expanduser().absolute() / "folders" / digest
+    try:
+        given = os.environ.get("NEARLINE_CACHE_DIR", "") or platformdirs.user_cache_dir("nearline")
+        return Path(given).expanduser().absolute() / "folders" / digest
+    except RuntimeError as error:
+        raise SettingsError(
+            f"no place for the index: {error}; set NEARLINE_CACHE_DIR to a folder of your own"
+        ) from error
+
+
+def _no_folder(folder: Path, why: str = "") -> InvalidRequest:
+    return InvalidRequest(
+        f"--folder {folder} is not a folder{why}; name one with your files", field="folder"
+    )

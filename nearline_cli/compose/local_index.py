@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from nearline.contract import DEFAULT_COLLECTION, Embedder
@@ -16,7 +16,6 @@ from nearline_cli.terminal import output
 from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
-    from index_builder.execution.progress import Progress
     from index_builder.pipeline.build_result import BuildResult
     from index_builder.readers.corpus import Corpus
 
@@ -33,7 +32,6 @@ async def ensure_snapshot(
     as_json: bool,
     summary: bool = True,
     reported: Collection[str] = (),
-    count: Callable[[Progress], Progress] = lambda shown: shown,
 ) -> BuildResult | None:
     """Builds a snapshot, unless the current one has these files and this model.
 
@@ -48,7 +46,6 @@ async def ensure_snapshot(
         as_json: Whether to show no progress.
         summary: Whether to print what was built.
         reported: Malformed rows and damaged files that were reported before.
-        count: Returns what receives the progress of the build, and shows it by the given one.
     Returns: The result of the build; None if there was nothing to build.
     """
     fingerprint = (await embedder.info()).fingerprint
@@ -73,7 +70,7 @@ async def ensure_snapshot(
     )
     async with open_change_log_if_any(store.url, DEFAULT_COLLECTION, redis) as log:
         with open_progress(as_json or not summary) as shown:
-            result = await build_corpus(corpus, wanted, embedder, count(shown), log)
+            result = await build_corpus(corpus, wanted, embedder, shown, log)
     if summary:
         recall = f", recall@10 {result.recall_at_10:.3f} against an exact scan"
         output.print_note(

@@ -1,9 +1,9 @@
 """Finds, starts and ends the keeper of a folder: the process that runs its services for later asks.
 
-A keeper holds an exclusive lock on a file in the cache for as long as it lives, which the system
-releases however it dies. So its record is trusted exactly while that lock is held; what a killed
-keeper left there is ignored and replaced. A command that uses the services holds a shared lock on
-another file meanwhile, and no keeper ends for idleness before it has that one for itself.
+A keeper holds an exclusive lock on its record for as long as it lives, which the system releases
+however it dies: a record counts exactly while it is locked. It has the pid alone while the keeper
+starts, then everything, and nothing once the keeper ends. A command that uses the services holds a
+shared lock on another file, and no keeper ends for idleness before it has that one for itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -25,9 +26,7 @@ from typing import NamedTuple
 import nearline
 from nearline.errors import NotReady, SettingsError, StoreError
 
-ALIVE, USED, RECORD, LOG = "keeper.alive", "keeper.used", "keeper.json", "keeper.log"
-READY, FAILED = "ready", "failed: "
-IDLE_VARIABLE = "NEARLINE_KEEPER_IDLE_S"
+RECORD, LOG, USED = "keeper.json", "keeper.log", "keeper.used"
 LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"  # See nearline.serving, which servers alone need.
 # Of services elsewhere: those of a keeper are for this user alone.
 _ELSEWHERE = ("NEARLINE_TLS_", "NEARLINE_TOKEN", "NEARLINE_KEYS", "NEARLINE_READERS_ATTRIBUTE")
@@ -36,18 +35,19 @@ _STOP_S = 20.0
 
 
 class Keeper(NamedTuple):
-    """A running keeper.
+    """A keeper that is alive.
 
-    embedding, retrieval, generation: Addresses of its services. token: Their key. settings: Digest
-    of the program and of the settings that it was started with.
+    pid: 0 if it is not known, for a moment. settings: Digest of the program and of the settings
+    that it was started with; empty, like what follows, while it starts or ends. embedding,
+    retrieval, generation: Addresses of its services. token: Their key.
     """
 
-    pid: int
-    embedding: str
-    retrieval: str
-    generation: str
-    token: str
-    settings: str
+    pid: int = 0
+    settings: str = ""
+    embedding: str = ""
+    retrieval: str = ""
+    generation: str = ""
+    token: str = ""
 
 
 def prepare_cache(cache: Path) -> None:
@@ -68,57 +68,64 @@ def prepare_cache(cache: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def locked(path: Path) -> AsyncIterator[None]:
-    """Holds an exclusive lock on a file; waits for it as long as another process has it."""
-    descriptor = _opened(path)
-    try:
+async def locked(path: Path) -> AsyncIterator[int]:
+    """Yields a file that is locked for this process; waits as long as another one has it."""
+    with _opened(path) as descriptor:
         while not _try_lock(descriptor, fcntl.LOCK_EX):
             await asyncio.sleep(_LOOK_S)
-        yield
-    finally:
-        os.close(descriptor)
+        yield descriptor
 
 
 @contextlib.contextmanager
 def used(cache: Path) -> Iterator[None]:
     """Keeps the keeper from ending for idleness; that time begins at the end of the block."""
-    descriptor = _opened(cache / USED)
-    try:
+    with _opened(cache / USED) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
-    finally:
-        # A full disk, or a cache that was removed meanwhile, changes nothing for the answer.
-        with contextlib.suppress(OSError):
-            os.utime(descriptor)
-        os.close(descriptor)
+        try:
+            yield
+        finally:
+            # A full disk, or a cache that was removed meanwhile, changes nothing for the answer.
+            with contextlib.suppress(OSError):
+                os.utime(descriptor)
 
 
-def is_unused(cache: Path) -> bool:
-    """Removes the record, and returns True, unless a command uses the keeper."""
-    descriptor = _opened(cache / USED)
-    try:
-        if not _try_lock(descriptor, fcntl.LOCK_EX):
-            return False
-        (cache / RECORD).unlink(missing_ok=True)
-        return True
-    finally:
-        os.close(descriptor)
+def retire(cache: Path) -> bool:
+    """Empties the record, and returns True, unless a command uses the keeper."""
+    with _opened(cache / USED) as descriptor:
+        unused = _try_lock(descriptor, fcntl.LOCK_EX)
+        if unused:
+            os.truncate(cache / RECORD, 0)
+        return unused
 
 
 def find_keeper(cache: Path) -> Keeper | None:
-    """Returns the keeper that is alive; None if there is none, or it is still starting."""
+    """Returns the keeper that is alive, also while it starts or ends; None if there is none."""
     try:
-        descriptor = os.open(cache / ALIVE, os.O_RDWR)
+        descriptor = os.open(cache / RECORD, os.O_RDWR)
     except OSError:
         return None
-    try:
+    with open(descriptor, encoding="utf-8") as record:
         if _try_lock(descriptor, fcntl.LOCK_SH):
             return None
-        return Keeper(**json.loads((cache / RECORD).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    finally:
-        os.close(descriptor)
+        try:
+            return Keeper(**json.load(record))
+        except (ValueError, TypeError):
+            return Keeper()
+
+
+async def settled_keeper(cache: Path) -> Keeper | None:
+    """Returns the keeper that serves with the settings of this command; None if there is none.
+
+    One that starts for a command that was killed, or that ends, is waited for; one of other
+    settings, or of another version, is ended.
+    """
+    while (keeper := find_keeper(cache)) is not None:
+        if keeper.settings == settings_digest():
+            return keeper
+        if keeper.settings:
+            await stop_keeper(cache)
+        await asyncio.sleep(_LOOK_S)
+    return None
 
 
 async def start_keeper(cache: Path, note: Callable[[str], None]) -> Keeper:
@@ -126,62 +133,65 @@ async def start_keeper(cache: Path, note: Callable[[str], None]) -> Keeper:
 
     Args:
         cache: The folder of the index; the caller must hold its lock.
-        note: Receives what the keeper reports meanwhile.
+        note: Receives a line for the user.
     Raises:
         SettingsError, NotReady: It did not start.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "nearline_cli.local.keeper_process", str(cache)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=_environment(),
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    reason = ""
-    try:
-        reader = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        pipe, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), process.stdout
+    note("starting the services of the folder; they stay for later questions")
+    with _opened(cache / RECORD) as record, tempfile.TemporaryFile(dir=cache) as output:
+        # The pid in it may be another process's by now.
+        os.truncate(record, 0)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "nearline_cli.local.keeper_process", str(cache)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            start_new_session=True,
         )
-        with contextlib.closing(pipe):
-            async for line in reader:
-                text = line.decode("utf-8", "replace").rstrip()
-                if text == READY:
-                    break
-                if text.startswith(FAILED):
-                    reason = text.removeprefix(FAILED)
-                else:
-                    note(text)
-        if (keeper := find_keeper(cache)) is not None:
-            # It lives on: this is not the end of a child that was forgotten.
-            process.returncode = 0
-            return keeper
-    except BaseException:
-        process.terminate()
-        await asyncio.shield(asyncio.to_thread(process.wait))
-        raise
-    code = await asyncio.to_thread(process.wait)
-    reason = reason or f"the keeper of the folder ended with code {code}"
-    failure = SettingsError if code == 2 else NotReady
-    raise failure(f"{reason}; {cache / LOG} has the log of its services")
+        try:
+            while process.poll() is None:
+                keeper = find_keeper(cache)
+                if keeper is not None and keeper.settings:
+                    if keeper.pid == process.pid:
+                        # It lives on: this is not the end of a child that was forgotten.
+                        process.returncode = 0
+                    return keeper
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            # After Ctrl-C, or if one was faster that had been started by a command that was killed.
+            if process.returncode is None:
+                process.terminate()
+                await asyncio.shield(asyncio.to_thread(process.wait))
+        output.seek(0)
+        reason = " ".join(output.read().decode("utf-8", "replace").split())
+    reason = reason or f"the keeper of the folder ended with code {process.returncode}"
+    reason = f"{reason}; {cache / LOG} has the log of its services"
+    if process.returncode == 2:
+        raise SettingsError(reason)
+    raise NotReady(f"{reason}; if the index is damaged, remove {cache} to build it again")
 
 
 async def stop_keeper(cache: Path) -> bool:
-    """Ends the keeper and its services; returns whether there was one."""
+    """Ends the keeper and its services, and waits for that; returns whether there was one."""
     keeper = find_keeper(cache)
-    if keeper is None:
-        return False
-    end = time.monotonic() + _STOP_S
-    number = signal.SIGTERM
-    while find_keeper(cache) == keeper:
+    there_was, pid, end = keeper is not None, 0, time.monotonic() + _STOP_S
+    while keeper is not None and (not pid or keeper.pid in (0, pid)):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(keeper.pid, number)
+            if keeper.pid and not pid:
+                # Once: a second signal would break off its orderly end.
+                pid = keeper.pid
+                os.kill(pid, signal.SIGTERM)
+            elif pid and time.monotonic() > end:
+                os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(_LOOK_S)
-        number = signal.SIGKILL if time.monotonic() > end else number
-    return True
+        keeper = find_keeper(cache)
+    return there_was
+
+
+def ended(cache: Path) -> NotReady:
+    """Returns the error of a command whose keeper was killed or stopped under it."""
+    return NotReady(f"the services of the folder ended; ask again, or see their log {cache / LOG}")
 
 
 def settings_digest() -> str:
@@ -201,11 +211,16 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _opened(path: Path) -> int:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise _unwritable(path.parent, error) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:
@@ -218,5 +233,5 @@ def _try_lock(descriptor: int, kind: int) -> bool:
 
 def _unwritable(cache: Path, error: OSError) -> StoreError:
     return StoreError(
-        f"{cache} cannot be written: {error.strerror}; set NEARLINE_CACHE_DIR to a folder that can"
+        f"{cache} cannot be written: {error.strerror}; set NEARLINE_CACHE_DIR to one that can"
     )

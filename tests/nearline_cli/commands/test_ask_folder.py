@@ -115,7 +115,7 @@ async def test_the_next_question_finds_the_services_and_every_change_of_a_file(
     (folder.path / "gift-cards.md").write_text("# Gift cards\n\nA gift card is valid for a week.\n")
     (folder.path / "worse.pdf").write_bytes(b"no pdf either")
     changed = folder.ask()
-    assert "valid for a week" in changed.stdout and "is starting" not in changed.stderr
+    assert "valid for a week" in changed.stdout and "starting the services" not in changed.stderr
     assert "worse.pdf" in changed.stderr and "broken.pdf" not in changed.stderr
 
     (folder.path / "old").mkdir()
@@ -155,18 +155,52 @@ def test_a_keeper_is_replaced_once_it_was_killed_or_has_other_settings_and_ends_
     os.kill(int(folder.record()["pid"]), signal.SIGKILL)
     assert psutil.wait_procs(killed, timeout=60)[1] == []
     second = folder.ask()
-    assert "is starting" in second.stderr and "reusing snapshot" in second.stderr
+    assert "starting the services" in second.stderr and "reusing snapshot" in second.stderr
 
     before = folder.processes()
     monkeypatch.setenv("NEARLINE_GENERATION_LOG_LEVEL", "warning")
-    assert "is starting" in folder.ask().stderr
+    assert "starting the services" in folder.ask().stderr
     assert not any(one.is_running() for one in before)
 
     before = folder.processes()
     assert json.loads(folder.ask("--stop", "--json").stdout) == {"stopped": True}
     assert psutil.wait_procs(before, timeout=30)[1] == []
     assert "there are no services" in folder.ask("--stop").stdout
-    assert not (folder.index / "keeper.json").exists()
+    assert (folder.index / "keeper.json").read_text() == ""
+
+
+def test_services_that_start_for_a_killed_command_are_used_by_the_next_and_can_be_ended(
+    folder: Folder,
+) -> None:
+    def killed_while_they_start() -> list[psutil.Process]:
+        with subprocess.Popen(folder.line(QUESTION), cwd=ROOT, stderr=subprocess.PIPE) as process:
+            until(lambda: any("embedding" in one.cmdline() for one in folder.processes()))
+            process.kill()
+        return folder.processes()
+
+    begun = killed_while_they_start()
+    assert "three years" in folder.ask().stdout
+    assert folder.record()["pid"] in [one.pid for one in begun]
+    folder.ask("--stop")
+    begun = killed_while_they_start()
+    assert json.loads(folder.ask("--stop", "--json").stdout) == {"stopped": True}
+    assert psutil.wait_procs(begun, timeout=10)[1] == []
+
+
+def test_a_build_whose_keeper_was_killed_ends_with_the_remedy(folder: Folder) -> None:
+    folder.ask()
+    for number in range(300):
+        (folder.path / f"{number}.md").write_text(f"# Note {number}\n\nLamp {number} is here.\n")
+    with subprocess.Popen(
+        folder.line(QUESTION), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        until(lambda: list(folder.index.glob("default/.build/*")))
+        os.kill(int(folder.record()["pid"]), signal.SIGKILL)
+        begun = time.monotonic()
+        assert "services of the folder ended; ask again" in process.stderr.read()
+        assert process.wait() == 1 and time.monotonic() - begun < 20
+    assert "three years" in folder.ask().stdout
 
 
 def test_a_keeper_ends_when_idle_or_without_its_cache(
@@ -175,7 +209,7 @@ def test_a_keeper_ends_when_idle_or_without_its_cache(
     monkeypatch.setenv("NEARLINE_KEEPER_IDLE_S", "0")
     folder.ask()
     until(lambda: not folder.processes())
-    assert not (folder.index / "keeper.json").exists()
+    assert (folder.index / "keeper.json").read_text() == ""
     monkeypatch.delenv("NEARLINE_KEEPER_IDLE_S")
     folder.ask()
     assert folder.processes()
@@ -188,8 +222,8 @@ def test_an_interrupt_of_the_first_question_leaves_no_process(folder: Folder) ->
     with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
-        while "retrieval is starting" not in next(lines):
-            pass
+        assert "starting the services" in next(lines)
+        until(lambda: any("embedding" in one.cmdline() for one in folder.processes()))
         begun = folder.processes()
         process.send_signal(signal.SIGINT)
         rest = "".join(lines)

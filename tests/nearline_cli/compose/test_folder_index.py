@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import pwd
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from index_builder.documents.bad_rows import BadRows
-from nearline.errors import InvalidRequest, StoreError
-from nearline_cli.compose.folder_build import FolderCorpus
-from nearline_cli.compose.folder_files import IndexedFiles, list_states
-from nearline_cli.compose.folder_index import FolderIndex
-from nearline_cli.compose.vector_cache import VectorCache
+from nearline.errors import InvalidRequest, SettingsError, StoreError
+from nearline_cli.compose import folder_index
+from nearline_cli.compose.folder_build import FolderCorpus, VectorCache
+from nearline_cli.compose.folder_index import (
+    FolderIndex,
+    FolderUpdate,
+    IndexedFiles,
+    list_states,
+)
 from tests.index_builder.embedders import HashEmbedder
 
 TEXTS = ["a red chair", "a green lamp", "a blue door"]
@@ -52,6 +59,64 @@ async def test_a_cache_that_cannot_be_written_or_is_of_another_user_is_refused(
     with pytest.raises(StoreError, match="belongs to another user"):
         async with FolderIndex(tmp_path, as_json=True).served():
             pass
+
+
+def test_a_path_that_leads_nowhere_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (Path("~nobody-of-this-name/documents"), tmp_path / "loop"):
+        with pytest.raises(InvalidRequest, match=r"is not a folder .*; name one with your files"):
+            FolderIndex(path, as_json=True)
+
+
+def test_a_user_without_a_home_is_asked_for_a_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_entry(_: object) -> None:
+        raise KeyError
+
+    for name in ("NEARLINE_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    with pytest.raises(SettingsError, match="set NEARLINE_CACHE_DIR to a folder of your own"):
+        FolderIndex(tmp_path, as_json=True)
+
+
+class _Watched(FolderIndex):
+    """A watched folder whose updates are only counted; some of them fail."""
+
+    updates = failures = 0
+
+    async def _update(self) -> Any:
+        self.updates += 1
+        if self.updates <= self.failures:
+            raise StoreError("the disk is full")
+        return None, FolderUpdate("1 changed", 1, 1, 0.0)
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+async def test_a_watch_waits_neither_for_ever_for_a_file_to_settle_nor_gives_up_after_a_failure(
+    failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("_WATCH_S", 0.01), ("_SETTLE_S", 0.1), ("_RETRY_S", 0.1)):
+        monkeypatch.setattr(folder_index, name, seconds)
+    file = tmp_path / "a.md"
+    file.write_text("0")
+    index, reports = _Watched(tmp_path, as_json=True), list[object]()
+    index.failures = failures
+    watch = asyncio.create_task(index.watch(reports.append))
+    try:
+        async with asyncio.timeout(10):
+            while len(reports) < 2:
+                if not failures:
+                    # At every look, it has changed.
+                    file.write_text(file.read_text() + "0")
+                await asyncio.sleep(0.005)
+    finally:
+        watch.cancel()
+    assert [type(one) for one in reports[: failures + 1]] == [
+        *[StoreError] * failures,
+        FolderUpdate,
+    ]
 
 
 def test_every_change_of_a_file_that_is_read_changes_the_states(tmp_path: Path) -> None:
@@ -96,8 +161,7 @@ def test_files_that_an_index_was_built_from_are_kept_and_damage_is_forgotten(
     )
     old.save(tmp_path)
     assert IndexedFiles.load(tmp_path) == old
-    assert old.known_hash("a", {"a": state}) == "1"
-    assert old.known_hash("a", {"a": (4, 1, 1)}) == old.known_hash("a", {}) == ""
+    assert old.known_hashes({"a": state, "b": (4, 1, 1), "d": state}) == {"a": "1"}
     now = replace(old, hashes={"a": "1", "b": "4", "d": "5", "e": "6"})
     assert old.describe_changes(now) == "2 new, 1 changed, 1 gone"
     for damage in ("", "[]", '{"states": 3}', '{"states": {}, "more": 1}'):
@@ -116,6 +180,16 @@ def test_only_files_without_a_known_hash_are_hashed_and_reading_can_be_stopped(
     corpus.stopped = True
     with pytest.raises(Exception, match="stopped"):
         next(corpus.rows(BadRows()))
+
+
+def test_a_file_whose_name_is_not_utf_8_is_left_out_and_named(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# A\n\nParcels leave on the day of the order.")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.md")).write_text("# B\n\nGift cards.")
+    corpus, bad_rows = FolderCorpus(tmp_path), BadRows(1)
+    assert [source.uri for source in corpus.sources()] == [str(tmp_path / "a.md")]
+    assert len(list(corpus.rows(bad_rows))) == 1
+    (left_out,) = bad_rows.sample
+    assert r"caf\xe9.md" in str(left_out) and "rename it" in str(left_out)
 
 
 async def test_a_text_is_embedded_once_until_no_build_has_it(tmp_path: Path) -> None:

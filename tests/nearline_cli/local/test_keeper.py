@@ -6,22 +6,24 @@ import asyncio
 import fcntl
 import json
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from nearline.errors import SettingsError
+from nearline.errors import NotReady, SettingsError
 from nearline_cli.local import keeper
 from nearline_cli.local.keeper import Keeper
 
-KEEPER = Keeper(os.getpid(), "e:1", "r:2", "g:3", "nl_key", keeper.settings_digest())
+KEEPER = Keeper(os.getpid(), keeper.settings_digest(), "e:1", "r:2", "g:3", "nl_key")
 
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
+    with path.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -35,21 +37,55 @@ async def test_a_record_counts_only_while_its_keeper_lives(tmp_path: Path) -> No
     write(tmp_path, json.dumps(KEEPER._asdict()))
     # After a kill or a reboot, whatever process has that pid now.
     assert keeper.find_keeper(tmp_path) is None
-    with held(tmp_path / keeper.ALIVE):
-        assert keeper.find_keeper(tmp_path) == KEEPER
-        for damage in ("", "[]", "{}", '{"pid": 1}'):
-            write(tmp_path, damage)
-            assert keeper.find_keeper(tmp_path) is None
     assert not await keeper.stop_keeper(tmp_path)
+    with held(tmp_path / keeper.RECORD):
+        assert keeper.find_keeper(tmp_path) == await keeper.settled_keeper(tmp_path) == KEEPER
+        # One that starts or ends is not ready, but alive.
+        for damage in ("", "[]", '{"pid":', '{"port": 1}'):
+            write(tmp_path, damage)
+            assert keeper.find_keeper(tmp_path) == Keeper()
+    assert await keeper.settled_keeper(tmp_path) is None
+
+
+async def test_a_keeper_that_starts_or_ends_is_waited_for(tmp_path: Path) -> None:
+    for left in (KEEPER, None):
+        write(tmp_path, json.dumps(Keeper(os.getpid())._asdict()))
+        with held(tmp_path / keeper.RECORD):
+            found = asyncio.create_task(keeper.settled_keeper(tmp_path))
+            await asyncio.sleep(0.2)
+            assert not found.done()
+            if left:
+                write(tmp_path, json.dumps(left._asdict()))
+                assert await found == left
+        assert await found == left
+
+
+async def test_a_keeper_that_ends_is_given_time_and_only_one_signal(tmp_path: Path) -> None:
+    program = (
+        "import fcntl, os, signal, sys, time; f = open(sys.argv[1], 'r+'); "
+        "fcntl.flock(f, fcntl.LOCK_EX); got = []; "
+        "signal.signal(signal.SIGTERM, lambda *_: got.append(1)); "
+        "f.write('{\"pid\": %d}' % os.getpid()); f.flush()\n"
+        "while not got: time.sleep(0.01)\n"
+        "os.truncate(f.fileno(), 0); time.sleep(0.5); sys.exit(len(got))"
+    )
+    write(tmp_path, "")
+    path = str(tmp_path / keeper.RECORD)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, path)
+    while not (tmp_path / keeper.RECORD).read_text():
+        await asyncio.sleep(0.01)
+    assert await keeper.stop_keeper(tmp_path)
+    assert keeper.find_keeper(tmp_path) is None
+    assert await process.wait() == 1
 
 
 def test_a_keeper_in_use_is_not_idle(tmp_path: Path) -> None:
     write(tmp_path, json.dumps(KEEPER._asdict()))
     with keeper.used(tmp_path), keeper.used(tmp_path):
-        assert not keeper.is_unused(tmp_path)
-        assert (tmp_path / keeper.RECORD).exists()
-    assert keeper.is_unused(tmp_path)
-    assert not (tmp_path / keeper.RECORD).exists()
+        assert not keeper.retire(tmp_path)
+        assert (tmp_path / keeper.RECORD).read_text()
+    assert keeper.retire(tmp_path)
+    assert not (tmp_path / keeper.RECORD).read_text()
 
 
 async def test_a_lock_is_waited_for_until_it_is_released(tmp_path: Path) -> None:
@@ -76,14 +112,30 @@ def test_a_keeper_has_the_settings_of_the_command_but_no_secrets_of_other_servic
     assert keeper.settings_digest() != first
 
 
-@pytest.mark.service
-async def test_the_reason_of_a_start_that_fails_is_raised(
+async def test_a_keeper_that_ends_at_once_is_an_error_that_names_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NEARLINE_NONSENSE", "1")
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(NotReady, match=f"ended with code 1; .* damaged, remove {tmp_path} to"):
+        await keeper.start_keeper(tmp_path, lambda note: None)
+
+
+@pytest.mark.service
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("NEARLINE_NONSENSE", "1", "unknown variable NEARLINE_NONSENSE.*has the log"),
+        ("NEARLINE_KEEPER_IDLE_S", "soon", "NEARLINE_KEEPER_IDLE_S is 'soon'; set it to seconds"),
+        ("NEARLINE_KEEPER_IDLE_S", "nan", "NEARLINE_KEEPER_IDLE_S is 'nan'; set it to seconds"),
+    ],
+)
+async def test_the_reason_of_a_start_that_fails_is_raised(
+    name: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
     notes: list[str] = []
-    with pytest.raises(SettingsError, match=r"unknown variable NEARLINE_NONSENSE.*has the log"):
+    with pytest.raises(SettingsError, match=said):
         await keeper.start_keeper(tmp_path, notes.append)
-    assert not any("unknown" in note for note in notes)
-    assert "unknown variable" in (tmp_path / keeper.LOG).read_text()
-    assert not (tmp_path / keeper.RECORD).exists()
+    assert len(notes) == 1 and "starting the services" in notes[0]
+    assert name in (tmp_path / keeper.LOG).read_text()
+    assert keeper.find_keeper(tmp_path) is None
