@@ -1,7 +1,8 @@
 """Asks the service the questions of many collections, and counts what becomes of them.
 
     python -m benchmarks.answers.evaluate --store DIR [--data DIR] [--corpora DIR …] [--only KIND …]
-        [--strictness strict|balanced|lenient] [--answers FILE]
+        [--strictness strict|balanced|lenient] [--typed lower|capitals|no-mark|typo]
+        [--answers FILE]
 
 The store is one that `benchmarks.answers.candidates` has built; what it lacks is built.
 Right: the answer holds all that it must, and no value of another entry. Wrong: any other answer to
@@ -15,8 +16,9 @@ import asyncio
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from benchmarks.answers.candidates import add_set_options, build_sets, collection_of, find_sets
 from benchmarks.answers.question_sets import KnownQuestion, QuestionSet
@@ -32,6 +34,22 @@ from nearline_cli.local.processes import (
 
 _AT_ONCE = 4
 _MARKER = re.compile(r" ?\[\d+\]")
+
+
+def with_typo(text: str) -> str:
+    """Returns a question with two letters of its longest word swapped."""
+    word = max(text.split(), key=len)
+    middle = len(word) // 2
+    wrong = word[: middle - 1] + word[middle] + word[middle - 1] + word[middle + 1 :]
+    return text.replace(word, wrong, 1)
+
+
+TYPED: Final[dict[str, Callable[[str], str]]] = {
+    "lower": str.lower,
+    "capitals": str.upper,
+    "no-mark": lambda text: text.rstrip("?"),
+    "typo": with_typo,
+}
 
 
 def judge_answer(question: KnownQuestion, answer: c.Answer) -> str:
@@ -54,14 +72,17 @@ def judge_answer(question: KnownQuestion, answer: c.Answer) -> str:
 
 
 async def ask_set(
-    one: QuestionSet, client: AsyncClient, strictness: c.Strictness | None
+    one: QuestionSet,
+    client: AsyncClient,
+    strictness: c.Strictness | None,
+    typed: Callable[[str], str] = str,
 ) -> list[tuple[KnownQuestion, c.Answer, str]]:
     """Returns each question of a set with its answer and what became of it."""
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(question: KnownQuestion) -> tuple[KnownQuestion, c.Answer, str]:
         async with slots:
-            asked = c.Question(text=question.text, strictness=strictness)
+            asked = c.Question(text=typed(question.text), strictness=strictness)
             answer = await client.ask(asked, collection=collection_of(one), timeout_s=60.0)
         return question, answer, judge_answer(question, answer)
 
@@ -92,6 +113,7 @@ async def run(options: argparse.Namespace) -> None:
     """Asks, and prints the table."""
     sets = find_sets(options)
     strictness = c.Strictness(options.strictness) if options.strictness else None
+    typed = TYPED.get(options.typed, str)
     by_kind: dict[str, list[tuple[KnownQuestion, str]]] = defaultdict(list)
     async with embedding_process() as embedding:
         async with EmbeddingClient(embedding.address) as embedder:
@@ -104,7 +126,7 @@ async def run(options: argparse.Namespace) -> None:
             ):
                 log = options.answers.open("w", encoding="utf-8") if options.answers else None
                 for one in sets:
-                    for question, answer, outcome in await ask_set(one, client, strictness):
+                    for question, answer, outcome in await ask_set(one, client, strictness, typed):
                         by_kind[one.kind].append((question, outcome))
                         if log is not None:
                             refusal = answer.refusal.message if answer.refusal else ""
@@ -129,6 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_set_options(parser)
     parser.add_argument("--strictness", choices=[one.value for one in c.Strictness])
+    parser.add_argument("--typed", choices=TYPED, help="How the questions are typed.")
     parser.add_argument("--answers", type=Path, help="File for all answers, to be read by eye.")
     asyncio.run(run(parser.parse_args()))
 

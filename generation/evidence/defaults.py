@@ -8,60 +8,60 @@ from __future__ import annotations
 
 from generation.evidence.logistic import Terms
 
-SENTENCES_BIAS = -7.298
+SENTENCES_BIAS = -6.7502
 SENTENCES: Terms = {
-    "coverage": (-0.2675, 0.0407, 0.115),
-    "coverage_to_best": (0.2002, 0.115, 0.2927),
-    "coverage_beyond_title": (0.5382, 0.0329, 0.1022),
-    "title_coverage": (0.4049, 0.0486, 0.1251),
-    "grams": (0.1884, 0.0271, 0.0522),
-    "chunk_rank": (-1.355, 1.7659, 0.8161),
-    "document_rank": (-0.2809, 0.9482, 0.5694),
-    "numbers": (0.0573, 0.5306, 0.6354),
-    "length": (0.3834, 2.5648, 0.5823),
-    "names_missing": (-0.141, 0.2688, 0.4404),
-    "identifiers_missing": (-0.8026, 0.0409, 0.1976),
-    "cosine": (0.0498, 0.1067, 0.1314),
-    "cosine_standing": (0.2275, -0.0019, 0.5912),
+    "coverage": (-0.3782, 0.0703, 0.1495),
+    "coverage_to_best": (0.4451, 0.1578, 0.3132),
+    "coverage_beyond_title": (0.4685, 0.0439, 0.1134),
+    "title_coverage": (0.2975, 0.0751, 0.149),
+    "grams": (0.1401, 0.038, 0.0659),
+    "chunk_rank": (-1.2411, 1.9203, 0.827),
+    "document_rank": (-0.2617, 0.8091, 0.6052),
+    "numbers": (0.2637, 0.4451, 0.6122),
+    "length": (0.0847, 2.7103, 0.6218),
+    "names_missing": (-0.1281, 0.2186, 0.4109),
+    "identifiers_missing": (-0.2827, 0.0359, 0.1856),
+    "cosine": (0.1262, 0.1427, 0.1458),
+    "cosine_standing": (0.1666, -0.0019, 0.6545),
 }
-EVIDENCE_BIAS = -0.0985
+EVIDENCE_BIAS = 0.4358
 EVIDENCE: Terms = {
-    "dense_best": (0.4604, 0.3661, 0.1654),
-    "dense_gap_2": (-0.2315, 0.1067, 0.0998),
-    "dense_gap_5": (0.1865, 0.2157, 0.1207),
-    "sentence_cosine": (1.2117, 0.4483, 0.1988),
-    "sentence_cosine_2": (-0.1228, 0.3567, 0.1732),
-    "coverage_first": (0.4746, 0.4562, 0.3113),
-    "sentence_coverage": (0.2145, 0.3927, 0.2561),
-    "grams_best": (-0.5902, 0.2873, 0.1543),
-    "words": (-0.1143, 1.7448, 0.2571),
+    "dense_best": (0.379, 0.4136, 0.1616),
+    "dense_gap_2": (0.0598, 0.1144, 0.1014),
+    "dense_gap_5": (-0.0323, 0.2192, 0.1198),
+    "sentence_cosine": (0.8438, 0.4943, 0.1817),
+    "sentence_cosine_2": (-0.0145, 0.4024, 0.1678),
+    "coverage_first": (0.2117, 0.5286, 0.3091),
+    "sentence_coverage": (0.2203, 0.4492, 0.2502),
+    "grams_best": (-0.5529, 0.3477, 0.1789),
+    "words": (-0.0364, 1.7648, 0.2769),
 }
-JUDGED_SENTENCES_BIAS = -3.7762
+JUDGED_SENTENCES_BIAS = -4.047
 JUDGED_SENTENCES: Terms = {
-    "answer": (1.6618, -2.4907, 1.9532),
-    "coverage": (0.8184, 0.2511, 0.2657),
-    "names_missing": (0.0949, 0.309, 0.4301),
-    "identifiers_missing": (-0.1373, 0.0134, 0.1145),
+    "answer": (1.965, -2.7851, 2.3033),
+    "coverage": (0.725, 0.2519, 0.2666),
+    "names_missing": (0.0494, 0.3069, 0.4289),
+    "identifiers_missing": (-0.1006, 0.0095, 0.0972),
 }
-JUDGED_EVIDENCE_BIAS = -0.0693
+JUDGED_EVIDENCE_BIAS = -0.1235
 JUDGED_EVIDENCE: Terms = {
-    "answer_best": (1.3096, 0.0841, 2.0117),
-    "names_missing": (-0.2815, 0.1869, 0.3582),
-    "identifiers_missing": (-0.2025, 0.0087, 0.0924),
+    "answer_best": (1.448, 0.2765, 2.1253),
+    "names_missing": (-0.3052, 0.1893, 0.3603),
+    "identifiers_missing": (-0.1746, 0.0075, 0.086),
 }
-TOPIC_BIAS = 2.4514
+TOPIC_BIAS = 4.8889
 TOPIC: Terms = {
-    "dense_top": (1.8357, 0.268, 0.1268),
-    "sentence_coverage": (1.0917, 0.3927, 0.2561),
-    "heaviest_held": (0.1047, 0.5648, 0.33),
-    "grams_best": (0.7309, 0.2873, 0.1543),
+    "dense_top": (2.5192, 0.3214, 0.1426),
+    "sentence_coverage": (0.9954, 0.4492, 0.2502),
+    "heaviest_held": (0.2664, 0.6521, 0.3092),
+    "grams_best": (0.9, 0.3477, 0.1789),
 }
 # Questions with lower probabilities are off topic, or not answered. At the others, 10% of
 # the unanswerable questions of our folders are answered (cross-validated by collection).
-EVIDENCE_THRESHOLD = 0.821
-JUDGED_EVIDENCE_THRESHOLD = 0.557
-TOPIC_THRESHOLD = 0.4
+EVIDENCE_THRESHOLD = 0.835
+JUDGED_EVIDENCE_THRESHOLD = 0.642
+TOPIC_THRESHOLD = 0.696
 # What an answer needs beyond the threshold, in logits, by strictness; and from where on the closest
 # passages are shown instead.
-STRICTNESS_LOGITS = {"strict": 0.41, "balanced": 0.0, "lenient": -0.62}
-NOT_SURE_LOGITS = -1.48
+STRICTNESS_LOGITS = {"strict": 0.31, "balanced": 0.0, "lenient": -0.67}
+NOT_SURE_LOGITS = -1.83
