@@ -44,8 +44,8 @@ EVIDENCE = (
 JUDGED_EVIDENCE = ("answer_best", "names_missing", "identifiers_missing")
 # Shares of the unanswerable questions of folders that are answered, by strictness; and of the
 # answerable ones that are refused.
-_ANSWERED = {"strict": 0.04, "balanced": 0.1, "lenient": 0.25}
-_REFUSED = 0.05
+_ANSWERED = {"strict": 0.05, "balanced": 0.15, "lenient": 0.25}
+_REFUSED = 0.02
 _LOST = 0.05  # Share of the questions that are on topic below the threshold of OFF_TOPIC.
 _STRENGTH, _FOLDS, _DIGITS = 0.3, 6, 4
 _HEAD = '''"""The default calibration, for collections without labels of their own.
