@@ -188,7 +188,7 @@ async def test_a_sentence_with_a_wrong_number_is_omitted(store: Path) -> None:
 
 async def test_a_model_that_finds_no_answer_is_believed(store: Path) -> None:
     reply = streams("NOT IN THE PASSAGES", STOP)
-    asked = {"text": "the kettle boils a litre of water in two minutes", "strictness": c.Strictness.LENIENT}
+    asked = {"text": "the kettle boils water in 3 minutes", "strictness": c.Strictness.LENIENT}
     came, _ = await ask_model(store, reply, refuse=True, **asked)
     assert came.refusal.reason is c.RefusalReason.NO_EVIDENCE
     assert came.usage.attempts
