@@ -19,9 +19,9 @@ def asked_names(question: str) -> frozenset[str]:
     """Returns the names and numbers of a question, in lower case.
 
     A name is a word with a capital letter that does not begin the question, or a word with a digit;
-    "I" is none.
+    "I" is none, and the capitals of a question that has no other letters tell nothing.
     """
-    words = _WORD.findall(question)
+    words = _WORD.findall(question.lower() if question.isupper() else question)
     named = (
         _without_possessive(word)
         for at, word in enumerate(words)

@@ -72,3 +72,8 @@ def test_long_questions_are_read_in_linear_time(text: str) -> None:
     asked_identifiers(text)
     asked_names(text)
     assert time.perf_counter() - began < 2.0
+
+
+def test_a_question_in_capitals_has_no_names_but_its_numbers() -> None:
+    assert asked_names("DOES IT OPEN ON MONDAY 4 MAY?") == {"4"}
+    assert asked_names("Does it open on Monday 4 May?") == {"monday", "4", "may"}
