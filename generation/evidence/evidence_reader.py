@@ -33,9 +33,9 @@ _CHUNKS_PER_DOCUMENT = 4
 # On SciFact, 16 take twice the time and gain less than 0.01 of recall and AUROC; see
 # docs/quality.md.
 MAX_EMBEDDED_SENTENCES = 8
-# Units that the judge reads. The best twelve by words hold an answer for 0.94 of the questions of
-# our own folders whose answer was found, eight for 0.91; see docs/quality.md. With a judge, none is
-# embedded.
+# Units that the judge reads. The best twelve by words hold an answer for 0.88 of the questions of
+# our own folders whose answer was found, sixteen for 0.90; see docs/quality.md. With a judge, none
+# is embedded.
 MAX_JUDGED_SENTENCES = 12
 _EMBED_TIMEOUT_S = 2.0
 _RERANK_TIMEOUT_S = 2.0
