@@ -154,7 +154,7 @@ def test_an_answer_is_one_tree_from_the_gateway_to_shard_and_embedding(
 ) -> None:
     trace = running.ask()
     found = wait_for_ways(collector, trace, [[*WAY, *TO_EMBEDDING], [*WAY, *TO_SHARD]], 20)
-    assert len(found) > 40
+    assert len(found) > 35
     for one in found.values():
         if (parent := found.get(one.parent_id)) is not None:
             # A server may end its span after its caller has the reply.
