@@ -120,7 +120,7 @@ class AnswerComposer:
         sure = calibration.assess(reading.signals)
         outcome = Outcome.ANSWERED
         if call.question.refuse:
-            outcome = calibration.decide(sure.evidence, self._strictness_of(call))
+            outcome = calibration.decide(sure, self._strictness_of(call))
             refused = _refusal(call, found, sure, calibration, outcome)
             if refused is not None:
                 for end in await self._refuse(call, refused[0], sure, refused[1]):

@@ -75,7 +75,7 @@ async def ask_set(
     one: QuestionSet,
     client: AsyncClient,
     strictness: c.Strictness | None,
-    typed: Callable[[str], str] = str,
+    typed: Callable[[str], str],
 ) -> list[tuple[KnownQuestion, c.Answer, str]]:
     """Returns each question of a set with its answer and what became of it."""
     slots = asyncio.Semaphore(_AT_ONCE)

@@ -86,17 +86,19 @@ class Calibration:
         """Returns both probabilities from the signals of `confidence.compute_signals`."""
         return Confidence(self.topic.probability(signals), self.evidence.probability(signals))
 
-    def decide(self, evidence: float, strictness: Strictness) -> Outcome:
+    def decide(self, sure: Confidence, strictness: Strictness) -> Outcome:
         """Returns the outcome of a question.
 
         Args:
-            evidence: Probability that the evidence answers it, 0..1.
+            sure: Probabilities that it is on topic and that the evidence answers it.
             strictness: How sure an answer must be; balanced applies the threshold unchanged.
         """
-        beyond = _logit(evidence) - _logit(self.evidence_threshold)
+        beyond = _logit(sure.evidence) - _logit(self.evidence_threshold)
         if beyond >= defaults.STRICTNESS_LOGITS[strictness.value]:
             return Outcome.ANSWERED
-        return Outcome.NOT_SURE if beyond >= defaults.NOT_SURE_LOGITS else Outcome.REFUSED
+        # What is answered is on topic. Off topic, the closest passages are of no use.
+        near = beyond >= defaults.NOT_SURE_LOGITS and sure.topic >= self.topic_threshold
+        return Outcome.NOT_SURE if near else Outcome.REFUSED
 
 
 DEFAULT_CALIBRATION = Calibration(
