@@ -17,7 +17,6 @@ from generation.evidence.calibration import (
 )
 from generation.evidence.confidence import Confidence
 from generation.evidence.evidence_reader import Evidence, EvidenceFeatures, EvidenceReader
-from generation.evidence.sources import list_passages
 from generation.evidence.strictness import StrictnessRules
 from generation.memory.answer_cache import AnswerCache, AnswerKey, CachedAnswer
 from generation.memory.conversation import ConversationMemory
@@ -102,7 +101,7 @@ class AnswerComposer:
             calibration = await self._calibrations.of(*snapshot, call.left_s())
             certain = self._calibrations.knows(*snapshot)
         call.calibrated = calibration.calibrated
-        if not list_passages(found.sources):
+        if not found.units:
             for end in await self._refuse(call, _NO_EVIDENCE, _NOTHING, _NOTHING_FOUND):
                 yield end
             return
@@ -121,11 +120,11 @@ class AnswerComposer:
         outcome = Outcome.ANSWERED
         if call.question.refuse:
             outcome = calibration.decide(sure, self._strictness_of(call))
-            refused = _refusal(call, found, sure, calibration, outcome)
-            if refused is not None:
-                for end in await self._refuse(call, refused[0], sure, refused[1]):
-                    yield end
-                return
+        if outcome is Outcome.REFUSED:
+            reason, message = _refusal(call, found, sure, calibration)
+            for end in await self._refuse(call, reason, sure, message):
+                yield end
+            return
         closest = outcome is Outcome.NOT_SURE
         parts = self._write(call, found, reading, sure, calibration, key, closest=closest)
         async with contextlib.aclosing(parts):
@@ -352,15 +351,9 @@ def _is_full(info: c.ReplyInfo) -> bool:
 
 
 def _refusal(
-    call: RequestContext,
-    found: Evidence,
-    sure: Confidence,
-    calibration: Calibration,
-    outcome: Outcome,
-) -> tuple[c.RefusalReason, str] | None:
-    """Returns why a question is not answered, with a message; None if passages are shown."""
-    if outcome is not Outcome.REFUSED:
-        return None
+    call: RequestContext, found: Evidence, sure: Confidence, calibration: Calibration
+) -> tuple[c.RefusalReason, str]:
+    """Returns why a question is refused, with a message."""
     reference = unresolved_reference(call.question.text, call.recalled.turns)
     if reference:
         return c.RefusalReason.UNCLEAR, _UNCLEAR.format(reference=reference)

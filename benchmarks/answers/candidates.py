@@ -107,22 +107,16 @@ async def record(one: QuestionSet, reader: EvidenceReader, out: TextIO) -> None:
 def _line(
     one: QuestionSet, question: KnownQuestion, found: Evidence, reading: EvidenceFeatures | None
 ) -> dict[str, Any]:
-    ranks = {(hit.id, hit.chunk): rank for rank, hit in enumerate(found.reply.hits)}
     by_words = np.empty(0) if reading is None else DEFAULT_CALIBRATION.rank(reading.features)
     units = []
     for row, unit in enumerate(found.units):
-        source = found.sources[unit.document]
-        first = unit.passages[0]
+        document = found.sources[unit.document].best.id
         units.append(
             {
-                "document": source.best.id,
                 "context": found.context(row),
                 "text": unit.text,
-                "spans": [(part.start, part.end) for part in unit.passages],
-                "chunk_rank": ranks[source.best.id, first.chunk],
-                "document_rank": unit.document,
                 "by_words": float(by_words[row]),
-                "gold": is_gold(question, source.best.id, unit.text),
+                "gold": is_gold(question, document, unit.text),
                 "near": question.answerable and holds_passage(question, unit.text),
             }
         )

@@ -1,4 +1,4 @@
-"""Asks the service the questions of many collections, and counts what becomes of them.
+"""Asks the service the questions of many collections, and counts the outcomes.
 
     python -m benchmarks.answers.evaluate --store DIR [--data DIR] [--corpora DIR …] [--only KIND …]
         [--strictness strict|balanced|lenient] [--typed lower|capitals|no-mark|typo]
@@ -53,7 +53,7 @@ TYPED: Final[dict[str, Callable[[str], str]]] = {
 
 
 def judge_answer(question: KnownQuestion, answer: c.Answer) -> str:
-    """Returns what became of a question: right, wrong, shown, not shown, refused or answered.
+    """Returns the outcome of a question: right, wrong, shown, not shown, refused or answered.
 
     The last is an answer to a question without one.
     """
@@ -77,7 +77,7 @@ async def ask_set(
     strictness: c.Strictness | None,
     typed: Callable[[str], str],
 ) -> list[tuple[KnownQuestion, c.Answer, str]]:
-    """Returns each question of a set with its answer and what became of it."""
+    """Returns each question of a set with its answer and its outcome."""
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(question: KnownQuestion) -> tuple[KnownQuestion, c.Answer, str]:
@@ -115,6 +115,7 @@ async def run(options: argparse.Namespace) -> None:
     strictness = c.Strictness(options.strictness) if options.strictness else None
     typed = TYPED.get(options.typed, str)
     by_kind: dict[str, list[tuple[KnownQuestion, str]]] = defaultdict(list)
+    lines: list[str] = []
     async with embedding_process() as embedding:
         async with EmbeddingClient(embedding.address) as embedder:
             await build_sets(sets, str(options.store), embedder)
@@ -124,23 +125,22 @@ async def run(options: argparse.Namespace) -> None:
                 service_process("generation", words, ready_services=GENERATION_SERVICES) as service,
                 AsyncClient(service.address) as client,
             ):
-                log = options.answers.open("w", encoding="utf-8") if options.answers else None
                 for one in sets:
                     for question, answer, outcome in await ask_set(one, client, strictness, typed):
                         by_kind[one.kind].append((question, outcome))
-                        if log is not None:
-                            refusal = answer.refusal.message if answer.refusal else ""
-                            record = {
-                                "set": one.name,
-                                "kind": one.kind,
-                                "question": question.text,
-                                "outcome": outcome,
-                                "answer": answer.text or refusal,
-                                "must": question.must,
-                                "must_not": question.must_not,
-                                "passages": question.passages,
-                            }
-                            log.write(json.dumps(record, ensure_ascii=False) + "\n")
+                        record = {
+                            "set": one.name,
+                            "kind": one.kind,
+                            "question": question.text,
+                            "outcome": outcome,
+                            "answer": str(answer),
+                            "must": question.must,
+                            "must_not": question.must_not,
+                            "passages": question.passages,
+                        }
+                        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+    if options.answers:
+        options.answers.write_text("".join(lines), "utf-8")
     for kind, outcomes in by_kind.items():
         shares = summarize(outcomes)
         print(kind, {name: round(value, 3) for name, value in shares.items()})

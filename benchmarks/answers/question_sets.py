@@ -20,8 +20,8 @@ class KnownQuestion:
     """A question of a collection.
 
     passages: Texts that answer it; empty if the collection does not. must: Strings that a useful
-    answer holds, all of them; "a|b" is either. must_not: Values of other entries. file: End of the
-    id of the document that answers; empty if unknown. off_topic: Whether it is about other things.
+    answer holds, all of them; "a|b" is either. must_not: Values of other entries. files: Ends of
+    the ids of documents that answer; empty if unknown. off_topic: Whether it is about other things.
     """
 
     text: str

@@ -102,7 +102,7 @@ class LowRankModel(nn.Module):
         return {name: part.detach().numpy() for name, part in found.items()}
 
     def start(self, change: Change) -> None:
-        """Goes on from a change of the same rank and outputs.
+        """Continues from a change of the same rank and outputs.
 
         Raises: KeyError: the change lacks a part.
         """

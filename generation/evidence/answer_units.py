@@ -1,9 +1,8 @@
 """The units of an answer: passages of the evidence that can be understood on their own.
 
-Each passage has a unit: itself, with what it cannot do without. A sentence that begins with "It"
-brings the one before, one that ends with a colon brings the list or code after it, an item brings
-the sentence that leads to its list, a term its description, and the steps of a procedure stay
-together.
+The unit of a passage is the passage with those that it needs: a sentence that begins with "It"
+needs the one before, one that ends with a colon the list or code after it, an item the sentence
+that introduces its list, a term its description. The steps of a procedure stay together.
 """
 
 from __future__ import annotations
@@ -161,12 +160,14 @@ class _Source:
     def _whole(self, at: int) -> list[int]:
         """Returns the sentences of a list item if it is short."""
         block = self._blocks[self._passages[at].block]
-        return block if sum(len(self._passages[one].text) for one in block) <= _SHORT_ITEM else []
+        size = sum(len(self._passages[one].text) for one in block[: _SHORT_ITEM + 1])
+        return block if size <= _SHORT_ITEM else []
 
     def _list(self, passage: Passage) -> list[int]:
         """Returns the items of a short list with a lead, unless each is an entry of its own."""
         items = self._led.get(passage.lead, [])
-        texts = [self._passages[at].text for at in items]
+        # More items than characters allowed are too long in any case.
+        texts = [self._passages[at].text for at in items[: _SHORT_ITEM + 1]]
         entries = any(": " in text or ";" in text for text in texts)
         return [] if entries or sum(map(len, texts)) > _SHORT_ITEM else items
 
@@ -176,7 +177,7 @@ class _Source:
         if first and self._passages[first - 1].path == path and self._passages[first - 1].marker:
             return []
         found = []
-        for at in range(first + 1, len(self._passages)):
+        for at in range(first + 1, min(first + _MOST_PASSAGES, len(self._passages))):
             one = self._passages[at]
             if one.kind is not Kind.ITEM or one.path[: len(path)] != path:
                 break
@@ -186,7 +187,6 @@ class _Source:
     def _after(self, at: int) -> list[int]:
         """Returns what completes a passage: a list or code after a colon, or the next sentence."""
         passage = self._passages[at]
-        rest = [one for one in self._blocks[passage.block] if one > at]
         if passage.text.endswith(":"):
             led = self._led.get(passage.block, [])
             # A term, and the first sentences of its description.
@@ -198,7 +198,7 @@ class _Source:
             ]
             return led or inside[:2]
         if len(_WORD.findall(passage.text)) < _FEW_WORDS:
-            return rest[:1]
+            return [at + 1] if self._blocks[passage.block][-1] > at else []
         return []
 
     def _fits(self, taken: set[int], number: int) -> bool:

@@ -7,21 +7,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from generation.evidence.question_names import (
-    asked_identifiers,
-    asked_names,
-    lacks_identifiers,
-    lacks_names,
-)
+from generation.evidence.logistic import Floats
 from generation.evidence.sentence_features import (
+    FEATURES,
     EvidenceDocument,
     QueryTerm,
     WordsOf,
     character_runs,
-    list_contexts,
-    list_sentences,
 )
 from nearline.contract import Hit
 
@@ -29,7 +22,6 @@ from nearline.contract import Hit
 # are NaN (unknown) if the search was by words alone.
 SIGNALS = (
     "dense_best",  # cosine of the best chunk
-    "dense_mean",  # mean cosine of all chunks
     "dense_top",  # mean cosine of the five best chunks
     "dense_gap_2",  # cosine of the best document less that of the second
     "dense_gap_5",  # and of the fifth
@@ -37,10 +29,8 @@ SIGNALS = (
     "lexical_gap",  # from the best document to the second, likewise
     "score_gap",  # score of the first document less that of the second
     "coverage_first",  # share of the question's idf mass that the first document holds
-    "coverage_best",  # the most of the first three
-    "sentence_coverage",  # the most in one sentence of the first three
+    "sentence_coverage",  # the most in one sentence of the first three documents
     "heaviest_held",  # share of the question's four heaviest terms that the documents hold
-    "missing_heaviest",  # idf of the heaviest term that the first document lacks, as a share
     "grams_best",  # share of the question's runs of five characters, best of the first three
     "sentence_cosine",  # of the best sentence
     "sentence_cosine_2",  # of the second-best one
@@ -70,8 +60,7 @@ def compute_signals(
     hits: Sequence[Hit],
     documents: Sequence[EvidenceDocument],
     words_of: WordsOf,
-    cosines: NDArray[np.float32],
-    judged: NDArray[np.float32] | None = None,
+    features: Floats,
 ) -> dict[str, float]:
     """Returns SIGNALS, by name.
 
@@ -81,8 +70,7 @@ def compute_signals(
         hits: Chunks with explanations, best first; at least one.
         documents: The documents of the evidence, best first.
         words_of: Returns the stems of a text.
-        cosines: (n,) cosines of sentences to the question; NaN if unknown.
-        judged: (n,) logits of the judge, likewise; None without a judge.
+        features: (n, f) features of the units, with cosines and logits of the judge if known.
     """
     mass = sum(term.idf for term in terms) or 1.0
     told = [(hit.id, hit.explanation) for hit in hits if hit.explanation is not None]
@@ -94,8 +82,7 @@ def compute_signals(
     lexical = _by_document([(name, why.lexical_score or 0.0) for name, why in told])
     score = _by_document([(hit.id, hit.score) for hit in hits])
     found: set[str] = set()
-    held: list[float] = []
-    by_sentence, grams, missing = [0.0], [0.0], 1.0
+    coverage_first, by_sentence, grams = 0.0, [0.0], [0.0]
     asked = character_runs(question)
     for rank, document in enumerate(documents):
         parts = [document.text[start:end] for start, end in document.sentences]
@@ -104,69 +91,54 @@ def compute_signals(
         found |= whole
         if rank >= _EXAMINED_DOCUMENTS:
             continue
-        if not held:
-            lacking = [term.idf for term in terms if term.word not in whole]
-            missing = max(lacking, default=0.0) / mass
-        held.append(_mass(terms, whole) / mass)
+        if rank == 0:
+            coverage_first = _mass(terms, whole) / mass
         by_sentence += [_mass(terms, each) / mass for each in words]
         runs = character_runs(f"{document.title} {document.text}")
         grams.append(len(asked & runs) / (len(asked) or 1))
     heaviest = sorted(terms, key=lambda term: -term.idf)[:_HEAVIEST_TERMS]
     top = sorted(chunks, reverse=True)[:_TOP_CHUNKS]
-    known: list[float] = np.sort(cosines[np.isfinite(cosines)])[::-1].tolist()
+    cosine, second_cosine = _two_best(features, "cosine")
     return {
+        **dict.fromkeys(SIGNALS, math.nan),
         "dense_best": max(chunks),
-        "dense_mean": sum(chunks) / len(chunks),
         "dense_top": sum(top) / len(top),
         "dense_gap_2": _gap(dense, 2),
         "dense_gap_5": _gap(dense, 5),
         "lexical_best": max(lexical, default=0.0) / mass,
         "lexical_gap": _gap(lexical, 2) / mass,
         "score_gap": _gap(score, 2),
-        "coverage_first": held[0] if held else 0.0,
-        "coverage_best": max(held, default=0.0),
+        "coverage_first": coverage_first,
         "sentence_coverage": max(by_sentence),
         "heaviest_held": sum(term.word in found for term in heaviest) / (len(heaviest) or 1),
-        "missing_heaviest": missing,
         "grams_best": max(grams),
-        "sentence_cosine": known[0] if known else max(chunks),
-        "sentence_cosine_2": known[min(1, len(known) - 1)] if known else max(chunks),
+        "sentence_cosine": max(chunks) if math.isnan(cosine) else cosine,
+        "sentence_cosine_2": max(chunks) if math.isnan(cosine) else second_cosine,
         "words": math.log1p(len(terms)),
-        **_judge_signals(question, terms, documents, words_of, judged),
+        **_judge_signals(features),
     }
 
 
-def _judge_signals(
-    question: str,
-    terms: Sequence[QueryTerm],
-    documents: Sequence[EvidenceDocument],
-    words_of: WordsOf,
-    judged: NDArray[np.float32] | None,
-) -> dict[str, float]:
-    """Returns the signals of the sentence that answers best, all NaN without a judge."""
-    names = (
-        "answer_best",
-        "answer_second",
-        "answer_coverage",
-        "names_missing",
-        "identifiers_missing",
-    )
-    if judged is None or not np.isfinite(judged).any():
-        return dict.fromkeys(names, math.nan)
-    known = np.sort(judged[np.isfinite(judged)])[::-1]
-    row = int(np.nanargmax(judged))
-    best, context = list_sentences(documents)[row], list_contexts(documents)[row]
-    document = documents[best.document]
-    sentence = document.text[best.start : best.end]
-    mass = sum(term.idf for term in terms) or 1.0
-    values = (
-        float(known[0]),
-        float(known[min(1, len(known) - 1)]),
-        _mass(terms, {*words_of(context), *words_of(sentence)}) / mass,
-        lacks_names(asked_names(question), f"{context}\n{sentence}"),
-        lacks_identifiers(asked_identifiers(question), f"{context}\n{sentence}"),
-    )
-    return dict(zip(names, values, strict=True))
+def _judge_signals(features: Floats) -> dict[str, float]:
+    """Returns the signals of the unit that answers best; empty without a judge."""
+    best, second = _two_best(features, "answer")
+    if math.isnan(best):
+        return {}
+    row = dict(zip(FEATURES, features[features[:, FEATURES.index("answer")].argmax()], strict=True))
+    return {
+        "answer_best": best,
+        "answer_second": second,
+        "answer_coverage": float(row["title_coverage"] + row["coverage_beyond_title"]),
+        "names_missing": float(row["names_missing"]),
+        "identifiers_missing": float(row["identifiers_missing"]),
+    }
+
+
+def _two_best(features: Floats, name: str) -> tuple[float, float]:
+    """Returns the two largest values of a feature; NaN if none is known."""
+    column = features[:, FEATURES.index(name)]
+    known: list[float] = np.sort(column[np.isfinite(column)])[::-1].tolist()
+    return (known[0], known[min(1, len(known) - 1)]) if known else (math.nan, math.nan)
 
 
 def _by_document(scores: Sequence[tuple[str, float]]) -> list[float]:

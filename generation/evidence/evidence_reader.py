@@ -26,6 +26,7 @@ from nearline import contract as c
 from nearline.contract import Hit, Reranker
 from nearline.errors import NearlineError
 from nearline.filters import admits
+from nearline.items.structure import section_at
 from retrieval.index.lexical.text_analysis import NO_LANGUAGE, Analyser
 
 _CHUNKS_PER_DOCUMENT = 4
@@ -243,7 +244,12 @@ class EvidenceReader:
             )
             items = {item.id: item for item in read.items}
         hits = [
-            replace(hit, title=item.title, text=item.text[hit.start : hit.end])
+            replace(
+                hit,
+                title=item.title,
+                text=item.text[hit.start : hit.end],
+                section=section_at(item.text, hit.start),
+            )
             for hit in rest
             if (item := items.get(hit.id)) is not None
         ]
@@ -287,7 +293,7 @@ class EvidenceReader:
         return EvidenceFeatures(
             features,
             confidence.compute_signals(
-                found.question, terms, found.reply.hits, documents, words_of, cosines, judged
+                found.question, terms, found.reply.hits, documents, words_of, features
             ),
             degraded,
         )

@@ -10,7 +10,8 @@ import re
 _WORD = re.compile(r"\w+(?:[.,'\u2019-]\w+)*")
 # What is written as in code: an option, or a word with a sign or a capital inside.
 _IDENTIFIER = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]{0,60}|\b[a-z]{1,40}[A-Z]\w{0,60}")
-_CODE_WORD = re.compile(r"[\w.:]+")
+# Not an abbreviation, such as "e.g" or "a.m".
+_CODE_WORD = re.compile(r"(?!(?:[^\W\d_]\.)+[^\W\d_]\Z)[\w.:]+")
 _JOINS = "_.:"
 _SPEAKER = frozenset({"i", "i'm", "i'd", "i've", "i'll"})
 

@@ -103,8 +103,8 @@ def list_contexts(documents: Sequence[EvidenceDocument]) -> list[str]:
 
 def character_runs(text: str) -> set[str]:
     """Returns the distinct runs of five characters of a text, ignoring case and white space."""
-    plain = _plain(text)
-    return {plain[at : at + _GRAM] for at in range(len(plain) - _GRAM + 1)}
+    signs = plain(text)
+    return {signs[at : at + _GRAM] for at in range(len(signs) - _GRAM + 1)}
 
 
 def compute_features(
@@ -133,7 +133,7 @@ def compute_features(
     ratio, rank = _rated(documents)
     held = _held(terms, words)
     titled = _held(terms, [words_of(context) for context in contexts])
-    texts = [_plain(text) for text in said]
+    texts = [plain(text) for text in said]
     names, identifiers = asked_names(query), asked_identifiers(query)
     below = [f"{context}\n{text}" for context, text in zip(contexts, said, strict=True)]
     coverage = _share(held, idf)
@@ -233,7 +233,8 @@ def _grams(query: str, texts: Sequence[str]) -> Floats:
     return np.array(shares, np.float64)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Returns a text without differences of case and white space."""
     return " ".join(text.lower().split())
 
 

@@ -176,7 +176,8 @@ def _parts(text: str, block: Block) -> list[Bounds]:
         end = text.find("\n", block.end + 1)
         closes = text[block.end : None if end < 0 else end].strip().strip("`~") == ""
         last = block.end if not closes else len(text) if end < 0 else end
-        return [(block.line + len(text[block.line :]) - len(text[block.line :].lstrip()), last)]
+        before = text[block.line : block.end]
+        return [(block.line + len(before) - len(before.lstrip()), last)]
     found = sentences(text[block.start : block.end])
     return [(block.start + start, block.start + end) for start, end in found]
 

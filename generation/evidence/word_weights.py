@@ -1,4 +1,4 @@
-"""How much each word of a question tells, by how often the language uses it.
+"""Weights of the words of a question: the rarer a word is in its language, the larger.
 
 The weight of a word must mean the same in a folder of five files and in a collection of a million,
 so it is not taken from the collection where the frequencies of the language are known.

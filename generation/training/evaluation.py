@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from generation.evidence.calibration import Calibration
 from generation.evidence.logistic import Floats
@@ -66,12 +65,8 @@ def evaluate_calibration(
     inside = [ranked for one in observed for ranked in one.inside]
     found = [one.found for one in observed if one.question.has_answer]
     curve = eval_metrics.risk_coverage(evidence, answerable)
-    on_topic = _on_topic(calibration, observed, topic, evidence)
-    answered = np.where(on_topic, evidence, -1.0)
-    kept = answered >= calibration.evidence_threshold
-    foreign_kept = _on_topic(
-        calibration, strange, foreign, predict_probabilities(calibration.evidence, strange)
-    )
+    kept = evidence >= calibration.evidence_threshold
+    foreign_evidence = predict_probabilities(calibration.evidence, strange)
     return CalibrationEvaluation(
         recall_inside={k: _recall(calibration, inside, k) for k in (3, 5)},
         recall_found={k: _recall(calibration, found, k) for k in (3, 5)},
@@ -82,27 +77,22 @@ def evaluate_calibration(
             else None
         ),
         operating=eval_metrics.operating_point(
-            answered, answerable, calibration.evidence_threshold
+            evidence, answerable, calibration.evidence_threshold
         ),
         half=eval_metrics.at_coverage(curve, 0.5),
         curve=curve,
-        kept=float(on_topic.mean()),
-        strange_kept=float(foreign_kept.mean()) if strange else None,
+        kept=_on_topic(calibration, topic, evidence),
+        strange_kept=_on_topic(calibration, foreign, foreign_evidence) if strange else None,
         answerable_kept=float(kept[answerable].mean()) if answerable.any() else None,
         unanswerable_refused=None if answerable.all() else float(1 - kept[~answerable].mean()),
     )
 
 
-def _on_topic(
-    calibration: Calibration,
-    observed: Sequence[QuestionExample],
-    topic: Floats,
-    evidence: Floats,
-) -> NDArray[np.bool_]:
-    """Returns which questions are not refused as off topic, (n,); see `AnswerComposer`."""
-    judged = np.array([np.isfinite(one.signals["answer_best"]) for one in observed], np.bool_)
-    found = judged & (evidence >= calibration.evidence_threshold)
-    return np.asarray((topic >= calibration.topic_threshold) | found, np.bool_)
+def _on_topic(calibration: Calibration, topic: Floats, evidence: Floats) -> float:
+    """Returns the share of questions that are not refused as off topic."""
+    # What is answered is on topic; see `Calibration.decide`.
+    answered = evidence >= calibration.evidence_threshold
+    return float(np.mean(answered | (topic >= calibration.topic_threshold)))
 
 
 def _recall(calibration: Calibration, ranked: Sequence[RankingExample], k: int) -> float | None:

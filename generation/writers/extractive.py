@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from generation.checks.citations import clean_text
 from generation.checks.hidden_text import strip_hidden_text
 from generation.evidence.answer_units import AnswerUnit, label_of
+from generation.evidence.sentence_features import plain
 from generation.evidence.sources import EvidenceSource, Passage, Span
 from generation.protocols.writer import AnswerPiece, AnswerTask, WriterEnd, WriterEvent
 from nearline.items.structure import Kind
@@ -53,21 +54,20 @@ class ExtractiveWriter:
 
     async def write(self, task: AnswerTask) -> AsyncGenerator[WriterEvent, None]:
         """Yields the units in reading order, or as the closest passages; see `Writer.write`."""
-        sources = task.found.sources
-        tokens = 0
+        sources, units = task.found.sources, task.found.units
+        tokens, truncated, gap = 0, False, ""
         if task.closest:
             yield AnswerPiece(_CLOSEST, (), ())
-            for unit in closest_units(task.found.units, task.scores):
-                for piece in _shown(sources, list(_spans(sources, unit.passages)), "\n\n"):
-                    tokens += estimate_tokens(piece.text)
-                    yield piece
-            yield WriterEnd(False, 0, tokens)
-            return
-        chosen = select_units(sources, task.found.units, task.scores, task.max_tokens)
-        for piece in _shown(sources, chosen.spans, ""):
-            tokens += estimate_tokens(piece.text)
-            yield piece
-        yield WriterEnd(chosen.truncated, 0, tokens)
+            closest = closest_units(units, task.scores, task.max_tokens)
+            shown, gap = [list(_spans(sources, unit.passages)) for unit in closest], "\n\n"
+        else:
+            spans, truncated = select_units(sources, units, task.scores, task.max_tokens)
+            shown = [list(spans)]
+        for spans in shown:
+            for piece in _shown(sources, spans, gap):
+                tokens += estimate_tokens(piece.text)
+                yield piece
+        yield WriterEnd(truncated, 0, tokens)
 
 
 def select_units(
@@ -105,7 +105,7 @@ def select_units(
             for passage in units[at].passages
             if (passage.document, passage.start) not in taken
             # A sentence that two documents share is used once.
-            and _plain(passage.text) not in texts
+            and plain(passage.text) not in texts
         ]
         tokens = sum(estimate_tokens(passage.text) for passage in fresh)
         if not fresh or (taken and tokens > _LONG_TOKENS):
@@ -115,7 +115,7 @@ def select_units(
             continue
         for passage in fresh:
             taken[passage.document, passage.start] = passage
-            texts.add(_plain(passage.text))
+            texts.add(plain(passage.text))
         count += 1
         spent += tokens
         missing *= 1 - probabilities[at]
@@ -131,17 +131,19 @@ def _is_prose(passages: Sequence[Passage]) -> bool:
 
 
 def closest_units(
-    units: Sequence[AnswerUnit], scores: NDArray[np.float64], most: int = _MOST_UNITS
+    units: Sequence[AnswerUnit], scores: NDArray[np.float64], max_tokens: int
 ) -> list[AnswerUnit]:
-    """Returns the best units that share no passage, best first."""
+    """Returns the best units that share no passage, best first; see `select_units`."""
     found: list[AnswerUnit] = []
     texts: set[str] = set()
     for at in np.argsort(-scores, kind="stable").tolist():
-        said = {_plain(passage.text) for passage in units[at].passages}
-        if texts.isdisjoint(said):
+        said = {plain(passage.text) for passage in units[at].passages}
+        tokens = estimate_tokens(units[at].text)
+        if texts.isdisjoint(said) and (not found or tokens <= max_tokens):
             found.append(units[at])
             texts |= said
-        if len(found) == most:
+            max_tokens -= tokens
+        if len(found) == _MOST_UNITS:
             break
     return found
 
@@ -158,10 +160,11 @@ def _shown(
         said = clean_text(said) if _is_prose(span.passages) else _clean_lines(said)
         in_list = first.marker and (before is not None or len(span.passages) > 1)
         body = f"{first.marker}{said}" if in_list else said
-        lead = gap if before is None else _line_break(before.passages[-1]) or " "
         own_line = in_list or first.kind is Kind.CODE
-        if own_line and before is not None:
-            lead = "\n"
+        lead = gap
+        if before is not None:
+            last = before.passages[-1]
+            lead = "\n" if own_line or last.kind is Kind.CODE or last.marker else " "
         if before is None or before.source != span.source or before.passages[-1].path != first.path:
             label = _short(clean_text(label_of(sources[span.source], first)))
             if 0 < len(label) <= _TITLE_CHARACTERS and not _shares_word(label, said):
@@ -175,11 +178,6 @@ def _shown(
         before = span
 
 
-def _line_break(passage: Passage) -> str:
-    """Returns a line break after code and list items."""
-    return "\n" if passage.kind is Kind.CODE or passage.marker else ""
-
-
 def _clean_lines(text: str) -> str:
     """Returns the lines of a stored text for use in an answer; those of code are unchanged."""
     lines, in_code = [], False
@@ -189,10 +187,6 @@ def _clean_lines(text: str) -> str:
         lines.append(line if fence or in_code else f"{indent}{clean_text(line)}".rstrip())
         in_code ^= fence
     return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())
 
 
 def _short(label: str) -> str:

@@ -35,7 +35,7 @@ _TAB, _BLANK = 4, " \t\r"
 _SIGN_CHARACTERS = 1_000
 _HEADING = re.compile(r"(#{1,6})[ \t]+(\S.*)")
 _UNDERLINE = re.compile(r"(?:={3,}|-{3,})[ \t]*")
-_HEADING_OR_FENCE = re.compile(r"\n(?:(`{3,}|~{3,})(.*)|(#{1,6})[ \t]+(\S.*))")
+_HEADING_OR_FENCE = re.compile(r"\n(?:[ \t]*(`{3,}|~{3,})(.*)|(#{1,6})[ \t]+(\S.*))")
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _MARKER = re.compile(r"(?:[-*+•]|\d{1,9}[.)])[ \t]+(?=\S)")
 _RULE = re.compile(r"(?:(?:- *){3,}|(?:\* *){3,}|(?:_ *){3,})")
@@ -103,13 +103,18 @@ def section_at(text: str, place: int) -> Path:
         return ()
     headings: list[str] = []
     body = low = max(0, place - _HEADINGS_BEFORE)
-    for end, heading in _headings(text, low, place):
-        while headings and _level(headings[-1]) >= _level(heading):
-            headings.pop()
-        headings.append(heading)
-        body = end
+    nearby, code = text.find("\n", max(0, place - _ITEMS_BEFORE)) + 1, -1
+    for end, heading, in_code in _headings(text, low, place):
+        if heading:
+            while headings and _level(headings[-1]) >= _level(heading):
+                headings.pop()
+            headings.append(heading)
+            body = end
+        if end < nearby:
+            code = text.rfind("\n", 0, end) + 1 if in_code else -1
     if place - body > _ITEMS_BEFORE:
-        body = text.find("\n", place - _ITEMS_BEFORE) + 1
+        # Not inside code, whose closing fence would open another one.
+        body = nearby if code < 0 else code
     end = text.find("\n", place)
     block = None
     parser = _Parser(text, tuple(headings))
@@ -149,8 +154,11 @@ def path_in(text: str, block: Block, place: int) -> Path:
     return (*block.path, _head(text, block)) if inside else block.path
 
 
-def _headings(text: str, low: int, high: int) -> Iterator[tuple[int, str]]:
-    """Yields each heading of text[low:high] that is not in code, and the end of its line."""
+def _headings(text: str, low: int, high: int) -> Iterator[tuple[int, str, bool]]:
+    """Yields the headings, and the fences of code, of text[low:high].
+
+    Yields: The end of the line; the heading, empty for a fence; and whether code follows.
+    """
     # The first line has no end of a line before it.
     part, offset = (text[low:high], low) if low else (f"\n{text[:high]}", -1)
     fence = ""
@@ -159,10 +167,12 @@ def _headings(text: str, low: int, high: int) -> Iterator[tuple[int, str]]:
         end = found.end() + offset
         if mark and not fence:
             fence = mark
+            yield end, "", True
         elif mark and mark.startswith(fence) and not rest.strip():
             fence = ""
+            yield end, "", False
         elif heading and not fence and text[end : end + 1] in ("", "\n"):
-            yield end, _heading(signs, heading)
+            yield end, _heading(signs, heading), False
 
 
 def _heading(signs: str, written: str) -> str:
@@ -179,7 +189,7 @@ def _indent(head: str) -> int:
 
 def _head(text: str, block: Block) -> str:
     """Returns the head of a list item: its term, or how it begins, with a colon."""
-    line = text[block.start : block.end].split("\n", 1)[0]
+    line = text[block.start : min(block.end, block.start + 2 * _HEAD_CHARACTERS)].split("\n", 1)[0]
     term, colon, _ = line.partition(": ")
     if not colon or len(term) > _HEAD_CHARACTERS:
         term = line

@@ -1,4 +1,4 @@
-"""Builds the index of a folder, of which only what changed is hashed and embedded."""
+"""Builds the index of a folder; unchanged files are not hashed, known texts not embedded."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from retrieval.snapshots import retention
 MOST_BAD_ROWS = 1_000
 _VECTORS = "vectors.sqlite"
 _SCHEMA = """CREATE TABLE IF NOT EXISTS vectors (
-    key BLOB PRIMARY KEY, vector BLOB, tokens INTEGER, truncated INTEGER, build INTEGER
-) WITHOUT ROWID"""
+    key BLOB PRIMARY KEY, vector BLOB, tokens INTEGER, truncated INTEGER
+)"""
 _FIND = "SELECT key, vector, tokens, truncated FROM vectors WHERE key = ?"
-_WRITE = "REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)"
+_WRITE = "REPLACE INTO vectors (key, vector, tokens, truncated) VALUES (?, ?, ?, ?)"
 _SERVED_S = 60.0
 _LOOK_S = 0.05
 _ALIVE_S = 0.5
@@ -101,8 +101,7 @@ class VectorCache:
         self._embedder = embedder
         self._database = database
         database.execute(_SCHEMA)
-        (last,) = database.execute("SELECT MAX(build) FROM vectors").fetchone()
-        self._build = (last or 0) + 1
+        self._used: set[bytes] = set()
 
     @classmethod
     @contextlib.contextmanager
@@ -138,8 +137,9 @@ class VectorCache:
         """Embeds texts; see `Embedder`."""
         what = f"{expected_fingerprint} {dimensions} {role.value}\n"
         keys = [hashlib.sha256((what + text).encode()).digest() for text in texts]
+        self._used.update(keys)
         rows: dict[bytes, tuple[bytes, int, int]] = {}
-        # What a damaged file does not give is embedded again.
+        # Vectors that a damaged file lacks are computed again.
         with contextlib.suppress(sqlite3.Error):
             rows |= {
                 row[0]: row[1:] for key in keys for row in self._database.execute(_FIND, (key,))
@@ -159,7 +159,7 @@ class VectorCache:
                 rows[keys[place]] = (vector.astype(np.float32).tobytes(), tokens, truncated)
         # A full disk costs the next build some time, and this one nothing.
         with contextlib.suppress(sqlite3.Error), self._database:
-            written = [(key, *row, self._build) for key, row in rows.items()]
+            written = [(keys[place], *rows[keys[place]]) for place in missing]
             self._database.executemany(_WRITE, written)
         vectors, tokens_of, cut = zip(*(rows[key] for key in keys), strict=True)
         return Embeddings(
@@ -172,7 +172,9 @@ class VectorCache:
     def forget_unused(self) -> None:
         """Removes the vectors that no text had since the file was opened."""
         with contextlib.suppress(sqlite3.Error), self._database:
-            self._database.execute("DELETE FROM vectors WHERE build < ?", (self._build,))
+            kept = self._database.execute("SELECT key FROM vectors").fetchall()
+            unused = [row for row in kept if row[0] not in self._used]
+            self._database.executemany("DELETE FROM vectors WHERE key = ?", unused)
 
 
 async def serve_current(
@@ -206,7 +208,7 @@ async def serve_current(
     store = Store.open(str(cache))
     async with EmbeddingClient(keeper.embedding, token=keeper.token, tls=TlsFiles()) as client:
         with VectorCache.open(client, cache / _VECTORS) as embedder:
-            # Nobody compares recall here, and a question waits.
+            # A question waits, and recall is not measured here.
             work = asyncio.ensure_future(
                 ensure_snapshot(
                     *(store, corpus, embedder),
@@ -262,5 +264,5 @@ def _prune(store: Store) -> None:
     """Removes snapshots of earlier states of the folder, but the last."""
     planned = retention.plan_prune(store, DEFAULT_COLLECTION, 0, min_age=timedelta())
     retention.prune(store, DEFAULT_COLLECTION, planned)
-    # Nobody else builds here: this is what builds of earlier states left when they were stopped.
+    # The lock is held, so these are remains of builds that were stopped.
     shutil.rmtree(store.files.folder / DEFAULT_COLLECTION / ".build", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The keeper of a folder: runs its services until nobody has asked for a while.
+"""The keeper of a folder: runs its services until they have been idle for some minutes.
 
 `python -m nearline_cli.local.keeper_process CACHE` prints why it failed, and otherwise nothing; it
 writes a log of limited size to the cache.
@@ -118,7 +118,7 @@ def _idle_s() -> float:
 
 
 async def _until_idle(cache: Path, record: int, idle_s: float) -> None:
-    """Waits until nobody has used the services for a while, or the cache was removed."""
+    """Waits until the services have been idle for `idle_s`, or the cache was removed."""
     last, since = 0, time.monotonic()
     while True:
         await asyncio.sleep(min(_LOOK_S, max(idle_s, 0.05)))
@@ -131,7 +131,7 @@ async def _until_idle(cache: Path, record: int, idle_s: float) -> None:
         if now != last:
             last, since = now, time.monotonic()
         elif time.monotonic() - since >= idle_s and keeper.retire(cache):
-            _log.info("ended: nobody has asked for %g s", idle_s)
+            _log.info("ended: idle for %g s", idle_s)
             return
 
 

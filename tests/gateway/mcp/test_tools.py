@@ -182,7 +182,7 @@ async def test_what_a_service_refuses_says_why_and_what_helps(services: RealServ
         found = failure(await client.call_tool("forget", {}))
         assert "item_id or user_id" in found["detail"]
         refused = structured(
-            await client.call_tool("ask", {"question": "how do whales breathe under the polar ice?"})
+            await client.call_tool("ask", {"question": "how do whales breathe under the ice?"})
         )
         assert not refused["answered"] and refused["refusal"]["message"]
 

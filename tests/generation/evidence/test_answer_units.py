@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
+
 from generation.evidence.answer_units import context_of, list_units
 from generation.evidence.sources import group_sources
 from nearline.contract import Hit
@@ -107,3 +111,18 @@ def test_a_long_context_keeps_the_title_and_the_nearest_headings() -> None:
     text = "".join(f"{'#' * depth} {'x' * 50} {depth}\n\n" for depth in (1, 2, 3, 4)) + "Here."
     ((context, _),) = _units(text).values()
     assert context.startswith("Tea: ") and context.endswith(" 4") and len(context) < 170
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(f"The part {n} is checked." for n in range(4_000)),
+        "Parts:\n\n" + "\n".join(f"- The part {n} is checked." for n in range(4_000)),
+        "\n".join(f"{n}. Open part {n}. Close it." for n in range(2_000)),
+        "- " + " ".join(f"The part {n} is checked." for n in range(4_000)),
+    ],
+)
+def test_units_of_a_long_document_are_found_in_linear_time(text: str) -> None:
+    began = time.perf_counter()
+    list_units(group_sources([Hit(id="1", score=1.0, title="Parts", text=text)], 1))
+    assert time.perf_counter() - began < 2.0

@@ -53,6 +53,7 @@ def test_a_name_is_found_with_either_apostrophe() -> None:
         ("What does --dry-run do?", {"--dry-run"}),
         ("how do I set maxSize in app.toml", {"maxsize", "app.toml"}),
         ("Is it done? No.", set()),
+        ("Can I pay, e.g. by card, at 9 a.m. in the U.S.?", set()),
     ],
 )
 def test_identifiers_are_options_and_words_of_code(question: str, identifiers: set[str]) -> None:

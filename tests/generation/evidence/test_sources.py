@@ -142,5 +142,8 @@ def test_a_listing_is_used_only_if_no_prose_is_as_good() -> None:
 
 def test_the_closest_units_share_no_passage() -> None:
     units = list_units(found())
-    best = closest_units(units, np.array([-3.0, 1.0, -2.0, -9.0, 0.9, 0.5]), 3)
+    scores = np.array([-3.0, 1.0, -2.0, -9.0, 0.9, 0.5])
+    best = closest_units(units, scores, 256)
     assert [unit.text for unit in best] == ["Beta comes next.", "Zeta is new.", "Gamma is third."]
+    # They end at the length of an answer, but there is one.
+    assert [unit.text for unit in closest_units(units, scores, 1)] == ["Beta comes next."]

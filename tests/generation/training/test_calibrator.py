@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +121,8 @@ async def test_documents_after_a_long_document_are_found(
     tmp_path: Path, embedder: WordEmbedder
 ) -> None:
     long = " ".join(f"The kettle boils water in {number} minutes." for number in range(60))
-    items = [Item(id="long", text=long), Item(id="short", text="Tea needs a pot and a cup.")]
+    short = "# Tea\n\nTea needs a pot and a cup."
+    items = [Item(id="long", text=long), Item(id="short", title="Guide", text=short)]
     chunks = ChunkOptions(max_tokens=12, overlap_sentences=0)
     built = await build_snapshot(items, BuildOptions(store=str(tmp_path), chunks=chunks), embedder)
     # More than the first search returns: 4 of the hidden document, and 20.
@@ -132,6 +132,8 @@ async def test_documents_after_a_long_document_are_found(
             Question(text="kettle boils water"), 1, DEFAULT_COLLECTION, None
         )
     assert [source.best.id for source in beyond.sources] == ["short"]
+    # Like `find`, with the headings above each sentence.
+    assert beyond.context(0) == "Guide: Tea"
 
 
 def test_questions_joined_by_documents_are_one_group() -> None:
@@ -221,20 +223,19 @@ def test_a_calibration_meets_the_target_on_unseen_questions(
     )
 
 
-def test_an_answer_that_the_judge_finds_is_on_topic(rng: np.random.Generator) -> None:
+def test_what_is_answered_is_on_topic(rng: np.random.Generator) -> None:
     def constant(logit: float) -> LogisticModel:
         return LogisticModel.of({}, logit, confidence.SIGNALS)
 
     found = [_observed(number, answerable=True, rng=rng) for number in range(4)]
-    unjudged = [
-        dataclasses.replace(one, signals=dict(one.signals) | {"answer_best": math.nan})
-        for one in found
-    ]
-    strict = dataclasses.replace(
-        DEFAULT_CALIBRATION, topic=constant(-3.0), evidence=constant(3.0), topic_threshold=0.5
-    )
-    for observed, kept in ((found, 1.0), (unjudged, 0.0)):
-        told = evaluation.evaluate_calibration(strict, observed, observed)
+    for evidence, kept in ((3.0, 1.0), (-3.0, 0.0)):
+        strict = dataclasses.replace(
+            DEFAULT_CALIBRATION,
+            topic=constant(-3.0),
+            evidence=constant(evidence),
+            topic_threshold=0.5,
+        )
+        told = evaluation.evaluate_calibration(strict, found, found)
         assert (told.kept, told.strange_kept, told.answerable_kept) == (kept, kept, kept)
 
 

@@ -147,3 +147,12 @@ def test_a_chunk_is_indexed_below_its_headings() -> None:
     text = "## Costs\n\nOne two three.\n\nFour five six."
     spans = chunk_spans(text, 8)
     assert chunk_texts(text, spans) == ["## Costs\n\nOne two three.", "Costs\nFour five six."]
+
+
+@pytest.mark.parametrize("fence", ["```", "~~~~", "  ```"])
+@pytest.mark.parametrize("sentences", [300, 480, 520])
+def test_code_that_began_long_before_a_place_has_ended(fence: str, sentences: int) -> None:
+    code = f"{fence}\n" + "x = 1\n" * 800 + f"{fence}\n\n"
+    text = f"# Guide\n\n{code}" + "A plain sentence about tea bags.\n\n" * sentences + "The end."
+    place = text.index("The end")
+    assert section_at(text, place) == sections_at(text, [place])[0] == ("# Guide",)
