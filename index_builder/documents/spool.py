@@ -159,31 +159,25 @@ class Spool:
 
     def chunks_of(self, rows: NDArray[np.int64]) -> Iterator[Chunk]:
         """Yields the chunks of some rows. rows: (n,), ascending, each below `chunks`."""
-        if not len(rows):
-            return
-        cuts = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
-        for low, high in zip([0, *cuts], [*cuts, len(rows)], strict=True):
-            first, last = int(rows[low]), int(rows[high - 1])
-            cursor = self._connection.execute(
-                "SELECT id, title, text, first_chunk, bounds FROM documents WHERE first_chunk <= ? "
-                "AND first_chunk >= (SELECT max(first_chunk) FROM documents WHERE first_chunk <= ?)"
-                " ORDER BY first_chunk",
-                (last, first),
-            )
-            for document_id, title, text, start_row, bounds in cursor:
-                for offset, chunk in enumerate(_chunk_texts(text, bounds)):
-                    if first <= start_row + offset <= last:
-                        yield Chunk(start_row + offset, document_id, title, chunk)
+        first, texts = 0, list[str]()
+        for row in rows.tolist():
+            if row >= first + len(texts):
+                document_id, title, text, first, bounds = self._connection.execute(
+                    "SELECT id, title, text, first_chunk, bounds FROM documents "
+                    "WHERE first_chunk <= ? ORDER BY first_chunk DESC LIMIT 1",
+                    (row,),
+                ).fetchone()
+                texts = _chunk_texts(text, bounds)
+            yield Chunk(row, document_id, title, texts[row - first])
 
-    def chunk_at(self, row: int) -> tuple[Chunk, int]:
-        """Returns the chunk of a row and its number within the document."""
-        document_id, title, text, first, bounds = self._connection.execute(
-            "SELECT id, title, text, first_chunk, bounds FROM documents "
+    def place_of(self, row: int) -> tuple[str, int]:
+        """Returns the id of the document of a chunk, and the number of the chunk within it."""
+        document_id, first = self._connection.execute(
+            "SELECT id, first_chunk FROM documents "
             "WHERE first_chunk <= ? ORDER BY first_chunk DESC LIMIT 1",
-            (int(row),),
+            (row,),
         ).fetchone()
-        chunk = _chunk_texts(text, bounds)[row - first]
-        return Chunk(row, document_id, title, chunk), row - first
+        return document_id, row - first
 
     def shard_chunk_rows(self, shard: int) -> NDArray[np.int64]:
         """Returns the rows of a shard's chunks in the order of the snapshot: (n,) int64."""

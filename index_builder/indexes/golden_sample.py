@@ -37,8 +37,7 @@ def query_texts(spool: Spool, rows: NDArray[np.int64], seed: int) -> list[str]:
     """Returns one sentence of each chunk; its title if no sentence has four words."""
     generator = np.random.default_rng(seed)
     texts = []
-    for row in rows.tolist():
-        chunk, _ = spool.chunk_at(row)
+    for chunk in spool.chunks_of(rows):
         spans = sentences(chunk.text)
         candidates = [chunk.text[start:end] for start, end in spans]
         whole = [text for text in candidates if len(text.split()) >= _MIN_WORDS]
@@ -69,14 +68,14 @@ def write_golden(path: Path, golden: ExactResults, spool: Spool) -> None:
     Columns: vector fixed_size_list<float>[d]; ids list<string> and chunks list<uint32> (number
     within the document) of the exact best over all shards, best first; scores list<float>.
     """
-    results = [[spool.chunk_at(row) for row in rows] for rows in golden.rows.tolist()]
+    results = [[spool.place_of(row) for row in rows] for rows in golden.rows.tolist()]
     dim = golden.queries.shape[1]
     flat = pa.array(np.ascontiguousarray(golden.queries).reshape(-1), pa.float32())
     table = pa.table(
         {
             "vector": pa.FixedSizeListArray.from_arrays(flat, dim),
             "ids": pa.array(
-                [[chunk.document_id for chunk, _ in row] for row in results],
+                [[document_id for document_id, _ in row] for row in results],
                 pa.list_(pa.string()),
             ),
             "chunks": pa.array(

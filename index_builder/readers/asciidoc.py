@@ -1,4 +1,4 @@
-"""AsciiDoc as HTML: what its manuals use, without includes and conditions."""
+"""AsciiDoc as HTML: the markup of manuals, without includes and conditions."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ _GLYPHS = dict(
     "ne=≠ lt=< gt=> br=| ba=| bv=| or=| ul=_ sc=§ de=° ->=→ <-=← +-=± ^=^ ~=~ -=-".split()
 )
 _CHARACTERS = {"-": "-", "e": "\\", " ": " ", "~": " ", "0": " ", "t": "\t", "'": "´", "`": "`"}
-_IGNORED = frozenset("so ds nr if ie el ad hy nh".split())
 _COMMENT = re.compile(r"(?:^|(?<=[^\\]))\\\".*")
 _LIST_TAGS = (("-enum", "ol"), ("-bullet", "ul"), ("-dash", "ul"), ("-item", "ul"))
 _FONTS = frozenset("B I R SM SB BI IB BR RB IR RI".split())
@@ -56,12 +55,12 @@ class _Converter:
         self._html: list[str] = []
         self._lists: list[str] = []
         self._title = self._name = ""
-        # What the next line of text is: "term", "heading 2" or part of a paragraph.
+        # The tag of the next line of text: "dt", "h2" or "h3"; empty for a part of a paragraph.
         self._next = ""
         self._verbatim = self._in_paragraph = False
         self._skip_until = ""
         self._spaced = True
-        # Where the paragraph that was begun last is.
+        # The place of the last paragraph in the HTML.
         self._paragraph_at = 0
         self._table: list[str] | None = None
 
@@ -153,7 +152,7 @@ class _Converter:
                 self._write(self._mdoc(f"{macro} {rest}"))
 
     def _write(self, text: str) -> None:
-        """Writes a line of text, as what it was announced to be."""
+        """Writes a line of text: a heading, a term or a part of a paragraph."""
         if self._next:
             tag, self._next = self._next, ""
             self._html.append(f"<{tag}>{escape(text)}</{tag}>" + ("<dd>" if tag == "dt" else ""))
@@ -168,7 +167,7 @@ class _Converter:
 
     def _begin_list(self, tag: str) -> None:
         if not self._lists or self._lists[-1] != tag:
-            if self._lists and self._lists[-1] != "rs":
+            if self._lists and self._lists[-1] not in _ENDS:
                 self._end_lists(len(self._lists) - 1)
             self._lists.append(tag)
             self._html.append(f"<{tag}>")
@@ -262,7 +261,7 @@ class _Converter:
 
     def _end_table(self) -> None:
         """Writes a table of tbl(1): options and formats up to a full stop, then its rows."""
-        separator, html, cells = "\t", "", [""]
+        separator, html = "\t", ""
         in_format, in_cell = True, False
         for line in self._table or ():
             if in_format:
@@ -270,18 +269,15 @@ class _Converter:
                 separator = tab[1] if tab else separator
                 in_format = not line.rstrip().endswith(".")
             elif in_cell and not line.startswith("T}"):
-                cells[-1] += "" if line[:1] == "." else f" {line}"
-            elif line[:1] == "." or not line.strip("_= \t"):
+                html += "" if line[:1] == "." else f" {escape(_unescaped(line))}"
+            elif not in_cell and (line[:1] == "." or not line.strip("_= \t")):
                 in_format = line.startswith(".T&")
             else:
-                more = line.split(separator)
-                cells = cells + more[1:] if in_cell else more
-                in_cell = cells[-1].strip() == "T{"
-                if in_cell:
-                    cells[-1] = ""
-                else:
-                    row = "".join(f"<td>{escape(_unescaped(cell))}</td>" for cell in cells)
-                    html += f"<tr>{row}</tr>"
+                cells = [one.strip() for one in line.split(separator)]
+                html += "" if in_cell else "<tr>"
+                for cell in cells[in_cell:]:
+                    html += f"<td>{'' if cell == 'T{' else escape(_unescaped(cell))}"
+                in_cell = cells[-1] == "T{"
         self._table = None
         self._html.append(f"<table>{html}</table>")
 

@@ -9,7 +9,8 @@ from html import escape
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
 
-_FRONT_MATTER = re.compile(r"---[ \t]*\n")
+# A rule at the beginning of a text is none: a comment or a key follows.
+_FRONT_MATTER = re.compile(r"---[ \t]*\n(?:#|[\w\"'-]+[ \t]*:)")
 _FRONT_MATTER_END = re.compile(r"^(?:---|\.\.\.)[ \t]*$", re.MULTILINE)
 _FRONT_MATTER_TITLE = re.compile(r"^title:[ \t]*(\S.*)$", re.MULTILINE)
 _FOOTNOTE = re.compile(r"\[\^[^\]\s]{1,60}\]:?")

@@ -16,7 +16,7 @@ from index_builder.readers.table_rows import is_header
 _MIN_WIDTH, _MAX_BREAKS, _RAGGED = 45, 0.25, 8
 _MAX_HEADING, _MAX_LEAD, _MAX_TABLE_WIDTH, _MAX_SHIFT = 80, 60, 400, 10
 _MIN_CAPITALS = 4
-_MAX_LINES = 1_000
+_MAX_LINES, _MAX_VIEW = 1_000, 20
 _UNDERLINE = re.compile(r"={3,}|-{3,}|~{3,}|\*{3,}|_{3,}")
 _SIGNED = re.compile(r"(#{1,6}) +(\S.*)")
 _RULE = re.compile(r"[\s=*_~#.+-]{3,}")
@@ -207,7 +207,7 @@ class _Converter:
     def _heading(self, block: list[str], after: Sequence[str]) -> int:
         """Writes the heading that a block begins with; returns the number of its lines."""
         line, lines = block[0].strip(), 1
-        if _GAP.search(line) and (table := _table(block)) and not table[0]:
+        if _GAP.search(line) and (table := _table(block[:_MAX_VIEW])) and not table[0]:
             return 0
         if (signed := _SIGNED.fullmatch(line)) is not None:
             self._write_heading(len(signed[1]), signed[2])

@@ -1,4 +1,4 @@
-"""reStructuredText as HTML, also with what only Sphinx knows."""
+"""reStructuredText as HTML, with the directives and roles of Sphinx."""
 
 from __future__ import annotations
 

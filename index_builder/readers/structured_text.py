@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
-# A description of at most so many characters stands on the line of its term.
+# A description up to this many characters stands on the line of its term.
 _SHORT_DESCRIPTION = 400
 _WORD = re.compile(r"\w")
 _SIGNS = re.compile(r"(?:#{1,6}(?=\s)|`{3,}|~{3,})[#`~\s]*")

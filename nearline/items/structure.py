@@ -35,7 +35,7 @@ _TAB, _BLANK = 4, " \t\r"
 _SIGN_CHARACTERS = 1_000
 _HEADING = re.compile(r"(#{1,6})[ \t]+(\S.*)")
 _UNDERLINE = re.compile(r"(?:={3,}|-{3,})[ \t]*")
-_HEADING_OR_FENCE = re.compile(r"\n(?:[ \t]*(`{3,}|~{3,})(.*)|(#{1,6})[ \t]+(\S.*))")
+_HEADING_OR_FENCE = re.compile(r"\n(?:[ \t]*(`{3,}|~{3,})(.*)| {0,3}(#{1,6})[ \t]+(\S.*))")
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _MARKER = re.compile(r"(?:[-*+•]|\d{1,9}[.)])[ \t]+(?=\S)")
 _RULE = re.compile(r"(?:(?:- *){3,}|(?:\* *){3,}|(?:_ *){3,})")

@@ -44,7 +44,7 @@ _COMPATIBLE = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 
 
 def parse_office(path: Path) -> ParsedDocument:
-    """Reads a file of one of SUFFIXES.
+    """Reads a file whose suffix is one of SUFFIXES.
 
     The title is that of the file's properties, otherwise the first heading, otherwise empty.
     Raises: UnreadableFile: the file is encrypted, damaged, too large or without text. OSError.
@@ -215,7 +215,8 @@ def _rtf(path: Path) -> ParsedDocument:
     found, body, table = _RTF_TITLE.search(source), "", False
     for line in to_text(source, errors="replace").split("\n"):
         if line.endswith("|") != table:
-            body, table = body + ("</table>" if table else "<table>"), not table
+            body += "</table>" if table else "<table>"
+            table = not table
         text = escape(line.strip())
         if table:
             cells = "".join(f"<td>{cell}</td>" for cell in text.rstrip("|").split("|"))

@@ -125,7 +125,7 @@ def _rows(sheet: Any, archive: Archive) -> Iterator[list[Value]]:
     # Sizes that files declare are often wrong.
     sheet.reset_dimensions()
     merged = _merged(archive.read(sheet._worksheet_path.lstrip("/")))
-    open_: dict[int, tuple[int, Value]] = {}  # Cells that go on below, by column: last row, value.
+    open_: dict[int, tuple[int, Value]] = {}  # Cells merged with rows below, by column.
     was_empty = False
     for number, cells in enumerate(sheet.rows, start=1):
         if not (cells or open_ or number in merged):

@@ -24,7 +24,7 @@ NUMBER = re.compile(r"(\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,4})[.)])\s+(?=\S)")
 END = (".", "!", "?", ":", ".”", ".)", ".’", '."')
 _HYPHENATED = re.compile(r"(?<!\w)\w++(?:-\w++)++")
 _WORDS = re.compile(r"\w+")
-_LEADER = re.compile(r"(?:\s?[.·…_]){5,}\s*(?=\S)")
+_LEADER = re.compile(r"(?:\s?[.·…_]){5,}+\s*+(?=\S)")
 
 
 class Kind(Enum):
@@ -52,7 +52,7 @@ class Block:
     def left(self) -> float:
         """Distance to the left edge of its column."""
         lines = self.lines[:1] if self.kind is Kind.ITEM else self.lines
-        return min(line.left - line.column.left for line in lines)
+        return min(line.offset for line in lines)
 
     @property
     def size(self) -> float:
@@ -147,7 +147,7 @@ class Blocks:
                 break
             if next_.column is line.column and self._type.gap(lines[-1], next_) > 2.6:
                 break
-            offset, first = offset_of(next_), offset_of(lines[0])
+            offset, first = next_.offset, lines[0].offset
             # Terms stand left of code, and their descriptions far to the right.
             if offset < first - next_.size or (
                 len(lines) < 4 and self._hanging and offset > first + min(self._hanging) - 1
@@ -207,8 +207,7 @@ class Blocks:
         last = block.lines[-1]
         if abs(last.size - line.size) > 2 * _SAME_SIZE * last.size:
             return False
-        left, size = line.left - line.column.left, line.size
-        edge = last.left - last.column.left
+        left, size, edge = line.offset, line.size, last.offset
         if block.kind is Kind.ITEM and len(block.lines) == 1:
             below = abs(last.left - line.left) < _SAME_EDGE * size
             inside = edge + 0.3 * size < left < edge + 5 * size or (
@@ -250,8 +249,3 @@ class Blocks:
         else:
             keep = f"{before}-{after}" in self._compounds
         return text + next_ if keep else text[:-1] + next_
-
-
-def offset_of(line: Line) -> float:
-    """Returns how far a line is indented."""
-    return line.left - line.column.left

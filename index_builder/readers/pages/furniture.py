@@ -27,7 +27,7 @@ _MIN_SHARE = 0.4
 
 
 def body_lines(lines: Sequence[Line]) -> list[Line]:
-    """Returns lines without those that are no text of the document."""
+    """Returns lines without headers, footers, page numbers, contents and indexes."""
     pages: dict[int, list[Line]] = defaultdict(list)
     for line in lines:
         pages[line.page].append(line)

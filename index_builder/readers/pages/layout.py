@@ -93,6 +93,11 @@ class Line:
         return self.cells[-1].right
 
     @property
+    def offset(self) -> float:
+        """How far it is indented."""
+        return self.left - self.column.left
+
+    @property
     def text(self) -> str:
         return " ".join(cell.text for cell in self.cells)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
-from index_builder.readers.pages.blocks import END, NUMBER, Block, Blocks, Kind, offset_of
+from index_builder.readers.pages.blocks import END, NUMBER, Block, Blocks, Kind
 from index_builder.readers.pages.furniture import body_lines, is_contents
 from index_builder.readers.pages.headings import BULLET, Bookmark, heading_keys
 from index_builder.readers.pages.layout import Line
@@ -111,7 +111,7 @@ def _paragraph(text: str) -> Part:
 def _is_term(block: Block, after: Sequence[Block]) -> bool:
     """Returns whether a block is a term, with its description indented below it."""
     if block.kind is Kind.CODE:
-        single = max(map(offset_of, block.lines)) - block.left < block.size
+        single = max(line.offset for line in block.lines) - block.left < block.size
     else:
         single = block.kind is Kind.TEXT and len(block.lines) == len(block.texts)
     if not single or len(block.lines) > _MAX_TERM_LINES or not after:
@@ -137,7 +137,7 @@ def _code_text(lines: Sequence[Line]) -> str:
     """Returns lines with their indentation, and empty lines where gaps are wide."""
     widths = [(cell.right - cell.left) / len(cell.text) for line in lines for cell in line.cells]
     width = median(widths) or 1.0
-    edge = min(line.left - line.column.left for line in lines)
+    edge = min(line.offset for line in lines)
     written: list[str] = []
     for before, line in pairwise([lines[0], *lines]):
         text = ""

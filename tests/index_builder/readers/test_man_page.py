@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,18 @@ def test_a_file_named_like_a_manual_page_that_is_none_has_no_document(tmp_path: 
     path = tmp_path / "system.log.1"
     path.write_bytes(b"\xff\x00 no text")
     assert parse_prose(path) is None
+
+
+def test_a_list_inside_a_description_belongs_to_its_term() -> None:
+    lists = ".PP\n\\-\\-mode\n.RS 4\nOne of:\n.IP \\(bu 2\nfast\n.PP\nIt is fast.\n.RE"
+    text = parse_text(f".TH A 1\n.SH B\n{lists}\n", ".1").text
+    assert text == "## B\n\n- --mode:\n\n  One of:\n\n  - fast\n\n  It is fast."
+
+
+def test_cells_of_several_lines_are_read_in_linear_time() -> None:
+    cell = "T{\n" + "word\n" * 40_000 + "T}\n"
+    source = f".TH A 1\n.SH B\n.TS\nl l.\nName\tWhat\na\t{cell}b\tlast\n.TE\n"
+    began = time.process_time()
+    text = parse_text(source, ".1").text
+    assert time.process_time() - began < 2.0
+    assert "- a: word word" in text and text.endswith("- b: last")

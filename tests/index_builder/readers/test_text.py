@@ -290,6 +290,10 @@ def test_the_title_of_markdown_is_its_first_heading(text: str, title: str) -> No
     assert parse_text(text, ".md").title == title
 
 
+def test_a_rule_at_the_beginning_of_markdown_is_no_front_matter() -> None:
+    assert parse_text("---\nOne.\n\n---\nTwo.", ".md").text == "One.\n\nTwo."
+
+
 def test_restructured_text_in_a_text_file_is_not_asciidoc() -> None:
     text = (
         "Warnings\n========\n\n.. index:: single: a\n\nExample::\n\n  run\n\nMore\n~~~~\n\nIt is."

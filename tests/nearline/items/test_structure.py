@@ -115,6 +115,11 @@ def test_a_fence_ends_only_at_its_own_signs(fence: str) -> None:
     assert section_at(text, text.index("After")) == ("# A",)
 
 
+def test_an_indented_heading_far_above_a_place_is_found() -> None:
+    text = "# A\n\n  ## B\n\n" + "A plain sentence.\n\n" * 2_000 + "The end."
+    assert section_at(text, text.index("The end")) == ("# A", "## B")
+
+
 @pytest.mark.parametrize("text", ["\n## a\nx" * 50_000, "```\n" * 100_000, "\n#" * 200_000])
 def test_a_place_is_found_in_linear_time(text: str) -> None:
     start = time.process_time()
