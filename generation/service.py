@@ -85,7 +85,8 @@ def check_question(question: c.Question, writers: Collection[str]) -> None:
 
 
 def _check_text(field: str, text: str) -> None:
-    if not text.strip():
+    # What is not printable cannot be seen, such as a zero-width space.
+    if not any(one.isprintable() and not one.isspace() for one in text):
         raise InvalidRequest(f"{field} is empty; send a question", field=field)
     if len(text) > c.MAX_QUERY_CHARACTERS:
         raise InvalidRequest(

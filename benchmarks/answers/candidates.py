@@ -59,7 +59,7 @@ async def build_sets(sets: Iterable[QuestionSet], store: str, embedder: Embeddin
         except NotFound:
             pass
         start = time.monotonic()
-        corpus = Corpus([one.corpus], DocumentColumns(), leave_out_tables=True)
+        corpus = Corpus([one.corpus], DocumentColumns(sheets=True), leave_out_tables=True)
         options = BuildOptions(
             store=store, collection=collection_of(one), max_bad_rows=1_000, golden_queries=0
         )

@@ -30,6 +30,7 @@ class DocumentColumns:
     lists: Those of them that are lists; their CSV cells are split.
     needs_text: Whether records without a text are refused.
     text_remedy: What else helps where there is no text, for errors. Optional.
+    sheets: Whether a CSV file that lacks a named column is one document, with a line for each row.
     """
 
     id: str = ""
@@ -42,6 +43,7 @@ class DocumentColumns:
     lists: Sequence[str] = ()
     needs_text: bool = True
     text_remedy: str = ""
+    sheets: bool = False
 
     def item(
         self, record: Mapping[str, object], attributes: Mapping[str, object] | None = None

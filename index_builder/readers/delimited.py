@@ -54,6 +54,17 @@ def read_delimited(
             bad_rows.add(location, error.message)
 
 
+def lacks_columns(path: Path, columns: DocumentColumns) -> bool:
+    """Returns whether the header of a .csv or .tsv file lacks a named column."""
+    try:
+        next(_records(path, "", columns), None)
+    except InvalidRequest:
+        return True
+    except DamagedFile:
+        pass
+    return False
+
+
 def _column_parsers(path: Path, source: str, columns: DocumentColumns) -> dict[str, Parse]:
     """Returns a parser of the cells of each attribute column."""
     kinds: dict[str, ColumnKind] | None = None

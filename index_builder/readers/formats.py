@@ -64,9 +64,17 @@ def read_file(
         return iter(())
     # Names of files may hold bytes of any encoding.
     suffix, title = path.suffix.lower(), _clean(title)
-    if suffix in TABLES:
+    if suffix in TABLES and not (columns.sheets and _is_sheet(path, columns)):
         return table_reader(suffix)(path, source, columns, bad_rows)
     return _read_document(path, source, document_id, title, bad_rows)
+
+
+def _is_sheet(path: Path, columns: DocumentColumns) -> bool:
+    if path.suffix.lower() not in DELIMITED:
+        return False
+    from index_builder.readers.delimited import lacks_columns
+
+    return lacks_columns(path, columns)
 
 
 def table_reader(suffix: str) -> TableReader:
@@ -121,6 +129,10 @@ def _parsed(path: Path) -> ParsedDocument | None:
         from index_builder.readers.office.documents import parse_office
 
         return parse_office(path)
+    if suffix in DELIMITED:
+        from index_builder.readers.office.sheets import parse_delimited
+
+        return parse_delimited(path)
     if suffix in _PROSE:
         from index_builder.readers.text import parse_prose
 

@@ -36,6 +36,8 @@ _GARBAGE_OBJECTS = 1_000_000
 
 def main(limits: dict[str, int], parent: int) -> None:
     """Replies until standard input ends."""
+    # Ctrl-C reaches the whole group of processes; the one that asks ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _restrict(limits, parent)
     # Rows are many small objects without cycles.
     gc.set_threshold(_GARBAGE_OBJECTS)
@@ -106,7 +108,8 @@ def _frames(request: dict[str, Any], memory_bytes: int) -> Iterator[dict[str, ob
             "line": line + 1,
         }
     except OSError as error:
-        end = {"end": f"cannot be read: {error.strerror or error}", "line": line + 1}
+        reason = f"cannot be read: {error.strerror or error}; let this user read it, or omit it"
+        end = {"end": reason, "line": line + 1}
     yield {"rows": entries, **end}
 
 

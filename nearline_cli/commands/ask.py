@@ -78,14 +78,14 @@ def ask(
         bool, typer.Option("--fresh", help="Write a new answer instead of returning a cached one.")
     ] = False,
     folder: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="DIR",
             help="Answer from the files of this folder, on this machine: they are indexed, and "
             "indexed again once they change. No service needs to run; the first question starts "
             "some that end ten minutes after the last.",
         ),
-    ] = "",
+    ] = None,
     watch: Annotated[
         bool,
         typer.Option(
@@ -112,13 +112,17 @@ def ask(
 
     Without any service: nearline ask "how long may I return an item?" --folder ~/documents
     """
+    if folder is not None and not folder.strip():
+        raise InvalidRequest("--folder is empty; name the folder of your files", field="folder")
     if watch or stop:
         if not folder or question or (watch and stop):
             raise InvalidRequest("--watch and --stop need --folder, and no QUESTION; use one")
         _run(_watch(Path(folder), as_json) if watch else _stop(Path(folder), as_json))
         return
     if not question:
-        raise InvalidRequest("QUESTION is missing", field="question")
+        raise InvalidRequest(
+            'QUESTION is missing; write one in quotes: nearline ask "…"', field="question"
+        )
     request = c.Question(
         text=question,
         filter=parse_filter(filter) if filter else None,

@@ -57,7 +57,7 @@ class FolderCorpus(Corpus):
     """
 
     def __init__(self, folder: Path, known: Mapping[str, str] = {}) -> None:
-        super().__init__([folder], DocumentColumns(), leave_out_tables=True)
+        super().__init__([folder], DocumentColumns(sheets=True), leave_out_tables=True)
         self._hashes = dict(known)
         self.stopped = False
         # Protocols have UTF-8 alone. Such a file is left out like one that cannot be read.

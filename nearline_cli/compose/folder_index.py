@@ -110,9 +110,15 @@ class FolderIndex:
     def __init__(self, folder: Path, *, as_json: bool, summary: bool = True) -> None:
         try:
             self.folder = folder.expanduser().resolve()
+            os.fspath(self.folder).encode()
         except RuntimeError as error:
             # The home of an unknown user, or a loop of links.
             raise _no_folder(folder, f" ({error})") from error
+        except UnicodeEncodeError as error:
+            name = os.fsencode(folder).decode("utf-8", "backslashreplace")
+            raise InvalidRequest(
+                f"the name of --folder {name} is not UTF-8; rename it", field="folder"
+            ) from error
         self._as_json = as_json
         self._summary = summary
         self._cache = _cache_of(self.folder)
@@ -126,14 +132,12 @@ class FolderIndex:
             NotReady, SettingsError: The services did not start, or ended.
             StoreError: The cache cannot be written, or belongs to another user.
         """
-        keepers.prepare_cache(self._cache)
+        self._prepare()
         with keepers.used(self._cache):
             keeper, _ = await self._update()
             try:
                 yield keeper
             except NotReady as error:
-                if keepers.find_keeper(self._cache) == keeper:
-                    raise
                 raise keepers.ended(self._cache) from error
 
     async def watch(self, report: Callable[[FolderUpdate | NearlineError], None]) -> None:
@@ -142,7 +146,7 @@ class FolderIndex:
         Args:
             report: Called with every update, and with the reason if one fails.
         """
-        keepers.prepare_cache(self._cache)
+        self._prepare()
         last = built = None
         in_step, retry = time.monotonic(), float("inf")
         with keepers.used(self._cache):
@@ -156,7 +160,7 @@ class FolderIndex:
                 if (now != built and settled) or begun >= retry:
                     built, in_step, retry = now, begun, float("inf")
                     try:
-                        keepers.prepare_cache(self._cache)
+                        self._prepare()
                         if (update := (await self._update())[1]) is not None:
                             report(update)
                     except (NearlineError, OSError) as error:
@@ -172,14 +176,17 @@ class FolderIndex:
         """Ends the keeper; returns whether there was one."""
         return await keepers.stop_keeper(self._cache)
 
+    def _prepare(self) -> None:
+        if not self.folder.is_dir():
+            raise _no_folder(self.folder)
+        keepers.prepare_cache(self._cache)
+
     async def _update(self) -> tuple[Keeper, FolderUpdate | None]:
         """Starts the keeper and updates the index, as far as that is needed."""
         keeper, states = keepers.find_keeper(self._cache), await self._states()
         if keeper is not None and keeper.settings == keepers.settings_digest():
             if IndexedFiles.load(self._cache).is_of(keeper, states):
                 return keeper, None
-        if not self.folder.is_dir():
-            raise _no_folder(self.folder)
         # Imported late: a folder without changes needs nothing of this.
         from nearline_cli.compose.folder_build import FolderCorpus, serve_current
         from nearline_cli.local.supervisor import end_on_sigterm

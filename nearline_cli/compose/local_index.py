@@ -84,5 +84,5 @@ async def ensure_snapshot(
         bad = counted(result.bad_rows, "file or row", "files or rows")
         output.print_note(f"left out {bad} that cannot be read, for example:")
         for row in new:
-            output.print_note(f"  {row}")
+            output.print_note(output.escaped(f"  {row}"))
     return result

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,8 @@ LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"  # See nearline.serving, which server
 _ELSEWHERE = ("NEARLINE_TLS_", "NEARLINE_TOKEN", "NEARLINE_KEYS", "NEARLINE_READERS_ATTRIBUTE")
 _LOOK_S = 0.05
 _STOP_S = 20.0
+# A converted model takes most of these.
+_SPARE_BYTES = 128 << 20
 
 
 class Keeper(NamedTuple):
@@ -135,7 +138,7 @@ async def start_keeper(cache: Path, note: Callable[[str], None]) -> Keeper:
         cache: The folder of the index; the caller must hold its lock.
         note: Receives a line for the user.
     Raises:
-        SettingsError, NotReady: It did not start.
+        SettingsError, NotReady: It did not start. StoreError: The disk is full.
     """
     note("starting the services of the folder; they stay for later questions")
     with _opened(cache / RECORD) as record, tempfile.TemporaryFile(dir=cache) as output:
@@ -166,6 +169,11 @@ async def start_keeper(cache: Path, note: Callable[[str], None]) -> Keeper:
         output.seek(0)
         reason = " ".join(output.read().decode("utf-8", "replace").split())
     reason = reason or f"the keeper of the folder ended with code {process.returncode}"
+    if shutil.disk_usage(cache).free < _SPARE_BYTES:
+        raise StoreError(
+            f"the disk of {cache} is full ({reason}); free {_SPARE_BYTES >> 20} MiB, or set "
+            "NEARLINE_CACHE_DIR to a folder elsewhere"
+        )
     reason = f"{reason}; {cache / LOG} has the log of its services"
     if process.returncode == 2:
         raise SettingsError(reason)
@@ -190,8 +198,8 @@ async def stop_keeper(cache: Path) -> bool:
 
 
 def ended(cache: Path) -> NotReady:
-    """Returns the error of a command whose keeper was killed or stopped under it."""
-    return NotReady(f"the services of the folder ended; ask again, or see their log {cache / LOG}")
+    """Returns the error of a command whose keeper, or a service of it, ended under it."""
+    return NotReady(f"a service of the folder ended; ask again, or see the log {cache / LOG}")
 
 
 def settings_digest() -> str:

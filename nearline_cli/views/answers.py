@@ -75,7 +75,7 @@ def _print_footnotes(cited: list[c.Citation], done: c.Done, usage: c.Usage, firs
     for citation in cited:
         title = output.one_line(citation.title, 72)
         place = f"{citation.document_id} {citation.char_start}-{citation.char_end}"
-        print(f"[{citation.number}] {place}  {title}")
+        print(output.escaped(f"[{citation.number}] {place}  {title}"))
     # The text says it, too; this mark stands at the end, where people look for the result.
     about = ["NOT SURE, these passages may be no answer"] if done.not_sure else []
     about.append(f"{first_s * 1e3:.0f} ms to the first word")

@@ -88,7 +88,7 @@ def _show_summary(result: BuildResult, store: str) -> None:
         )
     if result.bad_rows:
         lines.append(f"left out    {counted(result.bad_rows, 'malformed row')}, for example:")
-        lines += [f"              {row}" for row in result.bad_row_sample]
+        lines += [f"              {output.escaped(str(row))}" for row in result.bad_row_sample]
     for one in result.lists:
         lines += [f"lists       {one};", f"            {one.remedy}"]
     lines.append(f"report      {os.path.relpath(result.folder / 'golden' / 'report.html')}")

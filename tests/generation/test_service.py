@@ -79,6 +79,8 @@ async def test_a_filter_decides_what_may_be_cited(generator: c.Generator) -> Non
     ("question", "field"),
     [
         (c.Question(text=" \n"), "question"),
+        # A zero-width space and a bell cannot be seen.
+        (c.Question(text="\u200b\x07"), "question"),
         (c.Question(text="x" * 40_000), "question"),
         (c.Question(text="x", max_tokens=5_000), "max_tokens"),
         (

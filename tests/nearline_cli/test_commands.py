@@ -76,6 +76,11 @@ def helps(command: Any) -> Iterator[str]:
             "nothing listens there: start the services with `nearline up`",
         ),
         (("ask", "a", "--token", "é"), 2, "characters other than printable ASCII"),
+        (("ask",), 2, "QUESTION is missing; write one in quotes"),
+        (("ask", "a", "--folder", ""), 2, "--folder is empty; name the folder"),
+        (("ask", "--watch", "a", "--folder", "."), 2, "need --folder, and no QUESTION; use one"),
+        (("ask", "--stop"), 2, "need --folder, and no QUESTION"),
+        (("ask", "--watch", "--stop", "--folder", "."), 2, "use one"),
         (("ask", "a\udcff"), 2, "an argument has bytes that are not UTF-8"),
         (("status", "--address", "127.0.0.1:1", "--embedding", ""), 1, "start it: nearline up"),
         (
@@ -247,6 +252,14 @@ def test_a_closed_pipe_is_no_error(store: Path) -> None:
     line = f"'{sys.executable}' {words} | true"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_closed_output_is_no_error(store: Path) -> None:
+    words = f"-m nearline_cli.main snapshots list --json --store '{store}' >&-"
+    done = subprocess.run(
+        ["bash", "-c", f"'{sys.executable}' {words}"], cwd=ROOT, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
+from io import StringIO
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from index_builder.readers.office.archives import Archive
-from index_builder.readers.protocol import UnreadableFile
+from index_builder.readers.protocol import ParsedDocument, UnreadableFile, check_size
 
 MAX_CELLS = 2_000_000
 MAX_CHARACTERS = 64 << 20
@@ -19,6 +21,7 @@ _MAX_MERGED = 5_000
 _MAX_MERGED_COLUMNS = 64
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\b[^>]*?\bref="([A-Z]{1,3}\d{1,7}:[A-Z]{1,3}\d{1,7})"')
 _DECIMALS = re.compile(r"0\.(0+)")
+_NUMBER = re.compile(r"[-+]?[€$£¥]? ?\d[\d.,:/ -]{0,30}(?: ?[%€$£¥])?")
 _CURRENCY = re.compile(r"[€$£¥]")
 
 
@@ -39,7 +42,7 @@ def sheets_text(sheets: Iterable[tuple[str, Iterable[Sequence[Value]]]]) -> str:
     blocks: list[str] = []
     cells = characters = 0
     for name, rows in sheets:
-        heading = f"## Sheet: {name}"
+        heading = f"## Sheet: {name}" if name else ""
         block: list[str] = []
         table = _Table()
         for row, next_ in pairwise(chain(rows, [()])):
@@ -119,6 +122,32 @@ def workbook_text(path: Path, archive: Archive) -> str:
     book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
     sheets = (sheet for sheet in book.worksheets if sheet.sheet_state == "visible")
     return sheets_text((sheet.title, _rows(sheet, archive)) for sheet in sheets)
+
+
+def parse_delimited(path: Path) -> ParsedDocument:
+    """Reads a .csv or .tsv file as a sheet; its columns are separated by a comma, ";" or tab.
+
+    Raises: UnreadableFile: the file is too large, not UTF-8, damaged or without text. OSError.
+    """
+    check_size(path, MAX_CHARACTERS)
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnreadableFile("not UTF-8; save it as UTF-8") from error
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    rows = csv.reader(StringIO(text, newline=""), delimiter=separator)
+    try:
+        values = ([Value(cell.strip(), _is_number(cell)) for cell in row] for row in rows)
+        text = sheets_text([("", values)])
+    except csv.Error as error:
+        raise UnreadableFile(f"line {rows.line_num}: {error}; close the quotes") from error
+    if not text:
+        raise UnreadableFile("the file has no text; add some, or leave it out")
+    return ParsedDocument("", text)
+
+
+def _is_number(cell: str) -> bool:
+    return _NUMBER.fullmatch(cell.strip()) is not None
 
 
 def _rows(sheet: Any, archive: Archive) -> Iterator[list[Value]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -252,6 +253,21 @@ def test_a_table_without_columns_is_left_out_where_asked_for(tmp_path: Path) -> 
     assert [row.item.id for row in corpus.rows(bad_rows)] == ["b.txt"]
     (bad,) = bad_rows.sample
     assert bad.location.source == f"{tmp_path}/a.csv" and "has no column _id or id" in bad.reason
+
+
+@pytest.mark.parametrize("separator", ",;\t")
+def test_a_csv_file_without_columns_can_be_a_sheet(tmp_path: Path, separator: str) -> None:
+    cells = [("plant", "kind", "price"), ("Night Bell", "tomato, tall", "3.20"), ("Aster", "", "4")]
+    with (tmp_path / "plants.csv").open("w", newline="") as stream:
+        csv.writer(stream, delimiter=separator).writerows(cells)
+    (tmp_path / "rows.csv").write_text("id,text\n7,A text.\n")
+    columns = DocumentColumns(sheets=True)
+    items = [row.item for row in Corpus([tmp_path], columns).rows(BadRows())]
+    text = "- plant: Night Bell; kind: tomato, tall; price: 3.20\n- plant: Aster; price: 4"
+    assert [(one.id, one.title, one.text) for one in items] == [
+        ("plants.csv", "plants", text),
+        ("7", "", "A text."),
+    ]
 
 
 def test_a_text_of_white_space_is_refused(tmp_path: Path) -> None:

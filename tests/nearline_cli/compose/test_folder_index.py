@@ -44,6 +44,8 @@ async def test_what_is_no_folder_or_has_no_documents_is_refused_before_anything_
     with pytest.raises(InvalidRequest, match=said):
         async with FolderIndex(tmp_path / name, as_json=True).served():
             pass
+    # A path that was mistyped leaves nothing behind.
+    assert name == "empty" or not (tmp_path / "cache").exists()
 
 
 async def test_a_cache_that_cannot_be_written_or_is_of_another_user_is_refused(
@@ -66,6 +68,8 @@ def test_a_path_that_leads_nowhere_is_refused_with_the_remedy(tmp_path: Path) ->
     for path in (Path("~nobody-of-this-name/documents"), tmp_path / "loop"):
         with pytest.raises(InvalidRequest, match=r"is not a folder .*; name one with your files"):
             FolderIndex(path, as_json=True)
+    with pytest.raises(InvalidRequest, match=r"f\\xfclder is not UTF-8; rename it"):
+        FolderIndex(Path(os.fsdecode(b"f\xfclder")), as_json=True)
 
 
 def test_a_user_without_a_home_is_asked_for_a_cache(

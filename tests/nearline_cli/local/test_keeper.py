@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from nearline.errors import NotReady, SettingsError
+from nearline.errors import NotReady, SettingsError, StoreError
 from nearline_cli.local import keeper
 from nearline_cli.local.keeper import Keeper
 
@@ -117,6 +118,9 @@ async def test_a_keeper_that_ends_at_once_is_an_error_that_names_its_folder(
 ) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(NotReady, match=f"ended with code 1; .* damaged, remove {tmp_path} to"):
+        await keeper.start_keeper(tmp_path, lambda note: None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 20))
+    with pytest.raises(StoreError, match=f"the disk of {tmp_path} is full .*NEARLINE_CACHE_DIR"):
         await keeper.start_keeper(tmp_path, lambda note: None)
 
 

@@ -31,7 +31,7 @@ async def shown(question: c.Question, *, not_sure: bool, as_json: bool = False) 
         char_end=9,
         text_hash="ab",
         snapshot_id="s",
-        title="Kettle",
+        title="Kettle\x1b[31m",
     )
     events: list[c.AnswerEvent] = [
         c.Evidence(documents=[], info=INFO),
@@ -53,7 +53,7 @@ async def test_what_may_be_no_answer_is_marked(capsys: pytest.CaptureFixture[str
     behind = await shown(c.Question(text="x", strictness=c.Strictness.STRICT), not_sure=True)
     assert behind.request.strictness == generation_pb2.STRICTNESS_STRICT
     printed = capsys.readouterr().out
-    assert printed.startswith(TEXT) and "[1] kettle 0-9  Kettle" in printed
+    assert printed.startswith(TEXT) and "[1] kettle 0-9  Kettle\\x1b[31m" in printed
     assert printed.splitlines()[-1].startswith("NOT SURE, these passages may be no answer, ")
     await shown(c.Question(text="x"), not_sure=False)
     assert "NOT SURE" not in capsys.readouterr().out
