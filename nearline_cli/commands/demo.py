@@ -45,7 +45,7 @@ LOOKED_AT = "subprocess.run"
 # Answered; near what is documented, but not in it; about something else.
 QUESTIONS = (
     "how do I run a subprocess with a timeout?",
-    "how do I resume an interrupted download?",
+    "how do I connect to a PostgreSQL database?",
     "how long does a potato have to bake?",
 )
 _ANSWER_S = 60.0
