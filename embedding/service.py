@@ -21,6 +21,7 @@ from embedding.batcher import Batcher
 from embedding.gpu.backend import GpuBackend
 from embedding.judges.answer_judge import open_judge
 from embedding.judges.entailment_judge import open_entailment_judge
+from embedding.judges.snapshot_rerankers import SnapshotRerankers
 from embedding.metrics import Metrics
 from embedding.model import EmbeddingModel, find_model
 from embedding.pair_scorer import ENTAILMENT, RERANKER, PairScorer
@@ -81,6 +82,7 @@ class EmbeddingService:
         self._min_cosine = min_cosine
         self._reranker = reranker
         self._entailment = entailment
+        self._snapshot_rerankers = SnapshotRerankers(model, settings)
         self._fingerprint = model.fingerprint
         self._metrics = Metrics()
         fallback = backend.fallback if isinstance(backend, GpuBackend) else None
@@ -184,6 +186,7 @@ class EmbeddingService:
         """Waits for running batches, fails waiting requests, ends the threads."""
         for part in self._batchers():
             await part.close()
+        await self._snapshot_rerankers.close()
         for tokenizer in self._tokenizers.values():
             tokenizer.close()
 
@@ -257,15 +260,19 @@ class EmbeddingService:
         query: str,
         texts: Sequence[str],
         *,
+        snapshot: str = "",
         lane: c.Lane = c.Lane.INTERACTIVE,
         timeout_s: float | None = None,
-    ) -> Sequence[float]:
+    ) -> c.RerankScores:
         """Scores texts against a query; see `Reranker.rerank`."""
-        scorer = _loaded(self._reranker, RERANKER, "Rerank")
+        if snapshot:
+            scorer = await self._snapshot_rerankers.of(snapshot)
+        else:
+            scorer = _loaded(self._reranker, RERANKER, "Rerank")
         check_text(query, "query", self._settings.max_characters)
         self._check_texts("texts", texts)
         scored = await scorer.score([query] * len(texts), texts, lane, timeout_s)
-        return c.RerankScores(scored.rows[:, 0].tolist(), scored.served_by)
+        return c.RerankScores(scored.rows[:, 0].tolist(), scored.served_by, scorer.fingerprint)
 
     async def entail(
         self,

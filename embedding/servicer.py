@@ -62,15 +62,14 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
         self, request: embedding_pb2.RerankRequest, context: Context
     ) -> embedding_pb2.RerankResponse:
         """Scores texts against a query."""
-        service = self._service()
-        scores = await service.rerank(
+        scores = await self._service().rerank(
             request.query,
             request.texts,
+            snapshot=request.snapshot,
             lane=wire.lane_from_proto(request.lane),
             timeout_s=time_left_s(context),
         )
-        fingerprint = (await service.info()).reranker_fingerprint
-        return wire.rerank_response(scores, fingerprint)
+        return wire.rerank_response(scores)
 
     async def Entail(
         self, request: embedding_pb2.EntailRequest, context: Context

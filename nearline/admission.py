@@ -18,7 +18,7 @@ from nearline.errors import Overloaded
 from nearline.wait_times import WAITS, WaitTimes
 
 # What a server leaves out while it is overloaded.
-Optional: TypeAlias = Literal["monitor", "diversity", "groups", "model"]
+Optional: TypeAlias = Literal["monitor", "diversity", "groups", "rerank", "model"]
 EndCall: TypeAlias = Callable[[], None]
 _RETRY_AFTER_S: Final = 0.25
 # A call is refused if it would wait for more than this share of the time that its caller gave it:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import nn
 from transformers import BertModel
+from transformers.utils import logging as transformers_logging
 
 from embedding.model import DEFAULT_MODEL
 
@@ -73,6 +74,9 @@ class LowRankModel(nn.Module):
     ) -> None:
         super().__init__()
         self._frozen_layers = frozen_layers
+        # It lists the unused head of the model, and draws a bar for a tenth of a second.
+        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         # On a CPU, training of short texts in bf16 takes half the time with plain attention.
         self.bert = BertModel.from_pretrained(
             folder, add_pooling_layer=False, attn_implementation="eager"

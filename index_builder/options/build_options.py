@@ -39,6 +39,12 @@ Gate: TypeAlias = Callable[
 Calibrate: TypeAlias = Callable[
     [Path, snapshot_pb2.Manifest, Callable[[int], None]], Awaitable[snapshot_pb2.AnswerCard]
 ]
+# Trains the reranker of a snapshot before its publication, and writes its file to the folder; from
+# the folder, the manifest and a callback for the percents done. Its weight is 0, without a file, if
+# it would make searches no better.
+TrainReranker: TypeAlias = Callable[
+    [Path, snapshot_pb2.Manifest, Callable[[int], None]], Awaitable[snapshot_pb2.RerankerCard]
+]
 
 
 class Mode(Enum):
@@ -142,6 +148,7 @@ class BuildOptions:
     popularity: By document id, 0..1; documents of the same title are found in this order. If None,
         it is that of the interactions.
     judged: Queries with judgements for tuning the fusion weight; None uses the default weight.
+    train_reranker: Optional; trains a reranker on judged queries.
     calibrate: Optional; calibrates answers on labelled questions.
     training: Interactions to train on; None keeps the models of the previous snapshot.
     deleted_users: Optional; returns when users were deleted, so that their earlier interactions are
@@ -175,6 +182,7 @@ class BuildOptions:
     synonyms: Synonyms | None = None
     popularity: Mapping[str, float] | None = None
     judged: JudgedDataset | None = None
+    train_reranker: TrainReranker | None = None
     calibrate: Calibrate | None = None
     training: TrainingOptions | None = None
     deleted_users: DeletedUsers | None = None

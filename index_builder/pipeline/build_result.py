@@ -28,6 +28,7 @@ class BuildResult:
     choice: How the index was chosen; None if nothing was measured.
     device: Device of the build, cpu or cuda:N. device_notes: Work that the CPU did instead of the
         GPU, with the reasons.
+    reranker: What was trained, with weight 0 if it was left out; None if nothing was.
     answers: Calibration of answers; None if there is none.
     merged: Effects of live changes and of the previous snapshot; None if there were none.
     behaviour: Training on interactions, as one JSON object; None if there is none.
@@ -58,6 +59,7 @@ class BuildResult:
     choice: IndexChoice | None = None
     device: str = CPU
     device_notes: Sequence[str] = ()
+    reranker: snapshot_pb2.RerankerCard | None = None
     answers: snapshot_pb2.AnswerCard | None = None
     merged: MergeSummary | None = None
     behaviour: Mapping[str, object] | None = None
@@ -73,6 +75,7 @@ class BuildResult:
             "lists": [one._asdict() for one in self.lists],
             "choice": None if self.choice is None else self.choice.record(),
             "recall@10": round(record.pop("recall_at_10"), 4),
+            "reranker": None if self.reranker is None else _ranking(self.reranker),
             "answers": None if self.answers is None else _figures(self.answers),
             "merged": None if self.merged is None else asdict(self.merged),
             "gate": None if self.gate is None else _verdict(self.gate),
@@ -88,6 +91,17 @@ def _verdict(gate: release_pb2.GateVerdict) -> dict[str, object]:
         "failed": list(gate.failed),
         "forced_because": gate.forced_because,
         "report": gate.report,
+    }
+
+
+def _ranking(card: snapshot_pb2.RerankerCard) -> dict[str, object]:
+    """Returns what a reranker learned from, and what it brings."""
+    return {
+        "queries": card.queries,
+        "held_out_queries": card.held_out_queries,
+        "weight": card.weight,
+        "search_ndcg@10": round(card.search_ndcg_at_10, 4),
+        "reranked_ndcg@10": round(card.reranked_ndcg_at_10, 4),
     }
 
 

@@ -40,9 +40,10 @@ from index_builder.pipeline.work_mover import VectorUploader, download_vectors
 from nearline.contract import Embedder, EmbedderInfo, Embeddings
 from nearline.errors import InvalidRequest
 from nearline.store.durable import store_errors, write_durably
+from nearline.store.manifest_files import file_entry
 from nearline.store.publication import publish, remove_temporary, temporary_snapshot
 from nearline.store.registry import describe_ref
-from nearline.store.snapshot import DIVIDED_VERSION, Store
+from nearline.store.snapshot import DIVIDED_VERSION, RERANKER_FILE, Store
 from nearline.store.snapshot_ids import new_snapshot_id
 from nearline.store.work import BuildWork
 from nearline.v1 import release_pb2, snapshot_pb2
@@ -72,6 +73,7 @@ class BuildRun:
     merged: MergeSummary | None = None
     behaviour: BehaviourResult | None = None
     verdict: release_pb2.GateVerdict | None = None
+    reranker: snapshot_pb2.RerankerCard | None = None
 
     async def run(self, folder: Path) -> BuildResult:
         await self.clock.in_thread(lambda: self._begin(folder))
@@ -156,6 +158,7 @@ class BuildRun:
             tuned_ndcg_at_10=(
                 manifest.quality.tuning_ndcg_at_10 if manifest.quality.tuning_queries else None
             ),
+            reranker=self.reranker,
             answers=manifest.answers if manifest.HasField("answers") else None,
             bytes=sum(entry.bytes for entry in manifest.files),
             bad_rows=bad_rows.count,
@@ -336,6 +339,12 @@ class BuildRun:
             if self.behaviour is not None:
                 manifest.behaviour.CopyFrom(self.behaviour.card)
                 manifest.schema_version = DIVIDED_VERSION
+            if self.options.train_reranker is not None:
+                with self.clock.stage("train reranker", 100, "%") as advance:
+                    self.reranker = await self.options.train_reranker(temporary, manifest, advance)
+                if self.reranker.weight:
+                    manifest.reranker.CopyFrom(self.reranker)
+                    manifest.files.append(file_entry(temporary / RERANKER_FILE, temporary))
             if self.options.calibrate is not None:
                 with self.clock.stage("calibrate", None, "questions") as advance:
                     card = await self.options.calibrate(temporary, manifest, advance)

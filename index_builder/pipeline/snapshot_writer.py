@@ -36,7 +36,7 @@ from index_builder.reports.build_report_page import render
 from nearline.contract import Embedder, EmbedderInfo
 from nearline.store.durable import store_errors, write_durably
 from nearline.store.manifest_files import list_files
-from nearline.store.snapshot import SCHEMA_VERSION, partitions_of, shard_folder
+from nearline.store.snapshot import RERANKER_FILE, SCHEMA_VERSION, partitions_of, shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.attribute_table import ATTRIBUTES_FILE
 from retrieval.index.item_table import ITEMS_FILE
@@ -114,7 +114,7 @@ async def write_snapshot(
     manifest.quality.recall_at_10 = recall
     floor = float(np.median(exact.lowest)) if len(queries) else 0.0
     await _add_lexical(inputs, vectors, manifest, folder, floor)
-    _inherit(inputs, manifest)
+    _inherit(inputs, manifest, folder)
     if inputs.lineage is not None and inputs.deleted_file is not None:
         with store_errors(folder):
             (folder / DELETED_FILE).parent.mkdir()
@@ -314,7 +314,7 @@ def _add_lineage(lineage: Lineage, manifest: snapshot_pb2.Manifest) -> None:
         manifest.watermark = lineage.watermark.encode()
 
 
-def _inherit(inputs: SnapshotInputs, manifest: snapshot_pb2.Manifest) -> None:
+def _inherit(inputs: SnapshotInputs, manifest: snapshot_pb2.Manifest, folder: Path) -> None:
     """Inherits values learned from judgements and labels, which suit a slightly changed
     collection, too.
     """
@@ -328,3 +328,10 @@ def _inherit(inputs: SnapshotInputs, manifest: snapshot_pb2.Manifest) -> None:
         manifest.quality.tuning_ndcg_at_10 = before.quality.tuning_ndcg_at_10
     if before.HasField("answers"):
         manifest.answers.CopyFrom(before.answers)
+    lineage = inputs.lineage
+    if before.HasField("reranker") and lineage is not None:
+        lineage.store.fetch(before.collection, before.snapshot_id, [RERANKER_FILE])
+        parent = lineage.store.snapshot_folder(before.collection, before.snapshot_id)
+        with store_errors(folder):
+            write_durably(folder / RERANKER_FILE, (parent / RERANKER_FILE).read_bytes())
+        manifest.reranker.CopyFrom(before.reranker)

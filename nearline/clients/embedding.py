@@ -95,12 +95,13 @@ class EmbeddingClient(ServiceChannel):
         query: str,
         texts: Sequence[str],
         *,
+        snapshot: str = "",
         lane: c.Lane | str = c.Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Sequence[float]:
         """Scores texts against a query; see `Reranker.rerank`. Default timeout: 10 s."""
         request = embedding_pb2.RerankRequest(
-            query=query, texts=texts, lane=wire.LANES[cast(c.Lane, lane)]
+            query=query, texts=texts, lane=wire.LANES[cast(c.Lane, lane)], snapshot=snapshot
         )
         reply = await self.send(self._stub.Rerank, request, timeout_s)
         return wire.rerank_scores(reply)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,12 +83,13 @@ class EntailmentScores:
 class RerankScores(list[float]):
     """Scores of a reranker, with their source.
 
-    served_by: See `Embeddings`.
+    served_by: See `Embeddings`. fingerprint: Fingerprint of the reranker.
     """
 
-    def __init__(self, scores: Iterable[float], served_by: ServedBy) -> None:
+    def __init__(self, scores: Iterable[float], served_by: ServedBy, fingerprint: str = "") -> None:
         super().__init__(scores)
         self.served_by = served_by
+        self.fingerprint = fingerprint
 
 
 class Embedder(Protocol):
@@ -116,6 +117,7 @@ class Embedder(Protocol):
         ...
 
 
+@runtime_checkable
 class Reranker(Protocol):
     """Scores texts against a query with a cross-encoder."""
 
@@ -124,6 +126,7 @@ class Reranker(Protocol):
         query: str,
         texts: Sequence[str],
         *,
+        snapshot: str = "",
         lane: Lane = Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Sequence[float]:
@@ -133,6 +136,7 @@ class Reranker(Protocol):
             query: Not empty.
             texts: n texts, none empty, 1 <= n <= max_texts of the embedder's card; truncated to
                 the model's input length.
+            snapshot: COLLECTION/SNAPSHOT_ID whose own reranker is used; empty: the service's.
             lane: Queue to wait in.
             timeout_s: Time limit in seconds.
         Returns: (n,) finite scores, in the order of the texts; larger is better. The scale depends

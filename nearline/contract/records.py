@@ -82,6 +82,7 @@ class SearchOptions:
     highlight: Converted[Highlighting | None, Highlighting | Mapping[str, int] | None] = None  # type: ignore[assignment]
     plain_text: bool = False
     min_should_match: float | None = None
+    rerank: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

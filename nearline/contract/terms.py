@@ -23,6 +23,7 @@ MAX_FACETS = 32
 MAX_SUGGESTIONS = 100
 MAX_TYPED_CHARACTERS = 256
 MAX_GROUP_SIZE = 100
+MAX_RERANKED = 100
 # Limits of one search over all its queries: hits, and groups that several hits are searched for.
 MAX_HITS = 131_072
 MAX_FILLED_GROUPS = 4_096

@@ -13,15 +13,16 @@ from nearline.v1 import snapshot_pb2
 
 def list_files(folder: Path) -> list[snapshot_pb2.FileEntry]:
     """Returns the size and SHA-256 of every file below a folder, in order of paths."""
-    return [
-        snapshot_pb2.FileEntry(
-            path=path.relative_to(folder).as_posix(),
-            bytes=path.stat().st_size,
-            sha256=sha256_of(path),
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    ]
+    return [file_entry(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def file_entry(path: Path, folder: Path) -> snapshot_pb2.FileEntry:
+    """Returns the size and SHA-256 of a file below a folder."""
+    return snapshot_pb2.FileEntry(
+        path=path.relative_to(folder).as_posix(),
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+    )
 
 
 def listed_files(

@@ -43,7 +43,7 @@ KIND_NAMES = {
     snapshot_pb2.AttributeField.Kind.Value(f"KIND_{name.upper()}"): name for name in KINDS
 }
 PARTITIONS = 64
-MANIFEST, ALIASES = "manifest.json", "aliases"
+MANIFEST, ALIASES, RERANKER_FILE = "manifest.json", "aliases", "reranker.safetensors"
 # About a damaged file.
 _REMEDY = "restore it or rebuild"
 # Other collections that an error names.

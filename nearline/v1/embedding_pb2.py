@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from nearline.v1 import types_pb2 as nearline_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bnearline/v1/embedding.proto\x12\x0bnearline.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17nearline/v1/types.proto\"\xcf\x01\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.nearline.v1.TextRole\x12\x17\n\ndimensions\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x1c\n\x14\x65xpected_fingerprint\x18\x04 \x01(\t\x12\x1f\n\x04lane\x18\x05 \x01(\x0e\x32\x11.nearline.v1.Lane\x12$\n\x05\x64type\x18\x06 \x01(\x0e\x32\x15.nearline.v1.DataTypeB\r\n\x0b_dimensions\"/\n\nTextReport\x12\x0e\n\x06tokens\x18\x01 \x01(\r\x12\x11\n\ttruncated\x18\x02 \x01(\x08\"\x93\x01\n\x0c\x45mbedTimings\x12+\n\x08tokenize\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tinference\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcb\x01\n\rEmbedResponse\x12%\n\x07vectors\x18\x01 \x01(\x0b\x32\x14.nearline.v1.Vectors\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12(\n\x07reports\x18\x03 \x03(\x0b\x32\x17.nearline.v1.TextReport\x12*\n\x07timings\x18\x04 \x01(\x0b\x32\x19.nearline.v1.EmbedTimings\x12(\n\tserved_by\x18\x05 \x01(\x0b\x32\x15.nearline.v1.ServedBy\"@\n\x12\x45mbedStreamRequest\x12*\n\x07request\x18\x01 \x01(\x0b\x32\x19.nearline.v1.EmbedRequest\"C\n\x13\x45mbedStreamResponse\x12,\n\x08response\x18\x01 \x01(\x0b\x32\x1a.nearline.v1.EmbedResponse\"N\n\rRerankRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x1f\n\x04lane\x18\x03 \x01(\x0e\x32\x11.nearline.v1.Lane\"_\n\x0eRerankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12(\n\tserved_by\x18\x03 \x01(\x0b\x32\x15.nearline.v1.ServedBy\"V\n\rEntailRequest\x12\x10\n\x08premises\x18\x01 \x03(\t\x12\x12\n\nhypotheses\x18\x02 \x03(\t\x12\x1f\n\x04lane\x18\x03 \x01(\x0e\x32\x11.nearline.v1.Lane\"z\n\x0e\x45ntailResponse\x12\x12\n\nentailment\x18\x01 \x03(\x02\x12\x15\n\rcontradiction\x18\x02 \x03(\x02\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12(\n\tserved_by\x18\x04 \x01(\x0b\x32\x15.nearline.v1.ServedBy\"\x10\n\x0eGetInfoRequest\"\xef\x02\n\x0fGetInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12\x11\n\tmax_texts\x18\x05 \x01(\r\x12\x16\n\x0emax_characters\x18\x06 \x01(\r\x12\x19\n\x11max_queued_tokens\x18\x07 \x01(\x04\x12\x0f\n\x07\x62\x61\x63kend\x18\x08 \x01(\t\x12\x12\n\nmin_cosine\x18\t \x01(\x01\x12\x19\n\x11tokens_per_second\x18\n \x01(\x01\x12\x14\n\x0cquery_prompt\x18\x0b \x01(\t\x12\x17\n\x0f\x64ocument_prompt\x18\x0c \x01(\t\x12\x10\n\x08reranker\x18\r \x01(\t\x12\x1c\n\x14reranker_fingerprint\x18\x0e \x01(\t\x12\x12\n\nentailment\x18\x0f \x01(\t\x12\x1e\n\x16\x65ntailment_fingerprint\x18\x10 \x01(\t*R\n\x08TextRole\x12\x19\n\x15TEXT_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fTEXT_ROLE_QUERY\x10\x01\x12\x16\n\x12TEXT_ROLE_DOCUMENT\x10\x02*A\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x14\n\x10LANE_INTERACTIVE\x10\x01\x12\r\n\tLANE_BULK\x10\x02\x32\x88\x03\n\x10\x45mbeddingService\x12\x43\n\x05\x45mbed\x12\x19.nearline.v1.EmbedRequest\x1a\x1a.nearline.v1.EmbedResponse\"\x03\x90\x02\x01\x12T\n\x0b\x45mbedStream\x12\x1f.nearline.v1.EmbedStreamRequest\x1a .nearline.v1.EmbedStreamResponse(\x01\x30\x01\x12\x46\n\x06Rerank\x12\x1a.nearline.v1.RerankRequest\x1a\x1b.nearline.v1.RerankResponse\"\x03\x90\x02\x01\x12\x46\n\x06\x45ntail\x12\x1a.nearline.v1.EntailRequest\x1a\x1b.nearline.v1.EntailResponse\"\x03\x90\x02\x01\x12I\n\x07GetInfo\x12\x1b.nearline.v1.GetInfoRequest\x1a\x1c.nearline.v1.GetInfoResponse\"\x03\x90\x02\x01\x42\'\n\x0bnearline.v1P\x01Z\x16nearline/v1;nearlinev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bnearline/v1/embedding.proto\x12\x0bnearline.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17nearline/v1/types.proto\"\xcf\x01\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.nearline.v1.TextRole\x12\x17\n\ndimensions\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x1c\n\x14\x65xpected_fingerprint\x18\x04 \x01(\t\x12\x1f\n\x04lane\x18\x05 \x01(\x0e\x32\x11.nearline.v1.Lane\x12$\n\x05\x64type\x18\x06 \x01(\x0e\x32\x15.nearline.v1.DataTypeB\r\n\x0b_dimensions\"/\n\nTextReport\x12\x0e\n\x06tokens\x18\x01 \x01(\r\x12\x11\n\ttruncated\x18\x02 \x01(\x08\"\x93\x01\n\x0c\x45mbedTimings\x12+\n\x08tokenize\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tinference\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcb\x01\n\rEmbedResponse\x12%\n\x07vectors\x18\x01 \x01(\x0b\x32\x14.nearline.v1.Vectors\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12(\n\x07reports\x18\x03 \x03(\x0b\x32\x17.nearline.v1.TextReport\x12*\n\x07timings\x18\x04 \x01(\x0b\x32\x19.nearline.v1.EmbedTimings\x12(\n\tserved_by\x18\x05 \x01(\x0b\x32\x15.nearline.v1.ServedBy\"@\n\x12\x45mbedStreamRequest\x12*\n\x07request\x18\x01 \x01(\x0b\x32\x19.nearline.v1.EmbedRequest\"C\n\x13\x45mbedStreamResponse\x12,\n\x08response\x18\x01 \x01(\x0b\x32\x1a.nearline.v1.EmbedResponse\"`\n\rRerankRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x1f\n\x04lane\x18\x03 \x01(\x0e\x32\x11.nearline.v1.Lane\x12\x10\n\x08snapshot\x18\x04 \x01(\t\"_\n\x0eRerankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12(\n\tserved_by\x18\x03 \x01(\x0b\x32\x15.nearline.v1.ServedBy\"V\n\rEntailRequest\x12\x10\n\x08premises\x18\x01 \x03(\t\x12\x12\n\nhypotheses\x18\x02 \x03(\t\x12\x1f\n\x04lane\x18\x03 \x01(\x0e\x32\x11.nearline.v1.Lane\"z\n\x0e\x45ntailResponse\x12\x12\n\nentailment\x18\x01 \x03(\x02\x12\x15\n\rcontradiction\x18\x02 \x03(\x02\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12(\n\tserved_by\x18\x04 \x01(\x0b\x32\x15.nearline.v1.ServedBy\"\x10\n\x0eGetInfoRequest\"\xef\x02\n\x0fGetInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12\x11\n\tmax_texts\x18\x05 \x01(\r\x12\x16\n\x0emax_characters\x18\x06 \x01(\r\x12\x19\n\x11max_queued_tokens\x18\x07 \x01(\x04\x12\x0f\n\x07\x62\x61\x63kend\x18\x08 \x01(\t\x12\x12\n\nmin_cosine\x18\t \x01(\x01\x12\x19\n\x11tokens_per_second\x18\n \x01(\x01\x12\x14\n\x0cquery_prompt\x18\x0b \x01(\t\x12\x17\n\x0f\x64ocument_prompt\x18\x0c \x01(\t\x12\x10\n\x08reranker\x18\r \x01(\t\x12\x1c\n\x14reranker_fingerprint\x18\x0e \x01(\t\x12\x12\n\nentailment\x18\x0f \x01(\t\x12\x1e\n\x16\x65ntailment_fingerprint\x18\x10 \x01(\t*R\n\x08TextRole\x12\x19\n\x15TEXT_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fTEXT_ROLE_QUERY\x10\x01\x12\x16\n\x12TEXT_ROLE_DOCUMENT\x10\x02*A\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x14\n\x10LANE_INTERACTIVE\x10\x01\x12\r\n\tLANE_BULK\x10\x02\x32\x88\x03\n\x10\x45mbeddingService\x12\x43\n\x05\x45mbed\x12\x19.nearline.v1.EmbedRequest\x1a\x1a.nearline.v1.EmbedResponse\"\x03\x90\x02\x01\x12T\n\x0b\x45mbedStream\x12\x1f.nearline.v1.EmbedStreamRequest\x1a .nearline.v1.EmbedStreamResponse(\x01\x30\x01\x12\x46\n\x06Rerank\x12\x1a.nearline.v1.RerankRequest\x1a\x1b.nearline.v1.RerankResponse\"\x03\x90\x02\x01\x12\x46\n\x06\x45ntail\x12\x1a.nearline.v1.EntailRequest\x1a\x1b.nearline.v1.EntailResponse\"\x03\x90\x02\x01\x12I\n\x07GetInfo\x12\x1b.nearline.v1.GetInfoRequest\x1a\x1c.nearline.v1.GetInfoResponse\"\x03\x90\x02\x01\x42\'\n\x0bnearline.v1P\x01Z\x16nearline/v1;nearlinev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,10 +42,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDDINGSERVICE'].methods_by_name['Entail']._serialized_options = b'\220\002\001'
   _globals['_EMBEDDINGSERVICE'].methods_by_name['GetInfo']._loaded_options = None
   _globals['_EMBEDDINGSERVICE'].methods_by_name['GetInfo']._serialized_options = b'\220\002\001'
-  _globals['_TEXTROLE']._serialized_start=1628
-  _globals['_TEXTROLE']._serialized_end=1710
-  _globals['_LANE']._serialized_start=1712
-  _globals['_LANE']._serialized_end=1777
+  _globals['_TEXTROLE']._serialized_start=1646
+  _globals['_TEXTROLE']._serialized_end=1728
+  _globals['_LANE']._serialized_start=1730
+  _globals['_LANE']._serialized_end=1795
   _globals['_EMBEDREQUEST']._serialized_start=102
   _globals['_EMBEDREQUEST']._serialized_end=309
   _globals['_TEXTREPORT']._serialized_start=311
@@ -59,17 +59,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDSTREAMRESPONSE']._serialized_start=782
   _globals['_EMBEDSTREAMRESPONSE']._serialized_end=849
   _globals['_RERANKREQUEST']._serialized_start=851
-  _globals['_RERANKREQUEST']._serialized_end=929
-  _globals['_RERANKRESPONSE']._serialized_start=931
-  _globals['_RERANKRESPONSE']._serialized_end=1026
-  _globals['_ENTAILREQUEST']._serialized_start=1028
-  _globals['_ENTAILREQUEST']._serialized_end=1114
-  _globals['_ENTAILRESPONSE']._serialized_start=1116
-  _globals['_ENTAILRESPONSE']._serialized_end=1238
-  _globals['_GETINFOREQUEST']._serialized_start=1240
-  _globals['_GETINFOREQUEST']._serialized_end=1256
-  _globals['_GETINFORESPONSE']._serialized_start=1259
-  _globals['_GETINFORESPONSE']._serialized_end=1626
-  _globals['_EMBEDDINGSERVICE']._serialized_start=1780
-  _globals['_EMBEDDINGSERVICE']._serialized_end=2172
+  _globals['_RERANKREQUEST']._serialized_end=947
+  _globals['_RERANKRESPONSE']._serialized_start=949
+  _globals['_RERANKRESPONSE']._serialized_end=1044
+  _globals['_ENTAILREQUEST']._serialized_start=1046
+  _globals['_ENTAILREQUEST']._serialized_end=1132
+  _globals['_ENTAILRESPONSE']._serialized_start=1134
+  _globals['_ENTAILRESPONSE']._serialized_end=1256
+  _globals['_GETINFOREQUEST']._serialized_start=1258
+  _globals['_GETINFOREQUEST']._serialized_end=1274
+  _globals['_GETINFORESPONSE']._serialized_start=1277
+  _globals['_GETINFORESPONSE']._serialized_end=1644
+  _globals['_EMBEDDINGSERVICE']._serialized_start=1798
+  _globals['_EMBEDDINGSERVICE']._serialized_end=2190
 # @@protoc_insertion_point(module_scope)

@@ -90,14 +90,16 @@ class EmbedStreamResponse(_message.Message):
     def __init__(self, response: _Optional[_Union[EmbedResponse, _Mapping]] = ...) -> None: ...
 
 class RerankRequest(_message.Message):
-    __slots__ = ("query", "texts", "lane")
+    __slots__ = ("query", "texts", "lane", "snapshot")
     QUERY_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     query: str
     texts: _containers.RepeatedScalarFieldContainer[str]
     lane: Lane
-    def __init__(self, query: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., lane: _Optional[_Union[Lane, str]] = ...) -> None: ...
+    snapshot: str
+    def __init__(self, query: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., lane: _Optional[_Union[Lane, str]] = ..., snapshot: _Optional[str] = ...) -> None: ...
 
 class RerankResponse(_message.Message):
     __slots__ = ("scores", "fingerprint", "served_by")

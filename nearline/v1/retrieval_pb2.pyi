@@ -64,7 +64,7 @@ class Query(_message.Message):
     def __init__(self, text: _Optional[str] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., items: _Optional[_Union[ItemIds, _Mapping]] = ...) -> None: ...
 
 class SearchOptions(_message.Message):
-    __slots__ = ("k", "mode", "level", "payload", "filter", "ef_search", "nprobe", "exact", "require_full_coverage", "min_watermark", "snapshot_id", "explain", "min_score", "grouping", "diversity", "dense_weight", "unit", "plain_text", "highlight", "min_should_match", "boosts")
+    __slots__ = ("k", "mode", "level", "payload", "filter", "ef_search", "nprobe", "exact", "require_full_coverage", "min_watermark", "snapshot_id", "explain", "min_score", "grouping", "diversity", "dense_weight", "unit", "plain_text", "highlight", "min_should_match", "rerank", "boosts")
     K_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +85,7 @@ class SearchOptions(_message.Message):
     PLAIN_TEXT_FIELD_NUMBER: _ClassVar[int]
     HIGHLIGHT_FIELD_NUMBER: _ClassVar[int]
     MIN_SHOULD_MATCH_FIELD_NUMBER: _ClassVar[int]
+    RERANK_FIELD_NUMBER: _ClassVar[int]
     BOOSTS_FIELD_NUMBER: _ClassVar[int]
     k: int
     mode: SearchMode
@@ -106,8 +107,9 @@ class SearchOptions(_message.Message):
     plain_text: bool
     highlight: Highlighting
     min_should_match: float
+    rerank: int
     boosts: _containers.RepeatedCompositeFieldContainer[Boost]
-    def __init__(self, k: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., level: _Optional[_Union[HitLevel, str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., ef_search: _Optional[int] = ..., nprobe: _Optional[int] = ..., exact: _Optional[bool] = ..., require_full_coverage: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., snapshot_id: _Optional[str] = ..., explain: _Optional[bool] = ..., min_score: _Optional[float] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., diversity: _Optional[float] = ..., dense_weight: _Optional[float] = ..., unit: _Optional[str] = ..., plain_text: _Optional[bool] = ..., highlight: _Optional[_Union[Highlighting, _Mapping]] = ..., min_should_match: _Optional[float] = ..., boosts: _Optional[_Iterable[_Union[Boost, _Mapping]]] = ...) -> None: ...
+    def __init__(self, k: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., level: _Optional[_Union[HitLevel, str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., ef_search: _Optional[int] = ..., nprobe: _Optional[int] = ..., exact: _Optional[bool] = ..., require_full_coverage: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., snapshot_id: _Optional[str] = ..., explain: _Optional[bool] = ..., min_score: _Optional[float] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., diversity: _Optional[float] = ..., dense_weight: _Optional[float] = ..., unit: _Optional[str] = ..., plain_text: _Optional[bool] = ..., highlight: _Optional[_Union[Highlighting, _Mapping]] = ..., min_should_match: _Optional[float] = ..., rerank: _Optional[int] = ..., boosts: _Optional[_Iterable[_Union[Boost, _Mapping]]] = ...) -> None: ...
 
 class Boost(_message.Message):
     __slots__ = ("field", "weight", "any_of", "growth", "decay")

@@ -56,17 +56,18 @@ def embeddings(message: embedding_pb2.EmbedResponse) -> c.Embeddings:
     )
 
 
-def rerank_response(scores: Sequence[float], fingerprint: str) -> embedding_pb2.RerankResponse:
-    """Returns the message of scores of a cross-encoder."""
-    message = embedding_pb2.RerankResponse(scores=scores, fingerprint=fingerprint)
+def rerank_response(scores: Sequence[float]) -> embedding_pb2.RerankResponse:
+    """Returns the message of scores of a reranker."""
+    message = embedding_pb2.RerankResponse(scores=scores)
     if isinstance(scores, c.RerankScores):
+        message.fingerprint = scores.fingerprint
         _fill_fallback(message, scores.served_by)
     return message
 
 
 def rerank_scores(message: embedding_pb2.RerankResponse) -> c.RerankScores:
     """Returns the scores of a message."""
-    return c.RerankScores(message.scores, _served_by(message))
+    return c.RerankScores(message.scores, _served_by(message), message.fingerprint)
 
 
 def entail_response(scores: c.EntailmentScores) -> embedding_pb2.EntailResponse:

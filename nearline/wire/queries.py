@@ -106,6 +106,7 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
     check_uint32(options.k, "options.k", c.MAX_K)
     check_uint32(options.ef_search, "options.ef_search")
     check_uint32(options.nprobe, "options.nprobe")
+    check_uint32(options.rerank, "options.rerank", c.MAX_RERANKED)
     if options.grouping is not None:
         check_uint32(options.grouping.size, "options.grouping.size", c.MAX_GROUP_SIZE)
     message = retrieval_pb2.SearchOptions(
@@ -126,6 +127,7 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
         unit=options.unit,
         plain_text=options.plain_text,
         min_should_match=options.min_should_match,
+        rerank=options.rerank,
         boosts=[
             boost_to_proto(boost, f"options.boosts[{at}]")
             for at, boost in enumerate(options.boosts)
@@ -197,4 +199,5 @@ def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
         min_should_match=(
             options.min_should_match if options.HasField("min_should_match") else None
         ),
+        rerank=options.rerank if options.HasField("rerank") else None,
     )

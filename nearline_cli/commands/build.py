@@ -87,6 +87,7 @@ def build(
     ] = None,
     search_weight: options.SearchWeightOption = None,
     search_language: options.SearchLanguageOption = None,
+    train_reranker: options.TrainRerankerOption = 0.0,
     calibration: CalibrationOptions,
     learning: retraining.LearningOptions,
     reading: InteractionOptions,
@@ -132,6 +133,7 @@ def build(
     from index_builder.pipeline.training_data import check_not_empty
     from index_builder.readers.corpus import Corpus
     from index_builder.releases.build_gate import check_promoted, gate_of_build
+    from nearline_cli.compose.reranker_trainer import check_queries, make_reranker_trainer
 
     chosen = IndexBuilderSettings.load(
         {
@@ -166,6 +168,8 @@ def build(
     ):
         raise InvalidRequest("the files of --corpus are empty; name others", field="corpus")
     # Before hours of embedding: labels that cannot be read, or are too few, end the build.
+    if train_reranker:
+        check_queries(wanted.judged)
     questions = calibration.questions()
 
     async def run() -> BuildResult:
@@ -193,6 +197,9 @@ def build(
             store=store,
             device=chosen.device,
         ) as client:
+            if train_reranker and complete.judged is not None:
+                trainer = make_reranker_trainer(complete.judged, client, train_reranker)
+                complete = replace(complete, train_reranker=trainer)
             if questions:
                 calibrate = make_calibrator(questions, client, calibration.target_risk)
                 complete = replace(complete, calibrate=calibrate)

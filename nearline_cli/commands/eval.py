@@ -67,6 +67,8 @@ def retrieval(
     tune_split: Annotated[
         str, typer.Option(metavar="SPLIT", help="Judgements to tune on: qrels/SPLIT.tsv.")
     ] = "train",
+    train_reranker: options.TrainRerankerOption = 0.0,
+    rerank: options.RerankOption = None,
     embedding: Annotated[
         str,
         typer.Option(
@@ -104,6 +106,7 @@ def retrieval(
     for one vector per document: use --chunk-tokens 0 to compare.
     """
     from index_builder.evaluation import retrieval_metrics
+    from nearline_cli.compose.reranker_trainer import check_queries
 
     if tune_on and address:
         raise InvalidRequest(
@@ -118,10 +121,12 @@ def retrieval(
         )
     found = retrieval_metrics.load(data, split)
     judged = retrieval_metrics.load(tune_on, tune_split) if tune_on else None
+    if train_reranker:
+        check_queries(judged)
 
     async def run() -> dict[str, object]:
         if address:
-            return await score_router(address, collection, found, mode)
+            return await score_router(address, collection, found, mode, rerank)
         plan = BuildPlan(
             shards=shards,
             factory=index,
@@ -130,13 +135,14 @@ def retrieval(
             embedding=embedding,
             language=language,
             judged=judged,
+            train_reranker=train_reranker,
         )
         if by_milvus:
             from nearline_cli.evaluate.milvus_comparison import compare_with_milvus
 
             target = milvus_target.MilvusTarget(milvus_uri, milvus_token, milvus_index)
             return await compare_with_milvus(found, mode, plan, target, as_json)
-        return await _build_and_ask(found, mode, plan, as_json)
+        return await _build_and_ask(found, mode, plan, rerank, as_json)
 
     began = time.monotonic()
     measured = asyncio.run(run())
@@ -146,16 +152,20 @@ def retrieval(
 
 
 async def _build_and_ask(
-    found: JudgedDataset, mode: SearchMode, plan: BuildPlan, as_json: bool
+    found: JudgedDataset, mode: SearchMode, plan: BuildPlan, rerank: int | None, as_json: bool
 ) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="nearline-eval-") as folder:
         async with contextlib.AsyncExitStack() as stack:
-            client = await stack.enter_async_context(open_embedder(plan.embedding, quiet=as_json))
+            # It runs the reranker of the snapshot, if there is one.
+            embedder = open_embedder(plan.embedding, quiet=as_json, store=folder)
+            client = await stack.enter_async_context(embedder)
             built = await build_dataset(folder, found.corpus, plan, client, as_json)
             router = await stack.enter_async_context(
                 retrieval_process(Path(folder), embedding=client.address)
             )
-            measured = await score_router(router.address, options.DEFAULT_COLLECTION, found, mode)
+            measured = await score_router(
+                router.address, options.DEFAULT_COLLECTION, found, mode, rerank
+            )
             if built.tuned_ndcg_at_10 is not None:
                 measured["tuned_ndcg@10"] = round(built.tuned_ndcg_at_10, 4)
             return measured | {"bad_rows": built.bad_rows}

@@ -75,6 +75,7 @@ def search(
             metavar="0..1", help="Weight of diversity: prefer hits unlike the ones above them."
         ),
     ] = 0.0,
+    rerank: options.RerankOption = None,
     min_score: Annotated[
         float | None,
         typer.Option(
@@ -139,6 +140,7 @@ def search(
         explain=explain,
         grouping=Grouping(group_by, group_size) if group_by else None,
         diversity=diversity,
+        rerank=rerank,
         min_score=min_score,
         boosts=[_boost(one) for one in boost or ()],
         highlight=Highlighting() if highlight else None,

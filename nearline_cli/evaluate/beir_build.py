@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ class BuildPlan:
 
     columns: Columns of the corpus; if None, those of BEIR. popularity: See `BuildOptions`.
     judged: Judgements that tune the weight of hybrid search. If None, the shipped weight is used.
+    train_reranker: Minutes of training of a reranker on them; 0 for none.
     """
 
     shards: int
@@ -35,6 +36,7 @@ class BuildPlan:
     embedding: str = ""
     language: str = "english"
     judged: JudgedDataset | None = None
+    train_reranker: float = 0.0
     columns: DocumentColumns | None = None
     popularity: Mapping[str, float] | None = None
 
@@ -55,6 +57,7 @@ async def build_dataset(
     from index_builder.pipeline.builder import build_corpus
     from index_builder.readers.columns import DocumentColumns
     from index_builder.readers.corpus import Corpus
+    from nearline_cli.compose.reranker_trainer import make_reranker_trainer
 
     wanted = BuildOptions(
         store=store,
@@ -69,6 +72,9 @@ async def build_dataset(
         max_bad_rows=_UNLIMITED,
     )
     wanted.check()
+    if plan.train_reranker and plan.judged is not None:
+        trainer = make_reranker_trainer(plan.judged, client, plan.train_reranker)
+        wanted = replace(wanted, train_reranker=trainer)
     with open_progress(as_json) as progress:
         built = await build_corpus(
             Corpus([corpus], plan.columns or DocumentColumns()), wanted, client, progress

@@ -148,3 +148,21 @@ FilterOption = Annotated[
         "\\[a, b]) AND author EXISTS.",
     ),
 ]
+TrainRerankerOption = Annotated[
+    float,
+    typer.Option(
+        metavar="MINUTES",
+        min=0.0,
+        max=1_440.0,
+        help="Train a reranker on the judgements of --tune-on, for at most so many minutes. It "
+        "reads the best hits of each search and orders them again. 0: none. Needs the extra torch.",
+    ),
+]
+RerankOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Best hits that the reranker of the snapshot reads and orders again, 0..100; 0: none. "
+        "\\[default: as many as the snapshot says]",
+    ),
+]

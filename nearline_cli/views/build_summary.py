@@ -73,6 +73,7 @@ def _show_summary(result: BuildResult, store: str) -> None:
         *_device_lines(result),
         f"recall@10   {result.recall_at_10:.4f} against an exact scan of the same vectors",
         *_hybrid_lines(result),
+        *_reranker_lines(result),
         *_answer_lines(result),
         *_merged_lines(result),
         *([f"models      {', '.join(result.models)}"] if result.models else []),
@@ -131,6 +132,19 @@ def _hybrid_lines(result: BuildResult) -> list[str]:
     return [
         f"words       {result.words:,}",
         f"hybrid      vectors weigh {result.dense_weight:.2f}, {origin}",
+    ]
+
+
+def _reranker_lines(result: BuildResult) -> list[str]:
+    card = result.reranker
+    if card is None:
+        return []
+    about = f"nDCG@10 of {card.held_out_queries:,} held-out queries is {card.search_ndcg_at_10:.4f}"
+    if not card.weight:
+        return [f"reranker    left out: {about} at best without it"]
+    return [
+        f"reranker    {about} without it, {card.reranked_ndcg_at_10:.4f} with it; trained on "
+        f"{card.queries:,}"
     ]
 
 

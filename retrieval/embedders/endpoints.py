@@ -44,6 +44,15 @@ class Embedders:
         """
         return await self.group(fingerprint).embed_queries(texts, timeout_s)
 
+    async def rerank(
+        self, query: str, texts: Sequence[str], fingerprint: str, snapshot: str, timeout_s: float
+    ) -> Sequence[float]:
+        """Scores texts by the reranker of a snapshot, COLLECTION/SNAPSHOT_ID; see `Reranker`.
+
+        Raises: As `embed`. Unsupported, NotFound: the service cannot run the reranker.
+        """
+        return await self.group(fingerprint).rerank(query, texts, snapshot, timeout_s)
+
     async def embed_documents(
         self, texts: Sequence[str], fingerprint: str, lane: Lane, timeout_s: float | None
     ) -> DocumentEmbeddings:

@@ -13,13 +13,14 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import Embedder, EmbedderInfo, Embeddings, Lane, TextRole
+from nearline.contract import Embedder, EmbedderInfo, Embeddings, Lane, Reranker, TextRole
 from nearline.errors import (
     InternalError,
     NearlineError,
     NotReady,
     Overloaded,
     SnapshotMismatch,
+    Unsupported,
 )
 from nearline.tracing.spans import note_event
 from retrieval.balancing.retry_budget import RetryBudget
@@ -116,6 +117,18 @@ class EndpointGroup:
         return QueryVectors(
             np.concatenate([part.vectors for part in parts]), next(filter(None, reasons), "")
         )
+
+    async def rerank(
+        self, query: str, texts: Sequence[str], snapshot: str, timeout_s: float
+    ) -> Sequence[float]:
+        """Scores texts by the reranker of a snapshot; see `Reranker.rerank`."""
+
+        def send(client: Embedder, left_s: float | None) -> Awaitable[Sequence[float]]:
+            if not isinstance(client, Reranker):
+                raise Unsupported("this embedding service has no rerankers")
+            return client.rerank(query, texts, snapshot=snapshot, timeout_s=left_s)
+
+        return await self._call(texts, send, timeout_s)
 
     async def info(self, timeout_s: float | None = None) -> EmbedderInfo:
         """Returns a card of the model, with limits that all its services have.

@@ -59,6 +59,11 @@ lexical_fallbacks = Counter(
     "by error class.",
     ("collection", "reason"),
 )
+rerank_failures = Counter(
+    "nearline_retrieval_rerank_failures_total",
+    "Searches whose hits were not reranked, since the reranker did not answer, by error class.",
+    ("collection", "reason"),
+)
 partial_answers = Counter(
     "nearline_retrieval_partial_answers_total",
     "Answers that lack at least one shard.",

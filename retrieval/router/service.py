@@ -354,7 +354,14 @@ class RetrievalService:
         start = time.perf_counter()
         batches = prepared.batches
         searches = [
-            executor.search(collection, batch, options, context, request_queries=len(queries))
+            executor.search(
+                collection,
+                batch,
+                options,
+                context,
+                request_queries=len(queries),
+                embedders=self._embedders,
+            )
             for batch in batches
         ]
         # There is almost always one search; a separate task would cost a tenth of the request.

@@ -58,6 +58,7 @@ class ServedCollection:
         self.index_price = IndexPrice.of(manifest)
         self.fusion = FusionParams.of(manifest)
         self.chunking = manifest.chunking
+        self.reranker = manifest.reranker if manifest.HasField("reranker") else None
         self.watermark = watermark_of(manifest)
         self.attribute_kinds = {
             one.name: KIND_NAMES[one.kind] for one in manifest.attributes if one.kind in KIND_NAMES

@@ -18,10 +18,11 @@ from nearline.admission import leave_out
 from nearline.errors import first_of
 from nearline.filters import Equals, both
 from nearline.tracing.spans import stage
+from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols import metrics
 from retrieval.protocols.compute_threads import Stopped, run_stoppable
 from retrieval.protocols.shard import ShardHits, ShardOptions, ShardQueries
-from retrieval.search import fanout, payloads
+from retrieval.search import fanout, payloads, second_stage
 from retrieval.search.boosts import boosted_hits, with_origins
 from retrieval.search.collection import ServedCollection
 from retrieval.search.diversity import diverse_depth, diverse_order, pool_size
@@ -66,6 +67,7 @@ async def search(
     context: RequestContext,
     *,
     request_queries: int = 0,
+    embedders: Embedders | None = None,
 ) -> BatchResult:
     """Answers queries of one mode.
 
@@ -76,6 +78,7 @@ async def search(
         context: Records failed shards and the progress of live changes in the others.
         request_queries: Number of queries of the whole request, which share the limits of its cost;
             0 if it has this batch alone.
+        embedders: Services that can run the reranker of the snapshot. Optional.
     Raises: Errors of the shards; see `fanout.gather`.
     """
     options = _reduced(options, batch.mode, context)
@@ -90,13 +93,18 @@ async def search(
         wanted = max(wanted, pool_size(depth))
         if options.boosts:
             wanted = min(wanted, c.MAX_BOOSTED)
+    most_read = 0
+    if embedders is not None:
+        queries = request_queries or batch.queries.count
+        most_read = second_stage.hits_to_read(collection, batch, options, queries)
+        wanted = max(wanted, most_read)
     # The examples of a query are among its best hits: request that many more, then drop them.
     shard_k = wanted + _most_excluded(batch)
     hybrid = batch.mode is c.SearchMode.HYBRID
     # Of candidates, shards have many more than the answer; diverse hits are known only after the
     # selection, and only the hits of the answer are highlighted.
     candidates = hybrid or bool(options.boosts)
-    fill_later = candidates or bool(options.diversity) or options.highlight is not None
+    fill_later = candidates or bool(options.diversity or most_read or options.highlight)
     payload = _NO_PAYLOAD if fill_later else options.payload
     while True:
         found = await _round(collection, batch, options, shard_k, payload, context)
@@ -119,6 +127,12 @@ async def search(
         shard_k = more
     if options.min_score is not None:
         lists = [[one for one in hits if one[1].score >= options.min_score] for hits in lists]
+    if embedders is not None and most_read:
+        lists = await second_stage.rerank(
+            collection, batch, lists, most_read, embedders, options, context
+        )
+        if not options.diversity:
+            lists = [ranked[: options.k] for ranked in lists]
     if options.diversity:
         lists = await _diversify(collection, lists, options, depth, context)
     if options.grouping is not None and options.grouping.size > 1:

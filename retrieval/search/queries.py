@@ -241,6 +241,10 @@ def check_options(collection: ServedCollection, options: c.SearchOptions) -> Non
         value = getattr(options, name)
         if value is not None and not 0 <= value <= 1:
             raise InvalidRequest(f"{name} is {value}; 0..1 is allowed", field=f"options.{name}")
+    if options.rerank is not None and not 0 <= options.rerank <= c.MAX_RERANKED:
+        raise InvalidRequest(
+            f"rerank is {options.rerank}; 0..{c.MAX_RERANKED} is allowed", field="options.rerank"
+        )
     if options.min_score is not None and not math.isfinite(options.min_score):
         raise InvalidRequest(
             f"min_score is {options.min_score}, not a finite number; leave it unset",

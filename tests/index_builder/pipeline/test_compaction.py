@@ -24,6 +24,8 @@ from index_builder.pipeline.compaction import (
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.store.json_records import message_to_json
+from nearline.store.manifest_files import file_entry
+from nearline.store.snapshot import RERANKER_FILE
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.archive import Archive, PendingChanges, archive_changes
 from retrieval.embedders.endpoints import Embedders
@@ -86,7 +88,11 @@ async def test_a_compaction_keeps_the_options_of_the_snapshot(living: Living) ->
     tuned.fusion.dense_weight, tuned.fusion.origin = 0.31, "tuned"
     tuned.quality.tuning_queries = 17
     tuned.answers.questions = 40
-    place = living.store.snapshot_folder("default", before.snapshot_id) / "manifest.json"
+    tuned.reranker.weight, tuned.reranker.candidates = 0.5, 10
+    folder = living.store.snapshot_folder("default", before.snapshot_id)
+    place, reranker = folder / "manifest.json", folder / RERANKER_FILE
+    reranker.write_bytes(b"weights")
+    tuned.files.append(file_entry(reranker, folder))
     place.write_text(message_to_json(tuned))
     await living.upsert("d1", "Changed.", {"price": 5})
     living.embedder.texts.clear()
@@ -97,6 +103,10 @@ async def test_a_compaction_keeps_the_options_of_the_snapshot(living: Living) ->
     assert after.parent_snapshot_id == before.snapshot_id
     assert (after.fusion.dense_weight, after.fusion.origin) == (0.31, "tuned")
     assert (after.quality.tuning_queries, after.answers.questions) == (17, 40)
+    assert after.reranker == tuned.reranker
+    now = living.store.snapshot_folder("default", after.snapshot_id)
+    assert (now / RERANKER_FILE).read_bytes() == b"weights"
+    assert file_entry(now / RERANKER_FILE, now) in after.files
     assert len(after.shards) == 2
     assert after.chunking == before.chunking
     assert [source.sha256 for source in after.sources] == [s.sha256 for s in before.sources]

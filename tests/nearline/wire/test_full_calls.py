@@ -95,12 +95,13 @@ METHODS = [
     if name not in STREAMS
 ]
 # Clients in other languages ask for a number format. The watermark of a deletion is always empty. A
-# reranker may return scores alone: test_round_trips.py has them with their source.
+# reranker may return scores alone: test_round_trips.py has them with their source and model.
 NOT_SENT = {
     "EmbedRequest.dtype",
     "Vectors.dtype",
     "DeleteUserResponse.watermark",
     "RerankResponse.served_by",
+    "RerankResponse.fingerprint",
 }
 # The servicer makes pages out of searches: tests/live/test_collection_contents.py.
 PAGES = {"SearchRequest.page_token", "SearchResponse.next_page_token"}
@@ -109,7 +110,7 @@ NOT_OF_SHARDS = {
     f"SearchOptions.{name}"
     for name in (
         *("require_full_coverage", "snapshot_id", "min_score", "diversity", "dense_weight"),
-        *("unit", "plain_text", "highlight", "min_should_match"),
+        *("unit", "plain_text", "highlight", "min_should_match", "rerank"),
     )
 } | {"FilterPlan.shard", "Term.idf"}
 

@@ -217,7 +217,7 @@ def test_the_device_that_answered_survives_and_is_unset_if_it_is_the_usual_one(
             entailment=[0.5], contradiction=[0.25], fingerprint="f", served_by=served_by
         )
     )
-    reranked = wire.rerank_response(c.RerankScores([1.5], served_by), "f")
+    reranked = wire.rerank_response(c.RerankScores([1.5], served_by, "f"))
     assert wire.embeddings(embedded).served_by == served_by
     assert wire.entailment_scores(entailed).served_by == served_by
     assert wire.rerank_scores(reranked).served_by == served_by
