@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 # Fewest judged queries; fewer teach nothing that holds for others.
 MIN_QUERIES = 100
-# Hits of each query to learn from; and those that a search has read by default: about 50 ms on two
-# cores, which 32 would take three times. A request may ask for more.
+# Hits of each query to learn from; and those that a search has read by default, which takes a tenth
+# of a second on two cores. A request may ask for more, or for less.
 _HITS, CANDIDATES = 32, 10
 # Every so many queries, one is held out to choose the weight.
 _HELD_OUT = 8
