@@ -214,6 +214,7 @@ class Backwards:
         query: str,
         texts: Sequence[str],
         *,
+        snapshot: str = "",
         lane: c.Lane = c.Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Sequence[float]:

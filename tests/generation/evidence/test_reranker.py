@@ -33,6 +33,7 @@ class CountingReranker:
         query: str,
         texts: Sequence[str],
         *,
+        snapshot: str = "",
         lane: Lane = Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Sequence[float]:

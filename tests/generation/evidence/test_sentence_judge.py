@@ -59,6 +59,7 @@ class Service:
         query: str,
         texts: Sequence[str],
         *,
+        snapshot: str = "",
         lane: c.Lane = c.Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Sequence[float]:

@@ -219,6 +219,7 @@ class Still:
         query: str,
         texts: Sequence[str],
         *,
+        snapshot: str = "",
         lane: c.Lane = c.Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Sequence[float]:

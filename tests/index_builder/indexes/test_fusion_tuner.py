@@ -64,7 +64,7 @@ def _brute_force(
     """Returns the mean nDCG@10 of every weight, over all documents, one shard."""
     rows = spool.shard_chunk_rows(0)
     index = LexicalIndex.load(shard_folder(folder, 0), Vocabulary.load(folder), len(rows))
-    ids = np.array([spool.chunk_at(row)[0].document_id for row in range(len(rows))])
+    ids = np.array([spool.place_of(row)[0] for row in range(len(rows))])
     names = np.unique(ids)
     means = []
     for step in range(21):
