@@ -141,6 +141,7 @@ SEARCH_OPTIONS = {
     "dense_weight": [None, *SHARES],
     "plain_text": [False, True],
     "min_should_match": [None, *SHARES],
+    "rerank": OPTIONAL_NUMBERS,
     "highlight": [None, *map(c.Highlighting, NUMBERS)],
 }
 QUERIES = [

@@ -24,7 +24,7 @@ NUMBER = re.compile(r"(\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,4})[.)])\s+(?=\S)")
 END = (".", "!", "?", ":", ".”", ".)", ".’", '."')
 _HYPHENATED = re.compile(r"(?<!\w)\w++(?:-\w++)++")
 _WORDS = re.compile(r"\w+")
-_LEADER = re.compile(r"(?:\s?[.·…_]){5,}+\s*+(?=\S)")
+_LEADER = re.compile(r"(?<![.·…_])(?<![.·…_]\s)(?:\s?[.·…_]){5,}+\s*+(?=\S)")
 
 
 class Kind(Enum):
