@@ -36,7 +36,9 @@ class EmbeddingSettings(ServerSettings):
         "separate model with its own fingerprint. 0 keeps all.",
     )
     store: str = Field(
-        "", description="Store with the model registry; required for registry: names."
+        "",
+        description="Store with the model registry and the snapshots; required for registry: "
+        "names, and for the rerankers of snapshots.",
     )
     model_sha256: str = Field(
         "",

@@ -55,8 +55,8 @@ class SnapshotRerankers:
         """Returns the reranker of a snapshot, COLLECTION/SNAPSHOT_ID.
 
         Raises: InvalidRequest: the name has another form. NotFound: there is no such snapshot.
-            Unsupported: it has no reranker, or this service cannot run it. SnapshotCorrupt: its
-            file is damaged.
+            Unsupported: it has no reranker, or this service has no store or cannot run it.
+            SnapshotCorrupt: its file is damaged.
         """
         if snapshot in self._loaded:
             self._loaded.move_to_end(snapshot)
@@ -82,6 +82,11 @@ class SnapshotRerankers:
         if not snapshot_id:
             raise InvalidRequest(
                 f"snapshot is {snapshot!r}; name one as COLLECTION/SNAPSHOT_ID", field="snapshot"
+            )
+        if not self._settings.store:
+            raise Unsupported(
+                "this embedding service has no store with rerankers; start it with --store",
+                field="snapshot",
             )
         store = Store.open(self._settings.store)
         if not store.manifest(collection, snapshot_id).HasField("reranker"):

@@ -80,6 +80,12 @@ async def test_a_snapshot_is_scored_by_its_own_reranker(
         assert list(service._snapshot_rerankers._loaded) == [name]
 
 
+async def test_a_service_without_a_store_says_so(tmp_path: Path) -> None:
+    async with open_service(EmbeddingSettings(threads=1), tmp_path) as service:
+        with pytest.raises(Unsupported, match="has no store with rerankers; start it with"):
+            await service.rerank(QUERY, TEXTS, snapshot="one/20260101T000000Z-000000")
+
+
 async def test_what_cannot_be_loaded_says_why(
     service: EmbeddingService, snapshots: tuple[Path, list[str]]
 ) -> None:
