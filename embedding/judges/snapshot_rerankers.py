@@ -49,7 +49,9 @@ class SnapshotRerankers:
         self._model = model
         self._settings = settings
         self._loaded: OrderedDict[str, PairScorer] = OrderedDict()
-        self._loading = asyncio.Lock()
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        # One is loaded at a time: each takes the cores for about a second.
+        self._turn = asyncio.Lock()
 
     async def of(self, snapshot: str) -> PairScorer:
         """Returns the reranker of a snapshot, COLLECTION/SNAPSHOT_ID.
@@ -58,24 +60,30 @@ class SnapshotRerankers:
             Unsupported: it has no reranker, or this service has no store or cannot run it.
             SnapshotCorrupt: its file is damaged.
         """
-        if snapshot in self._loaded:
-            self._loaded.move_to_end(snapshot)
-            return self._loaded[snapshot]
-        # One at a time: each takes the cores for about a second.
-        async with self._loading:
-            if snapshot not in self._loaded:
-                scorer = await asyncio.to_thread(self._load, snapshot)
-                scorer.batcher.start()
-                self._loaded[snapshot] = scorer
-                if len(self._loaded) > MOST_LOADED:
-                    _, oldest = self._loaded.popitem(last=False)
-                    await oldest.batcher.close()
+        while snapshot not in self._loaded:
+            if snapshot not in self._loading:
+                task = asyncio.create_task(self._open(snapshot))
+                self._loading[snapshot] = task
+                task.add_done_callback(lambda _: self._loading.pop(snapshot))
+            # It goes on for the next request if this one runs out of time.
+            await asyncio.shield(self._loading[snapshot])
+        self._loaded.move_to_end(snapshot)
         return self._loaded[snapshot]
 
     async def close(self) -> None:
         """Ends the threads of all."""
+        await asyncio.gather(*self._loading.values(), return_exceptions=True)
         for scorer in self._loaded.values():
             await scorer.batcher.close()
+
+    async def _open(self, snapshot: str) -> None:
+        async with self._turn:
+            scorer = await asyncio.to_thread(self._load, snapshot)
+            scorer.batcher.start()
+            self._loaded[snapshot] = scorer
+            if len(self._loaded) > MOST_LOADED:
+                _, oldest = self._loaded.popitem(last=False)
+                await oldest.batcher.close()
 
     def _load(self, snapshot: str) -> PairScorer:
         collection, _, snapshot_id = snapshot.partition("/")

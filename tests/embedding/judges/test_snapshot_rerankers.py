@@ -80,6 +80,19 @@ async def test_a_snapshot_is_scored_by_its_own_reranker(
         assert list(service._snapshot_rerankers._loaded) == [name]
 
 
+async def test_loading_goes_on_for_the_next_request_when_one_gives_up(
+    service: EmbeddingService, snapshots: tuple[Path, list[str]]
+) -> None:
+    name = snapshots[1][0]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await service.rerank(QUERY, TEXTS, snapshot=name)
+    rerankers = service._snapshot_rerankers
+    loading = rerankers._loading[name]
+    assert len(await service.rerank(QUERY, TEXTS, snapshot=name)) == 2
+    assert loading.done() and list(rerankers._loaded) == [name] and rerankers._loading == {}
+
+
 async def test_a_service_without_a_store_says_so(tmp_path: Path) -> None:
     async with open_service(EmbeddingSettings(threads=1), tmp_path) as service:
         with pytest.raises(Unsupported, match="has no store with rerankers; start it with"):
