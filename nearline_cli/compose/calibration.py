@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -81,18 +81,32 @@ def make_calibrator(
     async def calibrate(
         folder: Path, manifest: snapshot_pb2.Manifest, advance: Callable[[int], None]
     ) -> snapshot_pb2.AnswerCard:
-        with draft_store(folder, manifest) as store:
-            async with (
-                retrieval_process(store, embedding=embedder.address) as router,
-                RetrievalClient(router.address) as retriever,
-            ):
-                dataset = DatasetBuilder(
-                    retriever, embedder, manifest.collection, int(manifest.documents)
-                )
-                observed = await dataset.observe(questions, advance, hide=True)
+        async with draft_retriever(folder, manifest, embedder) as retriever:
+            dataset = DatasetBuilder(
+                retriever, embedder, manifest.collection, int(manifest.documents)
+            )
+            observed = await dataset.observe(questions, advance, hide=True)
         return calibration.to_proto(fit_calibration(observed, target_risk=target_risk))
 
     return calibrate
+
+
+@contextlib.asynccontextmanager
+async def draft_retriever(
+    folder: Path, manifest: snapshot_pb2.Manifest, embedder: EmbeddingClient
+) -> AsyncIterator[RetrievalClient]:
+    """Yields a client of a router that serves unpublished files of a snapshot.
+
+    Args:
+        folder, manifest: See `draft_store`.
+        embedder: The embedding service that the build uses.
+    """
+    with draft_store(folder, manifest) as store:
+        async with (
+            retrieval_process(store, embedding=embedder.address) as router,
+            RetrievalClient(router.address) as retriever,
+        ):
+            yield retriever
 
 
 @contextlib.contextmanager

@@ -17,8 +17,7 @@ from nearline.contract import PayloadField, Query, SearchMode, SearchOptions
 from nearline.errors import InvalidRequest, SettingsError
 from nearline.store.snapshot import RERANKER_FILE
 from nearline.v1 import snapshot_pb2
-from nearline_cli.compose.calibration import draft_store
-from nearline_cli.local.processes import retrieval_process
+from nearline_cli.compose.calibration import draft_retriever
 
 if TYPE_CHECKING:
     from index_builder.evaluation.retrieval_metrics import JudgedDataset
@@ -97,12 +96,8 @@ def make_reranker_trainer(
     async def train(
         folder: Path, manifest: snapshot_pb2.Manifest, advance: Callable[[int], None]
     ) -> snapshot_pb2.RerankerCard:
-        with draft_store(folder, manifest) as store:
-            async with (
-                retrieval_process(store, embedding=embedder.address) as router,
-                RetrievalClient(router.address) as retriever,
-            ):
-                found = await _search(judged, retriever)
+        async with draft_retriever(folder, manifest, embedder) as retriever:
+            found = await _search(judged, retriever)
         out = folder / RERANKER_FILE
         return await asyncio.to_thread(train_reranker, found, out, 60 * minutes, advance)
 
