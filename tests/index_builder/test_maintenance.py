@@ -260,9 +260,13 @@ def _series() -> set[str]:
 
 async def test_a_dropped_collection_leaves_no_series(living: Living) -> None:
     maintenance = _maintenance(living, requests=_Requests("drift of score: 0.4 is above 0.25"))
+    # An earlier test of this process may have counted one, too.
+    before = _metric("proposals_total", collection="default", state="open")
     async with _running(maintenance):
         await _until(lambda: bool(read_proposals(living.store, "default")))
-        await _until(lambda: _metric("proposals_total", collection="default", state="open") == 1)
+        await _until(
+            lambda: _metric("proposals_total", collection="default", state="open") == before + 1
+        )
         _drop(living)
         await _until(lambda: not _series())
         # Later rounds do not bring them back.

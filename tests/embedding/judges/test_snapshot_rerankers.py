@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest_asyncio
 from embedding.judges import snapshot_rerankers
 from embedding.judges.answer_judge import ADAPTER_FILE
 from embedding.service import EmbeddingService, open_service
-from embedding.settings import EmbeddingSettings
+from embedding.settings import EmbeddingSettings, cache_folder
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
@@ -57,10 +58,11 @@ def give_snapshots(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list
 
 @pytest_asyncio.fixture(name="service")
 async def give_service(
-    snapshots: tuple[Path, list[str]], tmp_path: Path
+    snapshots: tuple[Path, list[str]],
 ) -> AsyncIterator[EmbeddingService]:
     settings = EmbeddingSettings(store=str(snapshots[0]), threads=1)
-    async with open_service(settings, tmp_path) as service:
+    # The converted model of other tests is used again: to convert it takes 20 seconds.
+    async with open_service(settings, cache_folder(settings, os.environ)) as service:
         yield service
 
 
@@ -93,8 +95,9 @@ async def test_loading_goes_on_for_the_next_request_when_one_gives_up(
     assert loading.done() and list(rerankers._loaded) == [name] and rerankers._loading == {}
 
 
-async def test_a_service_without_a_store_says_so(tmp_path: Path) -> None:
-    async with open_service(EmbeddingSettings(threads=1), tmp_path) as service:
+async def test_a_service_without_a_store_says_so() -> None:
+    settings = EmbeddingSettings(threads=1)
+    async with open_service(settings, cache_folder(settings, os.environ)) as service:
         with pytest.raises(Unsupported, match="has no store with rerankers; start it with"):
             await service.rerank(QUERY, TEXTS, snapshot="one/20260101T000000Z-000000")
 
