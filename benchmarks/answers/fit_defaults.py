@@ -47,6 +47,7 @@ JUDGED_EVIDENCE = ("answer_best", "names_missing", "identifiers_missing")
 _ANSWERED = {"strict": 0.05, "balanced": 0.15, "lenient": 0.25}
 _REFUSED = 0.02
 _LOST = 0.05  # Share of the questions that are on topic below the threshold of OFF_TOPIC.
+_SHOWN = 0.02  # Share of the questions that are off topic to which passages are shown all the same.
 _STRENGTH, _FOLDS, _DIGITS = 0.3, 6, 4
 _HEAD = '''"""The default calibration, for collections without labels of their own.
 
@@ -229,7 +230,14 @@ def main() -> None:
     strange = np.array([not row["off_topic"] for row in unjudged])
     models["TOPIC"] = fit(signals(unjudged, TOPIC), strange, TOPIC, weights_of(unjudged))
     topic = cross_validated(unjudged, strange, TOPIC)
-    found["TOPIC_THRESHOLD"] = probability(float(np.quantile(topic[strange], _LOST)))
+    least = float(np.quantile(topic[strange], _LOST))
+    found["TOPIC_THRESHOLD"] = probability(least)
+    strangers = [
+        logit if models["TOPIC"].probability(row["signals"]) < probability(least) else -np.inf
+        for row, logit in zip(judged, logits, strict=True)
+        if row["off_topic"]
+    ]
+    off_topic = round(float(np.quantile(strangers, 1 - _SHOWN, method="lower")) - balanced, 2)
     sets = {(row["kind"], row["set"]) for row in judged}
     about = f"{len(judged)} questions about {len(sets)} collections; see docs/quality.md."
     print(_HEAD.format(about=about), end="")
@@ -246,7 +254,8 @@ def main() -> None:
     print(
         "# What an answer needs beyond the threshold, in logits, by strictness; and from where on "
         f"the closest\n# passages are shown instead.\nSTRICTNESS_LOGITS = {{{shown}}}\n"
-        f"NOT_SURE_LOGITS = {not_sure}"
+        f"NOT_SURE_LOGITS = {not_sure}\n# The same for questions that are off topic.\n"
+        f"OFF_TOPIC_LOGITS = {off_topic}"
     )
 
 

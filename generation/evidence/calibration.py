@@ -96,9 +96,10 @@ class Calibration:
         beyond = _logit(sure.evidence) - _logit(self.evidence_threshold)
         if beyond >= defaults.STRICTNESS_LOGITS[strictness.value]:
             return Outcome.ANSWERED
-        # What is answered is on topic. Off topic, the closest passages are of no use.
-        near = beyond >= defaults.NOT_SURE_LOGITS and sure.topic >= self.topic_threshold
-        return Outcome.NOT_SURE if near else Outcome.REFUSED
+        # What is answered is on topic. Off topic, the closest passages are rarely of use.
+        on_topic = sure.topic >= self.topic_threshold
+        least = defaults.NOT_SURE_LOGITS if on_topic else defaults.OFF_TOPIC_LOGITS
+        return Outcome.NOT_SURE if beyond >= least else Outcome.REFUSED
 
 
 DEFAULT_CALIBRATION = Calibration(

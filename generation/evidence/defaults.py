@@ -65,3 +65,5 @@ TOPIC_THRESHOLD = 0.696
 # passages are shown instead.
 STRICTNESS_LOGITS = {"strict": 0.52, "balanced": 0.0, "lenient": -0.31}
 NOT_SURE_LOGITS = -2.11
+# The same for questions that are off topic.
+OFF_TOPIC_LOGITS = -1.59

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,8 @@ _STEEPEST = 50.0
 # Listings and tables are one long sentence: used only if no short one is as good.
 _LONG_TOKENS, _LONG_LOGITS = 192, 2.5
 _TITLE_CHARACTERS = 64
+# A passage that may be no answer is shown with its neighbours up to this many characters.
+_WIDE_CHARACTERS = 300
 # Words of a title that name a subject.
 _SUBJECT = re.compile(r"\w{4,}")
 # A title of code has a sign inside a word.
@@ -58,7 +60,7 @@ class ExtractiveWriter:
         tokens, truncated, gap = 0, False, ""
         if task.closest:
             yield AnswerPiece(_CLOSEST, (), ())
-            closest = closest_units(units, task.scores, task.max_tokens)
+            closest = closest_units(sources, units, task.scores, task.max_tokens)
             shown, gap = [list(_spans(sources, unit.passages)) for unit in closest], "\n\n"
         else:
             spans, truncated = select_units(sources, units, task.scores, task.max_tokens)
@@ -131,21 +133,58 @@ def _is_prose(passages: Sequence[Passage]) -> bool:
 
 
 def closest_units(
-    units: Sequence[AnswerUnit], scores: NDArray[np.float64], max_tokens: int
+    sources: Sequence[EvidenceSource],
+    units: Sequence[AnswerUnit],
+    scores: NDArray[np.float64],
+    max_tokens: int,
 ) -> list[AnswerUnit]:
-    """Returns the best units that share no passage, best first; see `select_units`."""
+    """Returns the best units that share no passage, best first, with what stands around them.
+
+    See `select_units`. An answer may stand beside the unit that is nearest to the question.
+    """
     found: list[AnswerUnit] = []
     texts: set[str] = set()
     for at in np.argsort(-scores, kind="stable").tolist():
-        said = {plain(passage.text) for passage in units[at].passages}
-        tokens = estimate_tokens(units[at].text)
-        if texts.isdisjoint(said) and (not found or tokens <= max_tokens):
-            found.append(units[at])
-            texts |= said
-            max_tokens -= tokens
+        if not texts.isdisjoint(plain(passage.text) for passage in units[at].passages):
+            continue
+        wide = widen(sources[units[at].document].passages, units[at], texts)
+        for unit in (wide, units[at]):
+            tokens = estimate_tokens(unit.text)
+            if tokens <= max_tokens or (unit is units[at] and not found):
+                found.append(unit)
+                texts |= {plain(passage.text) for passage in unit.passages}
+                max_tokens -= tokens
+                break
         if len(found) == _MOST_UNITS:
             break
     return found
+
+
+def widen(passages: Sequence[Passage], unit: AnswerUnit, shown: Collection[str]) -> AnswerUnit:
+    """Returns a unit with its neighbours below the same heading, after and before it in turn.
+
+    Args:
+        passages: Those of its source.
+        unit: The unit.
+        shown: Plain texts of passages that are shown already.
+    """
+    taken = list(unit.passages)
+    first = last = passages.index(taken[-1])
+    # Its lead, or the header of its table, may stand far above it.
+    while first and passages[first - 1] in taken:
+        first -= 1
+    path, size, steps = taken[-1].path, len(unit.text), {1: last, -1: first}
+    while steps:
+        for step in tuple(steps):
+            at = steps[step] = steps[step] + step
+            one = passages[at] if 0 <= at < len(passages) else None
+            fits = one and size + len(one.text) <= _WIDE_CHARACTERS and one.path == path
+            if one is None or not fits or plain(one.text) in shown:
+                del steps[step]
+            elif one not in taken:
+                taken.append(one)
+                size += len(one.text)
+    return AnswerUnit(tuple(sorted(taken, key=lambda one: one.start)))
 
 
 def _shown(

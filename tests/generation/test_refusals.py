@@ -58,10 +58,11 @@ def test_strictness_moves_the_threshold(
     beyond = {"strict": 0.7, "balanced": 0.0, "lenient": -0.9}
     monkeypatch.setattr(defaults, "STRICTNESS_LOGITS", beyond)
     monkeypatch.setattr(defaults, "NOT_SURE_LOGITS", -2.0)
+    monkeypatch.setattr(defaults, "OFF_TOPIC_LOGITS", -1.0)
     calibration = replace(DEFAULT_CALIBRATION, evidence_threshold=0.6, topic_threshold=0.5)
     assert calibration.decide(Confidence(0.5, evidence), strictness) is outcome
-    # Off topic, no passages are shown, but an answer stays one.
-    beside = ANSWERED if outcome is ANSWERED else REFUSED
+    # Off topic, passages are shown from 1.0 below the threshold on, but an answer stays one.
+    beside = REFUSED if outcome is NOT_SURE and evidence < 0.36 else outcome
     assert calibration.decide(Confidence(0.49, evidence), strictness) is beside
 
 
@@ -92,7 +93,7 @@ class _Manifests:
         # What is answered is on topic.
         (_constant(-2.0), _constant(2.0), ABOUT_THE_KETTLE, None),
         (_constant(-2.0), _constant(-2.5), ABOUT_THE_KETTLE, OFF_TOPIC),
-        (_constant(-2.0), _constant(-0.5), ABOUT_THE_KETTLE, OFF_TOPIC),
+        (_constant(-2.0), _constant(-1.7), ABOUT_THE_KETTLE, OFF_TOPIC),
         (_constant(2.0), _constant(-2.5), ABOUT_THE_KETTLE, NO_EVIDENCE),
     ],
 )

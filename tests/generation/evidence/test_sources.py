@@ -141,9 +141,32 @@ def test_a_listing_is_used_only_if_no_prose_is_as_good() -> None:
 
 
 def test_the_closest_units_share_no_passage() -> None:
-    units = list_units(found())
+    sources = found()
+    units = list_units(sources)
     scores = np.array([-3.0, 1.0, -2.0, -9.0, 0.9, 0.5])
-    best = closest_units(units, scores, 256)
-    assert [unit.text for unit in best] == ["Beta comes next.", "Zeta is new.", "Gamma is third."]
-    # They end at the length of an answer, but there is one.
-    assert [unit.text for unit in closest_units(units, scores, 1)] == ["Beta comes next."]
+    # The sources are so short that they are shown as a whole, but for what they share.
+    best = [unit.text for unit in closest_units(sources, units, scores, 256)]
+    assert best == [TEXT, "Zeta is new."]
+    # They end at the length of an answer, but there is one, without its neighbours.
+    best = [unit.text for unit in closest_units(sources, units, scores, 1)]
+    assert best == ["Beta comes next."]
+
+
+def test_a_closest_unit_has_its_neighbours_below_the_same_heading() -> None:
+    days = [f"| day {n} | {'open ' * 15}{n} |" for n in range(9)]
+    text = "## Hours\n\n| Day | Hours |\n| --- | --- |\n" + "\n".join(days) + "\n\n## Fees\n\nNone."
+    sources = group_sources([hit("a", 0, 0, text, 0.9)], 5)
+    units = list_units(sources)
+    (passages,) = (source.passages for source in sources)
+
+    def widened(of: str) -> list[str]:
+        at = next(n for n, passage in enumerate(passages) if of in passage.text)
+        scores = np.where(np.arange(len(units)) == at, 1.0, -9.0)
+        first, *_ = closest_units(sources, units, scores, 256)
+        return [passage.text for passage in first.passages]
+
+    # A row has 88 characters, so there is room for three, with the header.
+    header = "| Day | Hours |"
+    assert widened("day 4") == [header, *days[3:6]]
+    assert widened("day 8") == [header, *days[6:]]
+    assert widened("None") == ["None."]
