@@ -27,7 +27,7 @@ from nearline.errors import NotReady
 from nearline.store.durable import sha256_of
 from nearline.store.snapshot import Store
 from nearline.tls import TlsFiles
-from nearline_cli.compose.folder_index import FileState, IndexedFiles
+from nearline_cli.compose.indexed_files import FileState, IndexedFiles
 from nearline_cli.compose.local_index import ensure_snapshot
 from nearline_cli.inputs.skipped_files import print_skipped
 from nearline_cli.local.keeper import Keeper, ended, find_keeper

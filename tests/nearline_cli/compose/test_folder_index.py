@@ -16,12 +16,8 @@ from index_builder.documents.bad_rows import BadRows
 from nearline.errors import InvalidRequest, SettingsError, StoreError
 from nearline_cli.compose import folder_index
 from nearline_cli.compose.folder_build import FolderCorpus, VectorCache
-from nearline_cli.compose.folder_index import (
-    FolderIndex,
-    FolderUpdate,
-    IndexedFiles,
-    list_states,
-)
+from nearline_cli.compose.folder_index import FolderIndex, FolderUpdate
+from nearline_cli.compose.indexed_files import IndexedFiles, list_states
 from tests.index_builder.embedders import HashEmbedder
 
 TEXTS = ["a red chair", "a green lamp", "a blue door"]
