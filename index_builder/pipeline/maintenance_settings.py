@@ -52,6 +52,12 @@ class UpkeepSettings(ServerSettings):
         "also tries it on a share of the requests, and promotes it if it does no harm; needs "
         "`retrieval`.",
     )
+    first_training: int = Field(
+        1_000,
+        ge=0,
+        description="Train models for the first time once this many interactions were recorded; 0: "
+        "never. The snapshot is promoted once it passes the release gate.",
+    )
     models_age: str = Field(
         "7d",
         description="Train models again once the newest interaction that they know is older than "

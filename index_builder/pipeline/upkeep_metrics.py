@@ -30,18 +30,18 @@ log_bytes = Gauge(
     ("collection",),
 )
 # Kinds and outcomes of builds.
-KINDS = ("compaction", "rebuild")
+KINDS = ("compaction", "training", "rebuild")
 OUTCOMES = ("passed", "refused", "failed")
 builds = Counter(
     "nearline_upkeep_builds_total",
-    "Builds of a compaction or a rebuild that passed the release gate, were refused by it, or "
-    "failed before.",
+    "Builds of a compaction, a first training or a rebuild that passed the release gate, were "
+    "refused by it, or failed before.",
     ("collection", "kind", "outcome"),
 )
 failed_builds = Gauge(
     "nearline_upkeep_failed_builds",
-    "Builds of a compaction or a rebuild that failed or were refused in a row; 0 after one that "
-    "passed.",
+    "Builds of a compaction, a first training or a rebuild that failed or were refused in a row; 0 "
+    "after one that passed.",
     ("collection", "kind"),
 )
 proposals = Counter(

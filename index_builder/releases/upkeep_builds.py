@@ -1,4 +1,7 @@
-"""Builds of upkeep: compactions, which go live after the gate, and rebuilds, which are proposed."""
+"""Builds of upkeep.
+
+Compactions and first trainings go live after the gate; rebuilds are proposed.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ from index_builder.releases.build_gate import check_passed, gate_of_build
 from index_builder.releases.failed_builds import BuildInputs, FailedBuilds
 from index_builder.releases.release_loop import ReleaseLoop
 from nearline.contract import Embedder
+from nearline.counts import counted
 from nearline.durations import parse_duration
 from nearline.errors import Conflict, GateFailed, NearlineError, Overloaded
 from nearline.store.snapshot import Store
@@ -110,21 +114,56 @@ class UpkeepBuilds:
                 await self._compact(name, log, inputs)
             return True
         # A compaction would outdate the proposal, so it goes first.
-        if pending or check.reason or self._settings.releases == "off":
+        if pending or check.reason:
+            return False
+        if await self._train_first(name, log, inputs):
+            return True
+        if self._settings.releases == "off":
             return False
         return await self._rebuild(name, log, inputs)
 
-    async def _compact(self, name: str, log: RedisLog, inputs: BuildInputs) -> None:
+    async def _train_first(self, name: str, log: RedisLog, inputs: BuildInputs) -> bool:
+        """Trains the first models of a collection once enough interactions were recorded.
+
+        Lists without models have nothing to lose, so the snapshot is not proposed, but serves once
+        it passes the gate.
+
+        Returns: Whether it trained.
+        """
+        enough = self._settings.first_training
+        if not enough or self._failed["training"].pauses(name, inputs.epoch):
+            return False
+        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
+        if manifest.HasField("behaviour"):
+            return False
+        if await log.user_states().count_logged(name) < enough:
+            return False
+        training = await self._training(name, log, manifest.behaviour)
+        if training.recorded < enough:
+            return False  # The others are of sessions without a user.
+        reason = f"first models, trained on {counted(training.recorded, 'recorded interaction')}"
+        async with self._leased(name):
+            await self._compact(name, log, inputs._replace(reason=reason), training)
+        return True
+
+    async def _compact(
+        self,
+        name: str,
+        log: RedisLog,
+        inputs: BuildInputs,
+        training: TrainingOptions | None = None,
+    ) -> None:
         """Builds a snapshot with the changes so far, and serves it if the gate lets it pass."""
-        _log.info("compacting", extra={"collection": name, "reason": inputs.reason})
+        kind = "training" if training else "compaction"
+        _log.info("building", extra={"collection": name, "kind": kind, "reason": inputs.reason})
         judge = _gate(self._settings.force_promote)
-        built = await self._build(name, log, "compaction", inputs, judge)
+        built = await self._build(name, log, kind, inputs, judge, training)
         manifest = built.manifest
-        why = f"compaction: {inputs.reason}"
+        why = f"{kind}: {inputs.reason}"
         await asyncio.to_thread(
             promote, self._store, manifest, why, built.judged.epoch, built.verdict
         )
-        _log.info("compacted", extra={"collection": name, "snapshot_id": manifest.snapshot_id})
+        _log.info("built", extra={"collection": name, "snapshot_id": manifest.snapshot_id})
         await self._settle(name, manifest)
 
     async def _rebuild(self, name: str, log: RedisLog, inputs: BuildInputs) -> bool:
@@ -225,7 +264,10 @@ class UpkeepBuilds:
         if news is None:
             return nothing
         if drift:
-            return inputs._replace(reason=_join(drift, news)), await self._training(name, log)
+            manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
+            trained = manifest.HasField("behaviour")
+            training = await self._training(name, log, manifest.behaviour) if trained else None
+            return inputs._replace(reason=_join(drift, news)), training
         now_s = time.monotonic()
         if now_s - self._age_checked_s.get(name, -math.inf) < _AGE_CHECK_S:
             return nothing
@@ -234,8 +276,8 @@ class UpkeepBuilds:
         age_s = time.time() - manifest.behaviour.newest_time.ToNanoseconds() / 1e9
         if not manifest.HasField("behaviour") or not 0 < self._models_age_s < age_s:
             return nothing
-        training = await self._training(name, log)
-        if training is None or not training.recorded:
+        training = await self._training(name, log, manifest.behaviour)
+        if not training.recorded:
             return nothing
         reason = f"models know nothing newer than {age_s / 86_400:.1f} days"
         return inputs._replace(reason=_join(reason, news)), training
@@ -257,14 +299,12 @@ class UpkeepBuilds:
     def _progress(self) -> TextProgress:
         return TextProgress(lambda line: _log.info("progress", extra={"line": line}))
 
-    async def _training(self, name: str, log: RedisLog) -> TrainingOptions | None:
-        """Returns options to retrain with recorded interactions; None without earlier training."""
-        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
-        if not manifest.HasField("behaviour"):
-            return None
-        training = inherit_options(
-            TrainingOptions(interactions=NO_INTERACTIONS, append=True), manifest.behaviour
-        )
+    async def _training(
+        self, name: str, log: RedisLog, before: snapshot_pb2.BehaviourCard
+    ) -> TrainingOptions:
+        """Returns options to train on recorded interactions, with the choices made before."""
+        training = TrainingOptions(interactions=NO_INTERACTIONS, append=True)
+        training = inherit_options(training, before)
         logged = log.user_states().logged(name)
         rows = await add_recorded(training.interactions, logged, training.kind_weights)
         return replace(training, interactions=rows.interactions, recorded=rows.added)

@@ -113,3 +113,14 @@ async def all_entries(client: Redis, collection: str) -> AsyncIterator[LoggedInt
             for _, fields in entries:
                 yield decode_logged_interaction(fields)
             after = f"({entries[-1][0].decode()}" if len(entries) == _MAX_ENTRIES else ""
+
+
+async def count_entries(client: Redis, collection: str) -> int:
+    """Returns the number of entries in the log of a collection.
+
+    Raises: NotReady.
+    """
+    async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
+        for partition in range(PARTITIONS):
+            pipe.xlen(log_key(collection, partition))
+        return sum(await pipe.execute())

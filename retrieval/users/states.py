@@ -17,7 +17,12 @@ from retrieval.users.deletion import delete_user
 from retrieval.users.dictionary import MAX_NAMES, Dictionary
 from retrieval.users.export import export_interactions
 from retrieval.users.keys import session_keys, user_keys
-from retrieval.users.log_entries import all_entries, decode_interaction, entries_of_user
+from retrieval.users.log_entries import (
+    all_entries,
+    count_entries,
+    decode_interaction,
+    entries_of_user,
+)
 from retrieval.users.recorder import partition_by_owner, record_interactions
 from retrieval.users.records import (
     NEEDED_BY,
@@ -185,6 +190,13 @@ class UserStates:
         Raises: NotReady.
         """
         return all_entries(self._client, collection)
+
+    async def count_logged(self, collection: str) -> int:
+        """Returns the number of interactions of the log, with those of sessions without a user.
+
+        Raises: NotReady.
+        """
+        return await count_entries(self._client, collection)
 
     async def deleted(self, collection: str, user_ids: Sequence[str]) -> Mapping[str, int]:
         """Returns when users were last deleted, in microseconds; users that never were are omitted.

@@ -36,6 +36,20 @@ class _Users(NoUsers):
         yield LoggedInteraction("new", "", "i01", "view", 2_000_000_000_000_000, None)
 
 
+class _Walkers(NoUsers):
+    """Users with the interactions of `walks`, and a session without a user."""
+
+    async def count_logged(self, collection: str) -> int:
+        return len(walks().user) + 1
+
+    async def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
+        rows = walks()
+        for user, item, time_us in zip(rows.user, rows.item, rows.time_us, strict=True):
+            of_user = (rows.users[user], "", rows.items[item])
+            yield LoggedInteraction(*of_user, "view", int(time_us), None)
+        yield LoggedInteraction("", "session", "i01", "view", 2_000_000_000_000_000, None)
+
+
 class _NoInteractions(NoUsers):
     async def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
         return
@@ -161,6 +175,39 @@ async def test_old_models_are_trained_again_once_newer_interactions_were_recorde
     assert not await _maintenance(living, models_age="100000d").run_once("default")
     assert await _maintenance(living).run_once("default")
     assert "models know nothing newer than" in _proposed(living).reason
+
+
+async def test_first_models_are_trained_on_enough_recorded_interactions_and_served(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
+    monkeypatch.setattr(living.log, "user_states", _Walkers, raising=False)
+    enough = len(walks().user)
+    # The session without a user trains nothing.
+    assert not await _maintenance(living, first_training=enough + 1).run_once("default")
+    assert not await _maintenance(living, first_training=0).run_once("default")
+    assert living.store.alias_in_force("default").current == before
+    maintenance = _maintenance(living, first_training=enough, releases="off")
+    assert await maintenance.run_once("default")
+    record = living.store.alias_in_force("default")
+    assert record.why == f"training: first models, trained on {enough} recorded interactions"
+    assert living.manifest.behaviour.interactions == enough
+    assert not await maintenance.run_once("default")
+    assert not read_proposals(living.store, "default")
+
+
+async def test_first_models_that_the_gate_refuses_do_not_serve_and_are_not_trained_at_once_again(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
+    monkeypatch.setattr(living.log, "user_states", _Walkers, raising=False)
+    failed = make_check("recall", False, "recall@10 is 0.5", "build again")
+    monkeypatch.setitem(gate._CHECKS, "recall", lambda comparison: failed)
+    maintenance = _maintenance(living, first_training=1)
+    with pytest.raises(GateFailed, match=r"recall@10 is 0\.5"):
+        await maintenance.run_once("default")
+    assert living.store.alias_in_force("default").current == before
+    assert not await maintenance.run_once("default")
 
 
 async def test_a_rebuild_that_the_gate_refuses_is_not_proposed_nor_repeated(

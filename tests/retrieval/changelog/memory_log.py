@@ -43,6 +43,9 @@ class _Partition:
 class NoUsers:
     """The state of users when there are none."""
 
+    async def count_logged(self, collection: str) -> int:
+        return 0
+
     async def deleted(self, collection: str, user_ids: Sequence[str]) -> Mapping[str, int]:
         return {}
 

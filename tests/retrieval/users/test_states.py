@@ -148,6 +148,7 @@ async def test_an_event_too_old_for_the_history_counts_once_in_a_race(opened: Op
     assert sum(one.recorded for one in await asyncio.gather(*old)) == 1
     assert items(await writers[0].read("c", "u")) == ["new"]
     assert len([one async for one in writers[0].logged("c")]) == 2
+    assert await writers[0].count_logged("c") == 2
 
 
 async def test_a_router_outlives_a_flush_of_redis(opened: Open, shared_redis: str) -> None:
@@ -252,6 +253,7 @@ async def test_the_log_of_a_partition_may_be_long(states: UserStates) -> None:
             "c", [seen(f"i{n}", part, event_id=f"{part} {n}") for n in range(1_000)]
         )
     assert len([one async for one in states.logged("c")]) == 3_000
+    assert await states.count_logged("c") == 3_000
     assert len((await states.export("c", "u")).interactions) == 3_000
     assert (await states.delete("c", "u")).log_entries == 3_000
 
