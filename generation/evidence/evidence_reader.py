@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 
@@ -21,7 +21,8 @@ from generation.evidence.calibration import DEFAULT_CALIBRATION
 from generation.evidence.sentence_features import EvidenceDocument
 from generation.evidence.sentence_judge import SentenceJudge
 from generation.evidence.sources import EvidenceSource, group_sources
-from generation.evidence.word_weights import weigh_terms
+from generation.evidence.spelling import corrected, misspelt_words
+from generation.evidence.word_weights import ENGLISH, weigh_terms
 from nearline import contract as c
 from nearline.contract import Hit, Reranker
 from nearline.errors import NearlineError
@@ -86,6 +87,7 @@ class Evidence:
     question_vectors: Embedding of the question; None if unknown.
     degraded: Why the search was by words alone since no embedder answered, and why the chunks were
         not reranked although a reranker is configured; empty otherwise.
+    misspelt: Misspelt words of the question as it was asked, with those in their place.
     units: The unit of each passage, in the order of `list_passages`.
     """
 
@@ -94,6 +96,7 @@ class Evidence:
     sources: Sequence[EvidenceSource]
     question_vectors: c.Embeddings | None = None
     degraded: str = ""
+    misspelt: Mapping[str, str] = field(default_factory=dict)
     units: Sequence[AnswerUnit] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -197,9 +200,12 @@ class EvidenceReader:
         source = reply.info.served_by
         by_words = source.reason if source.rung == c.LEXICAL_RUNG else ""
         degraded = "; ".join(filter(None, (by_words, not_reranked)))
-        return Evidence(
-            question.text, reply, group_sources(hits, question.documents), vectors, degraded
-        )
+        sources = group_sources(hits, question.documents)
+        misspelt: dict[str, str] = {}
+        if reply.results[0].language == ENGLISH:
+            misspelt = misspelt_words(question.text, sources, _analyser(ENGLISH))
+        text = corrected(question.text, misspelt)
+        return Evidence(text, reply, sources, vectors, degraded, misspelt)
 
     async def _reranked(
         self, question: str, hits: Sequence[c.Hit], timeout_s: float | None
@@ -268,9 +274,11 @@ class EvidenceReader:
                 None: MAX_EMBEDDED_SENTENCES, or none with a judge.
         """
         result = found.reply.results[0]
-        terms = weigh_terms(result.terms, result.language)
         # Three passes process the same sentences; the cache stems each only once.
         words_of = cache(_analyser(result.language or NO_LANGUAGE).words)
+        stems = {words_of(wrong)[0]: words_of(right)[0] for wrong, right in found.misspelt.items()}
+        asked = [replace(term, word=stems.get(term.word, term.word)) for term in result.terms]
+        terms = weigh_terms(asked, result.language)
         documents = found.documents()
         unknown = np.full(len(found.units), np.nan, np.float32)
         by_words = sentence_features.compute_features(

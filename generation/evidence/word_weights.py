@@ -14,7 +14,7 @@ from pathlib import Path
 from generation.evidence.sentence_features import QueryTerm
 from nearline.contract import Term
 
-_ENGLISH = "english"
+ENGLISH = "english"
 _FREQUENCIES = Path(__file__).with_name("english_frequencies.txt")
 # The weight is the idf that a word would have among passages of this many words.
 _PASSAGE_WORDS = 120
@@ -29,10 +29,15 @@ def weigh_terms(terms: Sequence[Term], language: str) -> list[QueryTerm]:
         terms: The words, as the search explains them.
         language: Language of the collection; the idf of others than English is that of the search.
     """
-    if language != _ENGLISH:
+    if language != ENGLISH:
         return [QueryTerm(term.word, term.idf) for term in terms]
     frequencies = _english()
     return [QueryTerm(term.word, _weight(frequencies.get(term.word, _RARE))) for term in terms]
+
+
+def is_common(stem: str) -> bool:
+    """Returns whether English has the stem of a word, and not too rarely."""
+    return stem in _english()
 
 
 @cache

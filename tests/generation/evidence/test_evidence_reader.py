@@ -54,6 +54,24 @@ async def test_the_question_is_embedded_once(store: Path, embedder: WordEmbedder
         assert asked == [[ASKED.text]] * 3
 
 
+async def test_a_misspelt_question_is_read_as_it_was_meant(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    wrong = replace(ASKED, text=ASKED.text.replace("vinegar", "vinegra"))
+    async with opened(OBJECT, store, embedder) as retriever:
+        reader = EvidenceReader(retriever, None)
+        found = await reader.find(wrong, DEFAULT_COLLECTION, None)
+        assert (found.question, found.misspelt) == (ASKED.text, {"vinegra": "vinegar"})
+        reading = await reader.read(found, None)
+        # The same hits, with the terms of the right words.
+        asked = await reader.find(ASKED, DEFAULT_COLLECTION, None)
+        terms = asked.reply.results[0].terms
+        reply = replace(found.reply, results=[replace(found.reply.results[0], terms=terms)])
+        meant = await reader.read(replace(found, reply=reply, misspelt={}), None)
+    assert np.array_equal(reading.features, meant.features, equal_nan=True)
+    assert reading.signals == pytest.approx(meant.signals, nan_ok=True)
+
+
 async def test_each_sentence_has_the_cosine_of_its_own_text(
     store: Path, embedder: WordEmbedder
 ) -> None:
