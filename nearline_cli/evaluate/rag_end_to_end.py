@@ -147,17 +147,20 @@ async def _check(
         )
         stored = {item.id: item.text for item in reply.items}
     served.characters += len(text)
+    # An answer keeps the lines of lists and code.
+    shown = " ".join(text.split())
     for citation in cited:
         span = stored.get(citation.document_id, "")[citation.char_start : citation.char_end]
         hashed = hashlib.sha256(span.encode()).hexdigest()
         served.citations += 1
-        served.exact += bool(span) and hashed == citation.text_hash and clean_text(span) in text
+        exact = hashed == citation.text_hash and clean_text(span) in shown
+        served.exact += bool(span) and exact
         if question.has_answer:
             served.cited_where_answered += 1
             served.overlapping += _is_gold(citation, question)
     if question.has_answer:
         served.answerable += 1
-        plain = " ".join(text.lower().split())
+        plain = shown.lower()
         served.contained += any(
             " ".join(clean_text(gold.text).lower().split()) in plain
             for spans in question.spans.values()
