@@ -21,7 +21,7 @@ from generation.evidence.calibration import DEFAULT_CALIBRATION
 from generation.evidence.sentence_features import EvidenceDocument
 from generation.evidence.sentence_judge import SentenceJudge
 from generation.evidence.sources import EvidenceSource, group_sources
-from generation.evidence.spelling import corrected, misspelt_words
+from generation.evidence.typos import corrected, misspelt_words
 from generation.evidence.word_weights import ENGLISH, weigh_terms
 from nearline import contract as c
 from nearline.contract import Hit, Reranker

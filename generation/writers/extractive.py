@@ -145,16 +145,16 @@ def closest_units(
     found: list[AnswerUnit] = []
     texts: set[str] = set()
     for at in np.argsort(-scores, kind="stable").tolist():
-        if not texts.isdisjoint(plain(passage.text) for passage in units[at].passages):
+        unit = units[at]
+        repeats = not texts.isdisjoint(plain(passage.text) for passage in unit.passages)
+        if repeats or (found and estimate_tokens(unit.text) > max_tokens):
             continue
-        wide = widen(sources[units[at].document].passages, units[at], texts)
-        for unit in (wide, units[at]):
-            tokens = estimate_tokens(unit.text)
-            if tokens <= max_tokens or (unit is units[at] and not found):
-                found.append(unit)
-                texts |= {plain(passage.text) for passage in unit.passages}
-                max_tokens -= tokens
-                break
+        wide = widen(sources[unit.document].passages, unit, texts)
+        if estimate_tokens(wide.text) <= max_tokens:
+            unit = wide
+        found.append(unit)
+        texts |= {plain(passage.text) for passage in unit.passages}
+        max_tokens -= estimate_tokens(unit.text)
         if len(found) == _MOST_UNITS:
             break
     return found

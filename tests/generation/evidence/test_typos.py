@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from generation.evidence.sources import group_sources
-from generation.evidence.spelling import corrected, misspelt_words
+from generation.evidence.typos import corrected, misspelt_words
 from nearline.contract import Hit
 from retrieval.index.lexical.text_analysis import Analyser
 
@@ -35,6 +35,8 @@ Ask Jonna Andersen about reimbursements."""
         # With a capital, it may be another name.
         ("Who is Jonny Anderson?", "Who is Jonny Anderson?"),
         ("who is anderssen?", "who is andersen?"),
+        # Nine words that English lacks.
+        (f"recrods {' '.join(f'qxz{c}qxz' for c in 'abcdefgh')}",) * 2,
         # Too short, and words with digits or underscores.
         ("rabi x200 record_s", "rabi x200 record_s"),
     ],

@@ -19,8 +19,8 @@ from retrieval.index.lexical.text_analysis import Analyser
 _WORD = re.compile(r"[^\W\d_]+")
 # Letters of a word in which one edit is allowed, and two: a swap of neighbours is one.
 _ONE_EDIT, _TWO_EDITS = 5, 9
-# Words of a question that are looked at.
-_MOST_WORDS = 64
+# Words of a question that are looked at; a question with more that English lacks is not English.
+_MOST_WORDS, _MOST_MISSPELT = 64, 8
 
 
 def misspelt_words(
@@ -41,7 +41,7 @@ def misspelt_words(
     long = [word for word in asked if len(word) >= _ONE_EDIT and word not in names]
     stems = analyser.stems([word.lower() for word in long])
     doubtful = {stem: word for stem, word in zip(stems, long, strict=True) if not is_common(stem)}
-    if not doubtful:
+    if not 0 < len(doubtful) <= _MOST_MISSPELT:
         return {}
     words = list(dict.fromkeys(word for source in sources for word in _words_of(source)))
     # In the order of the evidence, so that of equally near words the first is taken.
