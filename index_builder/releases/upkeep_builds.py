@@ -88,12 +88,15 @@ class UpkeepBuilds:
         self._models_age_s = parse_duration(config.models_age, "models_age")
         self._failed = {kind: FailedBuilds() for kind in upkeep_metrics.KINDS}
         self._age_checked_s: dict[str, float] = {}
+        # When a whole log was last read for a first training; it may be of sessions alone.
+        self._log_read_s: dict[str, float] = {}
 
     def forget(self, name: str) -> None:
         """Forgets a collection that was dropped."""
         for failed in self._failed.values():
             failed.forget(name)
         self._age_checked_s.pop(name, None)
+        self._log_read_s.pop(name, None)
 
     async def build_if_due(
         self, name: str, log: RedisLog, check: compaction.CompactionCheck, *, pending: bool
@@ -116,6 +119,8 @@ class UpkeepBuilds:
         # A compaction would outdate the proposal, so it goes first.
         if pending or check.reason:
             return False
+        if (await asyncio.to_thread(self._store.alias_in_force, name)).canary:
+            return False  # A new snapshot would end the trial.
         if await self._train_first(name, log, inputs):
             return True
         if self._settings.releases == "off":
@@ -138,6 +143,10 @@ class UpkeepBuilds:
             return False
         if await log.user_states().count_logged(name) < enough:
             return False
+        now_s = time.monotonic()
+        if now_s - self._log_read_s.get(name, -math.inf) < _AGE_CHECK_S:
+            return False
+        self._log_read_s[name] = now_s
         training = await self._training(name, log, manifest.behaviour)
         if training.recorded < enough:
             return False  # The others are of sessions without a user.
@@ -173,8 +182,6 @@ class UpkeepBuilds:
         """
         if self._failed["rebuild"].pauses(name, inputs.epoch):
             return False
-        if (await asyncio.to_thread(self._store.alias_in_force, name)).canary:
-            return False  # A new snapshot would end the trial.
         inputs, training = await self._rebuild_reason(name, log, inputs)
         if not inputs.reason:
             return False

@@ -196,6 +196,39 @@ async def test_first_models_are_trained_on_enough_recorded_interactions_and_serv
     assert not read_proposals(living.store, "default")
 
 
+async def test_a_first_training_waits_for_the_end_of_a_trial(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = living.corpus(TEXTS, 10)
+    first = (await living.build(corpus)).snapshot_id
+    await living.build(corpus)
+    monkeypatch.setattr(living.log, "user_states", _Walkers, raising=False)
+    aliases.split(living.store, "default", first, 0.1)
+    maintenance = _maintenance(living, first_training=1)
+    assert not await maintenance.run_once("default")
+    aliases.end_split(living.store, "default")
+    assert await maintenance.run_once("default")
+
+
+async def test_a_log_with_too_few_users_is_not_read_in_every_round(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    reads = []
+
+    class Counting(_Walkers):
+        def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
+            reads.append(collection)
+            return super().logged(collection)
+
+    monkeypatch.setattr(living.log, "user_states", Counting, raising=False)
+    # The log has so many interactions, but one of them is of a session without a user.
+    maintenance = _maintenance(living, first_training=len(walks().user) + 1)
+    for _ in range(3):
+        assert not await maintenance.run_once("default")
+    assert reads == ["default"]
+
+
 async def test_first_models_that_the_gate_refuses_do_not_serve_and_are_not_trained_at_once_again(
     living: Living, monkeypatch: pytest.MonkeyPatch
 ) -> None:
