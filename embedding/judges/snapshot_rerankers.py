@@ -65,7 +65,7 @@ class SnapshotRerankers:
                 task = asyncio.create_task(self._open(snapshot))
                 self._loading[snapshot] = task
                 task.add_done_callback(lambda _: self._loading.pop(snapshot))
-            # It goes on for the next request if this one runs out of time.
+            # Loading goes on for the next request if this one runs out of time.
             await asyncio.shield(self._loading[snapshot])
         self._loaded.move_to_end(snapshot)
         return self._loaded[snapshot]
