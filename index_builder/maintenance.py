@@ -40,6 +40,7 @@ from retrieval.monitoring.rebuild_requests import RebuildRequests
 from retrieval.redis_client.connection import Redis, connect
 from retrieval.shards.topology import parse_addresses
 from retrieval.snapshots import aliases
+from retrieval.snapshots.training_statuses import TrainingStatuses
 
 _log = logging.getLogger("index_builder.upkeep")
 # Pruning costs reading the manifests of all snapshots, and alias records.
@@ -81,9 +82,10 @@ class Maintenance:
         logs: The change logs of the store.
         embedders: Embed those changes that have no vector. Optional.
         rebuilds: Rebuilds that routers request after a drift. Optional.
-        admin: A router that tries snapshots; required if `releases` is auto.
+        admin: A router that tries snapshots. Optional.
         redis: Leases builds, so that no other upkeep builds the same collection. Optional.
-    Raises: SettingsError: There is none. InvalidRequest: A duration cannot be read.
+        statuses: Are told what is trained. Optional.
+    Raises: SettingsError: Trials are too short. InvalidRequest: A duration cannot be read.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Maintenance:
         rebuilds: RebuildRequests | None = None,
         admin: AdminClient | None = None,
         redis: Redis | None = None,
+        statuses: TrainingStatuses | None = None,
     ) -> None:
         self._settings = config
         self._store = store
@@ -102,7 +105,7 @@ class Maintenance:
         self._age_s = parse_duration(config.age, "age")
         self._keep_age = timedelta(seconds=parse_duration(config.keep_age, "keep_age"))
         self._loop = ReleaseLoop(config, store, admin)
-        self._builds = UpkeepBuilds(config, store, embedders, rebuilds, self._loop, redis)
+        self._builds = UpkeepBuilds(config, store, embedders, rebuilds, self._loop, redis, statuses)
         self._collections: dict[str, _Collection] = {}
         self._round_ended = asyncio.Event()
 
@@ -139,7 +142,11 @@ class Maintenance:
             return
         one = self._collections.setdefault(name, _Collection(log_id))
         if record is None:
-            await self._prune(name, one, 0)  # No live change was ever made.
+            # No live change was ever made, but there may be interactions to train on.
+            async with one.lock:
+                nothing = await asyncio.to_thread(compaction.no_changes, self._store, name)
+                one.due = _Due(nothing, await self._advance(name))
+                await self._prune(name, one, 0)
             return
         log = self._logs.log(name)
         if one.lock.locked():
@@ -161,7 +168,7 @@ class Maintenance:
         """Compacts or rebuilds a collection if the last chores found that due.
 
         A compaction goes live once it passes the release gate. A rebuild, after drift or because
-        models are old, is proposed; see `ReleaseLoop`.
+        models are behind, is tried or proposed before; see `ReleaseLoop`.
 
         Returns: Whether it built a snapshot.
         Raises: As `UpkeepBuilds.build_if_due`.
@@ -288,7 +295,10 @@ async def main(argv: list[str]) -> None:
         admin = None
         if config.retrieval:
             admin = await stack.enter_async_context(AdminClient(config.retrieval))
-        upkeep = Maintenance(config, store, logs, embedders, RebuildRequests(redis), admin, redis)
+        statuses = TrainingStatuses(redis, keep_s=max(300.0, 3 * config.every_s))
+        upkeep = Maintenance(
+            config, store, logs, embedders, RebuildRequests(redis), admin, redis, statuses
+        )
         tasks: list[asyncio.Task[None]] = []
 
         async def ready() -> None:

@@ -71,6 +71,7 @@ from retrieval.shards.topology import check_address, parse_addresses, parse_topo
 from retrieval.snapshots.aliases import operator_name
 from retrieval.snapshots.collection_names import CollectionNames
 from retrieval.snapshots.follower import AliasFollower
+from retrieval.snapshots.training_statuses import TrainingStatuses
 from retrieval.writes.feed_block import (
     FeedBlock,
     disk_resource,
@@ -275,6 +276,7 @@ async def main(argv: Sequence[str]) -> None:
         policies,
         config.security_warning(),
         feed_block,
+        None if redis is None else TrainingStatuses(redis),
     )
     await serving.serve(
         config,

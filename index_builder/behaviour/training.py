@@ -97,6 +97,7 @@ def train_behaviour(
         kind_weights=learning.kind_weights,
         popularity_table=popular,
         similar_debias=debias.similar,
+        recorded=learning.recorded,
     )
     card.newest_time.FromMicroseconds(int(rows.time_us.max()))
     return TrainedBehaviour(

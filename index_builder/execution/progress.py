@@ -55,7 +55,7 @@ class TextProgress:
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
-        self._write = write
+        self.write = write
         self._stage, self._unit = "", ""
         self._total: int | None = None
         self._done = self._before = 0
@@ -82,17 +82,17 @@ class TextProgress:
         # A rate below one per second is not informative.
         shown = f", {rate:,.0f}/s" if rate >= 1 else ""
         if self._total is None:
-            self._write(f"{self._stage}: {self._done:,} {self._unit}{shown}")
+            self.write(f"{self._stage}: {self._done:,} {self._unit}{shown}")
             return
         done = self._before + self._done
         left_s = self._left.seconds()
         left = "" if left_s is None else f", {left_s:,.0f} s left"
-        self._write(f"{self._stage}: {done:,} of {self._total:,} {self._unit}{shown}{left}")
+        self.write(f"{self._stage}: {done:,} of {self._total:,} {self._unit}{shown}{left}")
 
     def end(self, seconds: float) -> None:
         """Writes the duration of the stage."""
         done = f"{self._done:,} {self._unit}" if self._done else "done"
-        self._write(f"{self._stage}: {done} in {seconds:.1f} s")
+        self.write(f"{self._stage}: {done} in {seconds:.1f} s")
 
 
 class StageClock:

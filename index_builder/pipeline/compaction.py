@@ -116,6 +116,20 @@ async def check_compaction(
     )
 
 
+def no_changes(store: Store, collection: str) -> CompactionCheck:
+    """Returns the check of a collection that never had a change log. Raises: NotFound."""
+    record = store.alias_in_force(collection)
+    documents = store.manifest(collection, record.current).documents
+    return CompactionCheck(
+        changes=0,
+        documents=documents,
+        age_s=0.0,
+        log=LogExtent(0, 0),
+        reason="",
+        epoch=record.epoch,
+    )
+
+
 def _check_pending(
     store: Store,
     collection: str,

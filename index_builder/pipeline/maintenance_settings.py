@@ -45,12 +45,11 @@ class UpkeepSettings(ServerSettings):
         True, description="Compact change logs; if disabled, they are only archived and trimmed."
     )
     releases: str = Field(
-        "propose",
+        "auto",
         pattern="^(off|propose|auto)$",
-        description="What happens when requests drift or trained models age. off: nothing. "
-        "propose: builds a snapshot that you may promote once it passes the release gate. auto: "
-        "also tries it on a share of the requests, and promotes it if it does no harm; needs "
-        "`retrieval`.",
+        description="What happens when requests drift or trained models are behind. off: nothing. "
+        "auto: builds a snapshot that serves once it passes the release gate and, with "
+        "`retrieval`, a trial on a share of the requests. propose: builds it; you promote it.",
     )
     first_training: int = Field(
         1_000,
@@ -61,10 +60,13 @@ class UpkeepSettings(ServerSettings):
     models_age: str = Field(
         "7d",
         description="Train models again once the newest interaction that they know is older than "
-        "this, and newer ones were recorded. 0s: only after drift.",
+        "this, and newer ones were recorded. 0s: only after drift, or once twice as many "
+        "interactions were recorded as they know.",
     )
     retrieval: str = Field(
-        "", description="Router that starts trials and reports on them; for `releases` auto."
+        "",
+        description="Router that starts trials and reports on them, for `releases` auto; empty: no "
+        "trials.",
     )
     trial_share: float = Field(
         0.1, gt=0, lt=1, description="Share of the requests that a snapshot on trial answers."
@@ -73,10 +75,12 @@ class UpkeepSettings(ServerSettings):
     trial_requests: int = Field(
         1_000,
         ge=1,
-        description="Promote it once it has answered this many requests of that router.",
+        description="Promote it once it has answered this many requests of that router, and "
+        "`trial_age` is over.",
     )
     trial_limit: str = Field(
-        "24h", description="End a trial that has answered fewer by then; nothing is promoted."
+        "24h",
+        description="Promote it by then even if it has answered fewer, unless it did harm.",
     )
     force_promote: str = Field(
         "",

@@ -1,6 +1,6 @@
 """The way of a proposed snapshot: trial on a share of the requests, then promotion or its end.
 
-proposed -> on trial -> promoted, or rejected: by a test of the routers, or for want of requests
+proposed -> on trial -> promoted, or rejected by a test of the routers
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class ReleaseLoop:
     Args:
         config: Settings.
         store: The store.
-        admin: A router; None unless `releases` is auto.
+        admin: A router that tries snapshots. Optional; None tries none.
         clock: Returns seconds since 1970.
-    Raises: SettingsError: `releases` is auto, and there is no router; or trials are too short.
+    Raises: SettingsError: A trial would have to end before a promotion.
         InvalidRequest: A duration cannot be read.
     """
 
@@ -62,15 +62,10 @@ class ReleaseLoop:
         if self._limit_s < self._age_s:
             raise SettingsError(
                 f"trial_limit {config.trial_limit} is shorter than trial_age {config.trial_age}, "
-                "so no trial could end in a promotion; raise trial_limit, or lower trial_age"
+                "so every trial would end too early; raise trial_limit, or lower trial_age"
             )
         # By collection: the newest proposal and its state, once they were logged.
         self._noted: dict[str, tuple[str, ProposalState]] = {}
-        if config.releases == "auto" and admin is None:
-            raise SettingsError(
-                "releases auto tries snapshots on a router; name one with --retrieval HOST:PORT, "
-                "or choose --releases propose"
-            )
 
     async def advance(self, name: str) -> bool:
         """Takes the next step of the newest proposal; returns whether a rebuild has to wait for it.
@@ -152,9 +147,10 @@ class ReleaseLoop:
         proposal: Proposal,
         record: snapshot_pb2.AliasRecord,
     ) -> None:
-        """Promotes a canary that has answered enough requests; ends a trial that takes too long.
+        """Promotes a canary that has answered enough requests, or whose trial has lasted long.
 
-        The routers back out one that does harm.
+        The routers back out one that does harm. Few requests show little, but a shop with few
+        visitors wants newer models, too, and the gate has judged them.
         """
         elapsed_s = self._clock() - record.rollout.start_time.ToNanoseconds() / 1e9
         if elapsed_s < self._age_s:
@@ -162,24 +158,14 @@ class ReleaseLoop:
         status = await admin.rollout_status(name)
         ours = (arm for arm in status.arms if arm.snapshot_id == proposal.snapshot_id)
         answered = sum(arm.requests for arm in ours)
-        requests = counted(answered, "request")
-        if answered >= self._settings.trial_requests:
+        if answered >= self._settings.trial_requests or elapsed_s >= self._limit_s:
+            requests = counted(answered, "request")
             await admin.promote(
                 proposal.snapshot_id,
                 name,
                 expected_epoch=record.epoch,
                 who=_WHO,
                 why=f"{proposal.reason}; on trial it answered {requests} without harm",
-            )
-        elif elapsed_s >= self._limit_s:
-            wanted = self._settings.trial_requests
-            await admin.split(
-                "",
-                collection=name,
-                expected_epoch=record.epoch,
-                who=_WHO,
-                why=f"the trial ended after {self._settings.trial_limit}: it answered {requests}, "
-                f"and {wanted} are needed to judge it",
             )
 
     async def _discard(self, name: str, proposals: Iterable[Proposal]) -> None:

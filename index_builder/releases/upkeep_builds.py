@@ -1,6 +1,6 @@
 """Builds of upkeep.
 
-Compactions and first trainings go live after the gate; rebuilds are proposed.
+Compactions and first trainings go live after the gate; rebuilds are tried or proposed before.
 """
 
 from __future__ import annotations
@@ -30,23 +30,29 @@ from index_builder.releases.begun_builds import note_begun, remove_begun, settle
 from index_builder.releases.build_gate import check_passed, gate_of_build
 from index_builder.releases.failed_builds import BuildInputs, FailedBuilds
 from index_builder.releases.release_loop import ReleaseLoop
+from index_builder.releases.training_schedule import TrainingSchedule
 from nearline.contract import Embedder
 from nearline.counts import counted
 from nearline.durations import parse_duration
-from nearline.errors import Conflict, GateFailed, NearlineError, Overloaded
+from nearline.errors import Conflict, GateFailed, NearlineError, NotReady, Overloaded
 from nearline.store.snapshot import Store
-from nearline.v1 import release_pb2, snapshot_pb2
+from nearline.v1 import admin_pb2, release_pb2, snapshot_pb2
 from retrieval.changelog.redis_log import RedisLog
 from retrieval.embedders.endpoints import Embedders
 from retrieval.monitoring.rebuild_requests import RebuildRequests
 from retrieval.redis_client.connection import Redis
 from retrieval.redis_client.lease import RedisLease
+from retrieval.snapshots.training_statuses import TrainingStatuses
 
 _log = logging.getLogger("index_builder.upkeep")
 # The age of models costs reading a manifest, and perhaps all interactions: not in every round.
 _AGE_CHECK_S = 3_600.0
 # An upkeep that is killed in the middle of a build blocks the next one for this long.
 _LEASE_S = 10.0
+# Of the progress of a build, in `nearline status`.
+_REPORT_S = 2.0
+# Characters of an error in `nearline status`; the log has it whole.
+_MAX_PROBLEM = 300
 
 
 class _Built(NamedTuple):
@@ -67,6 +73,7 @@ class UpkeepBuilds:
         rebuilds: Rebuilds that routers request after a drift. Optional.
         proposals: Receives rebuilds.
         redis: Leases builds, so that no other upkeep builds the same collection. Optional.
+        statuses: Are told what is trained. Optional.
     Raises: InvalidRequest: A duration cannot be read.
     """
 
@@ -78,6 +85,7 @@ class UpkeepBuilds:
         rebuilds: RebuildRequests | None,
         proposals: ReleaseLoop,
         redis: Redis | None = None,
+        statuses: TrainingStatuses | None = None,
     ) -> None:
         self._settings = config
         self._store = store
@@ -88,15 +96,17 @@ class UpkeepBuilds:
         self._models_age_s = parse_duration(config.models_age, "models_age")
         self._failed = {kind: FailedBuilds() for kind in upkeep_metrics.KINDS}
         self._age_checked_s: dict[str, float] = {}
-        # When a whole log was last read for a first training; it may be of sessions alone.
-        self._log_read_s: dict[str, float] = {}
+        self._schedule = TrainingSchedule(config.first_training)
+        self._statuses = statuses
+        self._status: dict[str, admin_pb2.TrainingStatus] = {}
 
     def forget(self, name: str) -> None:
         """Forgets a collection that was dropped."""
         for failed in self._failed.values():
             failed.forget(name)
         self._age_checked_s.pop(name, None)
-        self._log_read_s.pop(name, None)
+        self._schedule.forget(name)
+        self._status.pop(name, None)
 
     async def build_if_due(
         self, name: str, log: RedisLog, check: compaction.CompactionCheck, *, pending: bool
@@ -112,6 +122,7 @@ class UpkeepBuilds:
             `FailedBuilds`.
         """
         inputs = BuildInputs(check.reason, check.epoch, check.changes, check.documents)
+        card = await self._report(name, log)
         if check.reason and not self._failed["compaction"].pauses(name, check.epoch):
             async with self._leased(name):
                 await self._compact(name, log, inputs)
@@ -121,7 +132,7 @@ class UpkeepBuilds:
             return False
         if (await asyncio.to_thread(self._store.alias_in_force, name)).canary:
             return False  # A new snapshot would end the trial.
-        if await self._train_first(name, log, inputs):
+        if card is None and await self._train_first(name, log, inputs):
             return True
         if self._settings.releases == "off":
             return False
@@ -130,30 +141,85 @@ class UpkeepBuilds:
     async def _train_first(self, name: str, log: RedisLog, inputs: BuildInputs) -> bool:
         """Trains the first models of a collection once enough interactions were recorded.
 
-        Lists without models have nothing to lose, so the snapshot is not proposed, but serves once
-        it passes the gate.
+        Lists without models have nothing to lose, so the snapshot is neither proposed nor tried,
+        but serves once it passes the gate.
 
         Returns: Whether it trained.
         """
-        enough = self._settings.first_training
-        if not enough or self._failed["training"].pauses(name, inputs.epoch):
+        if self._failed["training"].pauses(name, inputs.epoch):
             return False
-        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
-        if manifest.HasField("behaviour"):
+        training = await self._enough(name, log, None)
+        if training is None:
             return False
-        if await log.user_states().count_logged(name) < enough:
-            return False
-        now_s = time.monotonic()
-        if now_s - self._log_read_s.get(name, -math.inf) < _AGE_CHECK_S:
-            return False
-        self._log_read_s[name] = now_s
-        training = await self._training(name, log, manifest.behaviour)
-        if training.recorded < enough:
-            return False  # The others are of sessions without a user.
         reason = f"first models, trained on {counted(training.recorded, 'recorded interaction')}"
         async with self._leased(name):
             await self._compact(name, log, inputs._replace(reason=reason), training)
         return True
+
+    async def _enough(
+        self, name: str, log: RedisLog, card: snapshot_pb2.BehaviourCard | None
+    ) -> TrainingOptions | None:
+        """Returns options to train if enough interactions were recorded, else None.
+
+        Args:
+            card: What the current models were trained on; None if there are none.
+        """
+        needed = self._schedule.needed(card)
+        entries = await log.user_states().count_logged(name)
+        if not self._schedule.should_read(name, entries, needed):
+            return None
+        training = await self._training(name, log, card or snapshot_pb2.BehaviourCard())
+        self._schedule.note_reading(name, entries, training.recorded)
+        return training if training.recorded >= needed else None
+
+    async def _report(self, name: str, log: RedisLog) -> snapshot_pb2.BehaviourCard | None:
+        """Tells what the models know and need; returns what they were trained on, None if never."""
+        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
+        card = manifest.behaviour if manifest.HasField("behaviour") else None
+        entries = await log.user_states().count_logged(name)
+        status = self._status.setdefault(name, admin_pb2.TrainingStatus())
+        status.recorded = self._schedule.recorded(name, entries)
+        status.needed = self._schedule.needed(card)
+        status.trained = 0 if card is None else card.interactions
+        if card is not None:
+            status.newest_time.CopyFrom(card.newest_time)
+        await self._tell(name)
+        return card
+
+    async def _tell(self, name: str) -> None:
+        if self._statuses is not None:
+            with contextlib.suppress(NotReady):  # It is told again in the next round.
+                await self._statuses.put(name, self._status[name])
+
+    @contextlib.asynccontextmanager
+    async def _told(self, name: str, kind: str) -> AsyncIterator[TextProgress]:
+        """Yields the progress of a build, and tells it as well as the build's failure."""
+        status = self._status.setdefault(name, admin_pb2.TrainingStatus())
+        status.progress = kind
+
+        def write(line: str) -> None:
+            _log.info("progress", extra={"line": line})
+            status.progress = f"{kind}: {line}"
+
+        async def tell() -> None:
+            while True:
+                await self._tell(name)
+                await asyncio.sleep(_REPORT_S)
+
+        task = asyncio.create_task(tell())
+        try:
+            yield TextProgress(write)
+            status.problem = ""
+        except Conflict:
+            raise
+        except Exception as error:
+            text = error.message if isinstance(error, NearlineError) else str(error)
+            status.problem = f"{kind}: {text}"[:_MAX_PROBLEM]
+            raise
+        finally:
+            task.cancel()
+            status.progress = ""
+            await self._tell(name)
 
     async def _compact(
         self,
@@ -167,8 +233,10 @@ class UpkeepBuilds:
         _log.info("building", extra={"collection": name, "kind": kind, "reason": inputs.reason})
         judge = _gate(self._settings.force_promote)
         built = await self._build(name, log, kind, inputs, judge, training)
+        await self._promote(name, built, f"{kind}: {inputs.reason}")
+
+    async def _promote(self, name: str, built: _Built, why: str) -> None:
         manifest = built.manifest
-        why = f"{kind}: {inputs.reason}"
         await asyncio.to_thread(
             promote, self._store, manifest, why, built.judged.epoch, built.verdict
         )
@@ -176,7 +244,9 @@ class UpkeepBuilds:
         await self._settle(name, manifest)
 
     async def _rebuild(self, name: str, log: RedisLog, inputs: BuildInputs) -> bool:
-        """Builds a snapshot after drift, or with models trained again, and proposes it.
+        """Builds a snapshot after drift, or with models trained again.
+
+        It is proposed or, if there is nobody to ask nor a router to try it, promoted.
 
         Returns: Whether there was a reason to.
         """
@@ -188,6 +258,9 @@ class UpkeepBuilds:
         _log.info("rebuilding", extra={"collection": name, "reason": inputs.reason})
         async with self._leased(name):
             built = await self._build(name, log, "rebuild", inputs, _gate(""), training)
+            if self._settings.releases == "auto" and not self._settings.retrieval:
+                await self._promote(name, built, f"rebuild: {inputs.reason}")
+                return True
             snapshot_id = built.manifest.snapshot_id
             await self._proposals.propose(name, snapshot_id, inputs.reason, built.judged)
             await self._settle(name, built.manifest)
@@ -238,10 +311,13 @@ class UpkeepBuilds:
             await asyncio.to_thread(remove_begun, self._store, name, keep=1)
             options = replace(await self._options(name, log), training=training)
             embedder = await self._embedder_of(name)
-            result = await compaction.compact(options, log, embedder, self._progress())
-            manifest = await asyncio.to_thread(self._store.manifest, name, result.snapshot_id)
-            verdict = await judge(self._store, manifest, embedder)
-            await asyncio.to_thread(check_passed, verdict, result.snapshot_id, self._store)
+            changes = log if await asyncio.to_thread(self._store.log_in_force, name) else None
+            async with self._told(name, kind) as progress:
+                result = await compaction.compact(options, changes, embedder, progress)
+                manifest = await asyncio.to_thread(self._store.manifest, name, result.snapshot_id)
+                progress.write("the release gate judges it")
+                verdict = await judge(self._store, manifest, embedder)
+                await asyncio.to_thread(check_passed, verdict, result.snapshot_id, self._store)
         except Conflict:
             raise
         except Exception as error:
@@ -275,15 +351,24 @@ class UpkeepBuilds:
             trained = manifest.HasField("behaviour")
             training = await self._training(name, log, manifest.behaviour) if trained else None
             return inputs._replace(reason=_join(drift, news)), training
+        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
+        card = manifest.behaviour
+        if not manifest.HasField("behaviour"):
+            return nothing
+        if (training := await self._enough(name, log, card)) is not None:
+            reason = (
+                f"{counted(training.recorded, 'interaction')} were recorded, and the models know "
+                f"{card.interactions:,}"
+            )
+            return inputs._replace(reason=_join(reason, news)), training
         now_s = time.monotonic()
         if now_s - self._age_checked_s.get(name, -math.inf) < _AGE_CHECK_S:
             return nothing
         self._age_checked_s[name] = now_s
-        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
-        age_s = time.time() - manifest.behaviour.newest_time.ToNanoseconds() / 1e9
-        if not manifest.HasField("behaviour") or not 0 < self._models_age_s < age_s:
+        age_s = time.time() - card.newest_time.ToNanoseconds() / 1e9
+        if not 0 < self._models_age_s < age_s:
             return nothing
-        training = await self._training(name, log, manifest.behaviour)
+        training = await self._training(name, log, card)
         if not training.recorded:
             return nothing
         reason = f"models know nothing newer than {age_s / 86_400:.1f} days"
@@ -302,9 +387,6 @@ class UpkeepBuilds:
         )
         options = await asyncio.to_thread(compaction.compaction_options, options)
         return replace(options, deleted_users=partial(log.user_states().deleted, name))
-
-    def _progress(self) -> TextProgress:
-        return TextProgress(lambda line: _log.info("progress", extra={"line": line}))
 
     async def _training(
         self, name: str, log: RedisLog, before: snapshot_pb2.BehaviourCard

@@ -304,7 +304,7 @@ class GetServingStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class CollectionStatus(_message.Message):
-    __slots__ = ("collection", "epoch", "snapshot_id", "fingerprint", "documents", "chunks", "shards_total", "shards_ready", "newest_epoch", "newest_snapshot_id", "problem", "loaded_snapshot_ids", "replicas_ready", "live", "canary_snapshot_id")
+    __slots__ = ("collection", "epoch", "snapshot_id", "fingerprint", "documents", "chunks", "shards_total", "shards_ready", "newest_epoch", "newest_snapshot_id", "problem", "loaded_snapshot_ids", "replicas_ready", "live", "canary_snapshot_id", "training")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -320,6 +320,7 @@ class CollectionStatus(_message.Message):
     REPLICAS_READY_FIELD_NUMBER: _ClassVar[int]
     LIVE_FIELD_NUMBER: _ClassVar[int]
     CANARY_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FIELD_NUMBER: _ClassVar[int]
     collection: str
     epoch: int
     snapshot_id: str
@@ -335,7 +336,24 @@ class CollectionStatus(_message.Message):
     replicas_ready: _containers.RepeatedScalarFieldContainer[int]
     live: LiveStatus
     canary_snapshot_id: str
-    def __init__(self, collection: _Optional[str] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., shards_total: _Optional[int] = ..., shards_ready: _Optional[int] = ..., newest_epoch: _Optional[int] = ..., newest_snapshot_id: _Optional[str] = ..., problem: _Optional[str] = ..., loaded_snapshot_ids: _Optional[_Iterable[str]] = ..., replicas_ready: _Optional[_Iterable[int]] = ..., live: _Optional[_Union[LiveStatus, _Mapping]] = ..., canary_snapshot_id: _Optional[str] = ...) -> None: ...
+    training: TrainingStatus
+    def __init__(self, collection: _Optional[str] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., shards_total: _Optional[int] = ..., shards_ready: _Optional[int] = ..., newest_epoch: _Optional[int] = ..., newest_snapshot_id: _Optional[str] = ..., problem: _Optional[str] = ..., loaded_snapshot_ids: _Optional[_Iterable[str]] = ..., replicas_ready: _Optional[_Iterable[int]] = ..., live: _Optional[_Union[LiveStatus, _Mapping]] = ..., canary_snapshot_id: _Optional[str] = ..., training: _Optional[_Union[TrainingStatus, _Mapping]] = ...) -> None: ...
+
+class TrainingStatus(_message.Message):
+    __slots__ = ("recorded", "needed", "trained", "newest_time", "progress", "problem")
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_FIELD_NUMBER: _ClassVar[int]
+    TRAINED_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_TIME_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    recorded: int
+    needed: int
+    trained: int
+    newest_time: _timestamp_pb2.Timestamp
+    progress: str
+    problem: str
+    def __init__(self, recorded: _Optional[int] = ..., needed: _Optional[int] = ..., trained: _Optional[int] = ..., newest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., progress: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class LiveStatus(_message.Message):
     __slots__ = ("log_id", "problem", "rows", "hidden_rows", "behind", "oldest_change_time", "archive_time", "not_archived")

@@ -106,7 +106,7 @@ class ModelRef(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class BehaviourCard(_message.Message):
-    __slots__ = ("factors_id", "interactions", "users", "items", "newest_time", "blends", "kind_weights", "popularity_table", "similar_debias")
+    __slots__ = ("factors_id", "interactions", "users", "items", "newest_time", "blends", "kind_weights", "popularity_table", "similar_debias", "recorded", "comparisons")
     class KindWeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +123,8 @@ class BehaviourCard(_message.Message):
     KIND_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     POPULARITY_TABLE_FIELD_NUMBER: _ClassVar[int]
     SIMILAR_DEBIAS_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    COMPARISONS_FIELD_NUMBER: _ClassVar[int]
     factors_id: str
     interactions: int
     users: int
@@ -132,7 +134,25 @@ class BehaviourCard(_message.Message):
     kind_weights: _containers.ScalarMap[str, float]
     popularity_table: str
     similar_debias: DebiasCard
-    def __init__(self, factors_id: _Optional[str] = ..., interactions: _Optional[int] = ..., users: _Optional[int] = ..., items: _Optional[int] = ..., newest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., blends: _Optional[_Iterable[_Union[BlendCard, _Mapping]]] = ..., kind_weights: _Optional[_Mapping[str, float]] = ..., popularity_table: _Optional[str] = ..., similar_debias: _Optional[_Union[DebiasCard, _Mapping]] = ...) -> None: ...
+    recorded: int
+    comparisons: _containers.RepeatedCompositeFieldContainer[ComparisonCard]
+    def __init__(self, factors_id: _Optional[str] = ..., interactions: _Optional[int] = ..., users: _Optional[int] = ..., items: _Optional[int] = ..., newest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., blends: _Optional[_Iterable[_Union[BlendCard, _Mapping]]] = ..., kind_weights: _Optional[_Mapping[str, float]] = ..., popularity_table: _Optional[str] = ..., similar_debias: _Optional[_Union[DebiasCard, _Mapping]] = ..., recorded: _Optional[int] = ..., comparisons: _Optional[_Iterable[_Union[ComparisonCard, _Mapping]]] = ...) -> None: ...
+
+class ComparisonCard(_message.Message):
+    __slots__ = ("against", "users", "ndcg", "against_ndcg", "gain_low", "gain_high")
+    AGAINST_FIELD_NUMBER: _ClassVar[int]
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    NDCG_FIELD_NUMBER: _ClassVar[int]
+    AGAINST_NDCG_FIELD_NUMBER: _ClassVar[int]
+    GAIN_LOW_FIELD_NUMBER: _ClassVar[int]
+    GAIN_HIGH_FIELD_NUMBER: _ClassVar[int]
+    against: str
+    users: int
+    ndcg: float
+    against_ndcg: float
+    gain_low: float
+    gain_high: float
+    def __init__(self, against: _Optional[str] = ..., users: _Optional[int] = ..., ndcg: _Optional[float] = ..., against_ndcg: _Optional[float] = ..., gain_low: _Optional[float] = ..., gain_high: _Optional[float] = ...) -> None: ...
 
 class DebiasCard(_message.Message):
     __slots__ = ("value", "users", "ndcg", "undiscounted_ndcg", "novelty", "undiscounted_novelty", "coverage", "undiscounted_coverage", "fixed")

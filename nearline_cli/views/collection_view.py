@@ -1,4 +1,4 @@
-"""Shows what `nearline status` knows of collections and their live changes."""
+"""Shows what `nearline status` knows of collections, their live changes and their models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nearline.counts import counted
 from nearline.v1 import admin_pb2
 from nearline_cli.terminal import output
 
@@ -25,11 +26,12 @@ def collection_record(found: admin_pb2.CollectionStatus) -> dict[str, object]:
         "canary": found.canary_snapshot_id,
         "next": _next(found),
         "live": _live(found),
+        "training": _training(found),
     }
 
 
 def print_collections(collections: Sequence[Mapping[str, object]]) -> None:
-    """Prints a table of collections, and one of the live changes of those with a change log."""
+    """Prints tables of collections, of live changes, and of the models of users."""
     if not collections:
         return
     columns = (
@@ -46,6 +48,7 @@ def print_collections(collections: Sequence[Mapping[str, object]]) -> None:
     rows = [[record[name] for name in columns] for record in collections]
     output.print_table(columns, rows, wrap=output.SENTENCE_WRAP)
     _print_live(collections)
+    _print_trainings(collections)
 
 
 def _print_live(collections: Sequence[Mapping[str, object]]) -> None:
@@ -79,6 +82,45 @@ def _print_live(collections: Sequence[Mapping[str, object]]) -> None:
         output.print_table((*columns, "problem"), rows, wrap=output.SENTENCE_WRAP)
 
 
+def _print_trainings(collections: Sequence[Mapping[str, object]]) -> None:
+    """Shows what the models of users know, where upkeep trains them."""
+    rows = []
+    for record in collections:
+        training = record["training"]
+        if isinstance(training, dict):
+            newest = output.format_age(training["newest_s"])
+            told = (training["recorded"], training["trained"], newest, training["next"])
+            rows.append((record["collection"], *told))
+    if rows:
+        columns = ("collection", "interactions", "trained on", "newest", "next training")
+        output.print_table(columns, rows, wrap=output.SENTENCE_WRAP)
+
+
+def _training(found: admin_pb2.CollectionStatus) -> dict[str, object] | None:
+    if not found.HasField("training"):
+        return None
+    training = found.training
+    return {
+        "recorded": training.recorded,
+        "needed": training.needed,
+        "trained": training.trained,
+        "newest_s": _seconds_since(training, "newest_time"),
+        "progress": training.progress,
+        "problem": training.problem,
+        "next": _next_training(training),
+    }
+
+
+def _next_training(training: admin_pb2.TrainingStatus) -> str:
+    """Returns what is trained now, why the last training failed, or what the next one needs."""
+    if training.progress or training.problem:
+        return training.progress or training.problem
+    if not training.needed:
+        return "" if training.trained else "never: first_training is 0"
+    missing = training.needed - training.recorded
+    return f"needs {counted(missing, 'more interaction')}" if missing > 0 else "soon"
+
+
 def _live(found: admin_pb2.CollectionStatus) -> dict[str, object] | None:
     if not found.HasField("live"):
         return None
@@ -95,10 +137,12 @@ def _live(found: admin_pb2.CollectionStatus) -> dict[str, object] | None:
     }
 
 
-def _seconds_since(live: admin_pb2.LiveStatus, name: str) -> float | None:
-    if not live.HasField(name):
+def _seconds_since(
+    status: admin_pb2.LiveStatus | admin_pb2.TrainingStatus, name: str
+) -> float | None:
+    if not status.HasField(name):
         return None
-    time: Timestamp = getattr(live, name)
+    time: Timestamp = getattr(status, name)
     return max(0.0, (datetime.now(UTC) - time.ToDatetime(UTC)).total_seconds())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import nearline
@@ -13,7 +13,7 @@ from nearline.access.method_guard import current_caller, current_limits
 from nearline.access.rights import Right
 from nearline.calls.guard import Context
 from nearline.contract import DEFAULT_COLLECTION
-from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
+from nearline.errors import InvalidRequest, NotReady, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.snapshot import Store, check_collection
 from nearline.store.snapshot_ids import check_snapshot_id
 from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2
@@ -27,6 +27,7 @@ from retrieval.snapshots import aliases
 from retrieval.snapshots.desired_state import DesiredState
 from retrieval.snapshots.gate_reports import require_gate_pass
 from retrieval.snapshots.proposals import ProposalState, newest_proposal
+from retrieval.snapshots.training_statuses import TrainingStatuses
 from retrieval.writes.feed_block import FeedBlock
 
 _MAX_PAGE_SIZE = 1_000
@@ -56,6 +57,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         policies: The policies of the surfaces of each collection.
         warning: What an operator should know of the router's settings. Optional.
         feed_block: Knows how full the resources are. Optional.
+        trainings: Know what upkeep trains. Optional.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         policies: PolicyStore,
         warning: str = "",
         feed_block: FeedBlock | None = None,
+        trainings: TrainingStatuses | None = None,
     ) -> None:
+        self._trainings = trainings
         self._warning = warning
         self._feed_block = feed_block
         self._store = store
@@ -248,6 +252,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                         problem=desired.problem,
                     )
                 )
+        await self._add_trainings(collections)
         states = () if self._feed_block is None else self._feed_block.states
         return admin_pb2.GetServingStatusResponse(
             collections=collections,
@@ -255,6 +260,18 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             warning=self._warning,
             resources=[admin_pb2.WatchedResource(**one._asdict()) for one in states],
         )
+
+    async def _add_trainings(self, collections: Sequence[admin_pb2.CollectionStatus]) -> None:
+        """Adds what upkeep last told about trainings; without a Redis that answers, nothing."""
+        if self._trainings is None or not collections:
+            return
+        try:
+            found = await self._trainings.get([one.collection for one in collections])
+        except NotReady:
+            return
+        for one in collections:
+            if one.collection in found:
+                one.training.CopyFrom(found[one.collection])
 
     async def PromoteSnapshot(
         self, request: admin_pb2.PromoteSnapshotRequest, context: Context

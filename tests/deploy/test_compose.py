@@ -193,8 +193,8 @@ def test_shards_do_not_write_to_the_store_and_who_names_logs_and_snapshots_does(
 def test_upkeep_and_a_second_build_know_the_change_log() -> None:
     upkeep, build = (_settings(SERVICES[name]) for name in ("upkeep", "build"))
     assert isinstance(upkeep, UpkeepSettings) and isinstance(build, IndexBuilderSettings)
-    # After a drift it proposes a snapshot; a person decides.
-    assert (upkeep.releases, upkeep.retrieval) == ("propose", f"router:{_port('router')}")
+    # What it builds, it tries on the router.
+    assert (upkeep.releases, upkeep.retrieval) == ("auto", f"router:{_port('router')}")
     assert upkeep.redis == build.redis == REDIS_URL
     assert upkeep.embedding == f"embedding:{_port('embedding')}"
     for name in ("upkeep", "build"):

@@ -17,6 +17,7 @@ from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.releases import gate
 from index_builder.releases.gate_report import make_check
 from nearline.errors import GateFailed, NotReady
+from nearline.v1 import admin_pb2
 from retrieval.embedders.endpoints import Embedders
 from retrieval.snapshots import aliases
 from retrieval.snapshots.gate_reports import require_gate_pass
@@ -39,15 +40,23 @@ class _Users(NoUsers):
 class _Walkers(NoUsers):
     """Users with the interactions of `walks`, and a session without a user."""
 
+    steps = 9
+
     async def count_logged(self, collection: str) -> int:
-        return len(walks().user) + 1
+        return len(walks(steps=self.steps).user) + 1
 
     async def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
-        rows = walks()
+        rows = walks(steps=self.steps)
         for user, item, time_us in zip(rows.user, rows.item, rows.time_us, strict=True):
             of_user = (rows.users[user], "", rows.items[item])
             yield LoggedInteraction(*of_user, "view", int(time_us), None)
         yield LoggedInteraction("", "session", "i01", "view", 2_000_000_000_000_000, None)
+
+
+class _Walking(_Walkers):
+    """The same users, later."""
+
+    steps = 18
 
 
 class _NoInteractions(NoUsers):
@@ -74,13 +83,36 @@ class _Requests:
         return self._reasons.pop(0) if self._reasons else ""
 
 
-def _maintenance(living: Living, *reasons: str, **options: object) -> Maintenance:
+class _Statuses:
+    """Keeps what is told of trainings."""
+
+    def __init__(self) -> None:
+        self.told: list[admin_pb2.TrainingStatus] = []
+
+    async def put(self, collection: str, status: admin_pb2.TrainingStatus) -> None:
+        self.told.append(admin_pb2.TrainingStatus.FromString(status.SerializeToString()))
+
+
+def _maintenance(
+    living: Living, *reasons: str, statuses: _Statuses | None = None, **options: object
+) -> Maintenance:
     chosen = UpkeepSettings.load(
-        {"store": living.options.store, "golden_queries": 0, "age": "100000d", **options}
+        {
+            "store": living.options.store,
+            "golden_queries": 0,
+            "age": "100000d",
+            "releases": "propose",
+            **options,
+        }
     )
-    logs, embedders = _Logs(living.log), Embedders({"it": living.embedder})
-    requests = _Requests(*reasons)
-    return Maintenance(chosen, living.store, logs, embedders, requests)  # type: ignore[arg-type]
+    return Maintenance(
+        chosen,
+        living.store,
+        _Logs(living.log),  # type: ignore[arg-type]
+        Embedders({"it": living.embedder}),
+        _Requests(*reasons),  # type: ignore[arg-type]
+        statuses=statuses,  # type: ignore[arg-type]
+    )
 
 
 @pytest.fixture
@@ -194,6 +226,69 @@ async def test_first_models_are_trained_on_enough_recorded_interactions_and_serv
     assert living.manifest.behaviour.interactions == enough
     assert not await maintenance.run_once("default")
     assert not read_proposals(living.store, "default")
+
+
+async def test_a_rebuild_serves_at_once_if_no_router_is_there_to_try_it(living: Living) -> None:
+    before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
+    assert await _maintenance(living, "drift", releases="auto").run_once("default")
+    record = living.store.alias_in_force("default")
+    assert record.current != before and record.why == "rebuild: drift"
+    assert not read_proposals(living.store, "default")
+
+
+async def test_models_are_trained_again_once_twice_as_many_interactions_were_recorded(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    maintenance = _maintenance(living, first_training=1, releases="auto", models_age="0s")
+    monkeypatch.setattr(living.log, "user_states", _Walkers, raising=False)
+    assert await maintenance.run_once("default")
+    known = len(walks().user)
+    assert living.manifest.behaviour.recorded == known
+    assert not await maintenance.run_once("default")
+    monkeypatch.setattr(living.log, "user_states", _Walking, raising=False)
+    assert await maintenance.run_once("default")
+    why = f"rebuild: {2 * known} interactions were recorded, and the models know {known}"
+    assert living.store.alias_in_force("default").why == why
+    assert living.manifest.behaviour.interactions == 2 * known
+    assert not await maintenance.run_once("default")
+
+
+async def test_models_are_trained_before_the_first_live_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living = Living(tmp_path)
+    await living.build(living.corpus(TEXTS, 10))
+    monkeypatch.setattr(living.log, "user_states", _Walkers, raising=False)
+    assert await _maintenance(living, first_training=1).run_once("default")
+    assert living.manifest.behaviour.interactions == len(walks().user)
+
+
+async def test_trainings_are_told_with_what_they_need_their_progress_and_their_failure(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    monkeypatch.setattr(living.log, "user_states", _Walkers, raising=False)
+    statuses, recorded = _Statuses(), len(walks().user)
+    short = _maintenance(living, first_training=recorded + 5, statuses=statuses)
+    assert not await short.run_once("default")
+    (told,) = statuses.told
+    # The log has an entry of a session, too, but as yet it was not read.
+    assert (told.recorded, told.needed, told.trained) == (recorded + 1, recorded + 5, 0)
+    failed = make_check("recall", False, "recall@10 is 0.5", "build again")
+    with monkeypatch.context() as patch:
+        patch.setitem(gate._CHECKS, "recall", lambda comparison: failed)
+        with pytest.raises(GateFailed):
+            await _maintenance(living, first_training=1, statuses=statuses).run_once("default")
+    assert "recall@10 is 0.5" in statuses.told[-1].problem and not statuses.told[-1].progress
+    statuses.told.clear()
+    maintenance = _maintenance(living, first_training=1, models_age="0s", statuses=statuses)
+    assert await maintenance.run_once("default")
+    assert "training" in {one.progress.partition(":")[0] for one in statuses.told}
+    assert not await maintenance.run_once("default")
+    told = statuses.told[-1]
+    assert (told.trained, told.needed) == (recorded, 2 * recorded)
+    assert (told.progress, told.problem) == ("", "")
 
 
 async def test_a_first_training_waits_for_the_end_of_a_trial(
