@@ -104,11 +104,7 @@ def select_debias(
         if choice is None:
             continue
         task = sample_users(make_task(window, repeats=repeats, only_known=only_known), seed)
-        generator: Generator = choice.blend(trial, repeats=repeats)
-        if (trained := rankers.get(repeats)) is not None and trained.card.kept:
-            # The trees that will serve have learned from this window.
-            unseen = trained._replace(text=trained.trial)
-            generator = unseen.ranker(window.train, trial, choice.weights, repeats=repeats)
+        generator = validated(window, trial, choice, rankers.get(repeats), repeats=repeats)
         rankings = user_rankings(generator, task)
         found.by_repeats[repeats] = choose_debias(
             rankings, task.relevant, known, k, tolerance=USER_TOLERANCE, fixed=fixed
@@ -123,6 +119,22 @@ def select_debias(
                 )
             )
     return found
+
+
+def validated(
+    window: Split,
+    trial: Sequence[CandidateGenerator],
+    choice: BlendChoice,
+    trained: TrainedRanker | None,
+    *,
+    repeats: bool,
+) -> Generator:
+    """Returns what will serve as it was before the validation window: a blend or its ranker."""
+    if trained is None or not trained.card.kept:
+        return choice.blend(trial, repeats=repeats)
+    # The trees that will serve have learned from this window.
+    unseen = trained._replace(text=trained.trial)
+    return unseen.ranker(window.train, trial, choice.weights, repeats=repeats)
 
 
 def user_rankings(generator: Generator, task: EvaluationTask) -> list[Ranking]:
@@ -170,7 +182,7 @@ def choose_debias(
         fixed: A discount to measure instead of choosing one. Optional.
     """
     values = _VALUES if fixed is None else (0.0, fixed)
-    lists = {value: _lists(rankings, known.levels, value, k) for value in values}
+    lists = {value: discounted_lists(rankings, known.levels, value, k) for value in values}
     ndcg = {one: float(measure(top, relevant, k).ndcg.mean()) for one, top in lists.items()}
     new = {one: novelty(top, known.users_of, known.users, k) for one, top in lists.items()}
     chosen = fixed
@@ -194,7 +206,7 @@ def choose_debias(
     )
 
 
-def _lists(
+def discounted_lists(
     rankings: Iterable[Ranking], levels: NDArray[np.float32], debias: float, k: int
 ) -> NDArray[np.int32]:
     """Returns the first k items of each ranking with a discount, padded by -1."""

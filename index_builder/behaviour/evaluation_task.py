@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.behaviour.lazy_sequence import LazySequence
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from retrieval.behaviour.blend import Generator, without_history
 from retrieval.behaviour.history import History
 
 _TIES = 1_000
+_T = TypeVar("_T")
 
 
 class EvaluationTask(NamedTuple):
@@ -120,3 +120,29 @@ def top_lists(generator: Generator, task: EvaluationTask, k: int) -> NDArray[np.
 def _pairs(rows: Interactions) -> NDArray[np.int64]:
     """Returns user * items + item of each pair of a user and an item, ascending, each once."""
     return np.unique(rows.user.astype(np.int64) * len(rows.items) + rows.item)
+
+
+class LazySequence(Sequence[_T]):
+    """A sequence of fixed length whose elements are computed when they are read.
+
+    Args:
+        count: Number of elements.
+        compute: Returns the element at a position, 0..count - 1.
+    """
+
+    def __init__(self, count: int, compute: Callable[[int], _T]) -> None:
+        self._count = count
+        self._compute = compute
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> _T: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[_T]: ...
+    def __getitem__(self, at: int | slice) -> _T | list[_T]:
+        places = range(self._count)[at]
+        if isinstance(places, int):
+            return self._compute(places)
+        return [self._compute(one) for one in places]

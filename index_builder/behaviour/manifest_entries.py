@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.features import ITEM_TABLES
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from index_builder.behaviour.candidate_generators import CandidateGenerator
     from index_builder.behaviour.model_selection import BlendChoice
     from index_builder.behaviour.ranker_selection import TrainedRanker
+
+# What `ComparisonCard.against` calls the most popular items.
+POPULAR: Final = "popular"
 
 
 def blend_card(

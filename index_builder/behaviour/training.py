@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.behaviour.candidate_generators import CandidateGenerator, train_candidates
-from index_builder.behaviour.debias_selection import DebiasChoice, select_debias, unmeasured
+from index_builder.behaviour.comparison import ServingModels, compare
+from index_builder.behaviour.debias_selection import (
+    DebiasChoice,
+    select_debias,
+    unmeasured,
+    validated,
+)
 from index_builder.behaviour.evaluation_task import make_task, only_known_items
 from index_builder.behaviour.id_remap import map_ids, remap_tables
 from index_builder.behaviour.manifest_entries import add_choice, add_ranker, blend_card, tables_read
@@ -57,6 +63,7 @@ def train_behaviour(
     seed: int,
     advance: Callable[[int], None],
     device: BuildDevice = CPU_DEVICE,
+    serving: ServingModels | None = None,
 ) -> TrainedBehaviour:
     """Trains models on interactions with some items; deterministic on the CPU.
 
@@ -65,6 +72,7 @@ def train_behaviour(
         ids: Ids of the items of a snapshot, ascending; the number of an item is its position.
         advance: Called with the number of steps done.
         device: Trains the factors.
+        serving: The models that serve, to compare with. Optional.
     Raises: InvalidRequest: no interaction is with any of the items, or the requested split leaves
         nothing to test on.
     """
@@ -76,7 +84,9 @@ def train_behaviour(
             f"some users have very many interactions: pairs of items are counted in the newest "
             f"{newest} of each user"
         )
-    choices, rankers, debias = _select_blends(learning, rows, seed, notes, advance, device)
+    choices, rankers, debias, comparisons = _select_blends(
+        learning, rows, seed, notes, advance, device, serving
+    )
     candidates = train_candidates(rows, repeats=True, seed=seed, device=device)
     advance(1)
     cards = [
@@ -98,6 +108,7 @@ def train_behaviour(
         popularity_table=popular,
         similar_debias=debias.similar,
         recorded=learning.recorded,
+        comparisons=comparisons,
     )
     card.newest_time.FromMicroseconds(int(rows.time_us.max()))
     return TrainedBehaviour(
@@ -151,18 +162,24 @@ def _select_blends(
     notes: list[str],
     advance: Callable[[int], None],
     device: BuildDevice,
-) -> tuple[list[_SelectedBlend], Mapping[bool, TrainedRanker], DebiasChoice]:
+    serving: ServingModels | None,
+) -> tuple[
+    list[_SelectedBlend],
+    Mapping[bool, TrainedRanker],
+    DebiasChoice,
+    Sequence[snapshot_pb2.ComparisonCard],
+]:
     """Selects the blends without and with repeats, and trains their rankers.
 
     Returns: For each blend, its weights by candidate name, and how it was chosen (None if nothing
-        could be chosen); the rankers, by whether their lists may repeat items; and the discounts
-        for popularity.
+        could be chosen); the rankers, by whether their lists may repeat items; the discounts for
+        popularity; and comparisons with other lists.
     """
     parts = _windows(learning, rows, seed, notes)
     if not parts:
         same = unmeasured(learning.popularity_debias)
         debias = DebiasChoice(same, {False: same, True: same})
-        return [(repeats, _DEFAULT_BLEND, None) for repeats in (False, True)], {}, debias
+        return [(repeats, _DEFAULT_BLEND, None) for repeats in (False, True)], {}, debias, ()
     trial = train_candidates(parts[0].train, repeats=True, seed=seed, device=device)
     advance(1)
     split_name = learning.validate_on or VALIDATE_ON
@@ -191,8 +208,19 @@ def _select_blends(
     only_known = only_known_items(split_name)
     choices = {repeats: choice for repeats, _, choice in chosen}
     debias = select_debias(learning, parts[0], trial, choices, rankers, only_known, seed)
+    comparisons: Sequence[snapshot_pb2.ComparisonCard] = ()
+    if (served := choices[False]) is not None:
+        comparisons = compare(
+            parts[0],
+            validated(parts[0], trial, served, rankers.get(False), repeats=False),
+            debias.by_repeats[False].value,
+            learning.k,
+            seed,
+            only_known=only_known,
+            serving=serving,
+        )
     advance(1)
-    return chosen, rankers, debias
+    return chosen, rankers, debias, comparisons
 
 
 def _windows(

@@ -18,6 +18,7 @@ from index_builder.interactions.recorded_interactions import drop_deleted_histor
 from index_builder.options.training_options import STEPS, TrainingOptions
 from index_builder.pipeline.snapshot_writer import SnapshotInputs
 from index_builder.pipeline.training_data import InteractionCounts, collect_training_data
+from nearline.errors import NotFound, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.tables import SESSIONS, TAIL_LISTS, BehaviourTables, read_tables
@@ -113,9 +114,14 @@ def _add(
     documents = read_document_rows(inputs.spool, options.shards)
     if training is not None:
         # Compactions inherit models: their process does not load scipy and implicit.
+        from index_builder.behaviour.comparison import ServingModels
         from index_builder.behaviour.training import train_behaviour
 
-        trained = train_behaviour(training, documents.ids, options.seed, advance, inputs.device)
+        live = _current_models(options.store, options.collection)
+        serving = None if live is None else ServingModels(*live)
+        trained = train_behaviour(
+            training, documents.ids, options.seed, advance, inputs.device, serving
+        )
         left_out = dict(training.left_out)
         if trained.unknown:
             left_out[UNKNOWN_ITEM] = trained.unknown
@@ -140,6 +146,20 @@ def _add(
     write_tables(tables, folder, options.shards)
     advance(1)
     return result._replace(popularity=_popularity(tables))
+
+
+def _current_models(
+    url: str, collection: str
+) -> tuple[snapshot_pb2.BehaviourCard, BehaviourTables] | None:
+    """Returns the models of the current snapshot; None if there are none that can be read."""
+    store = Store.open(url)
+    try:
+        manifest = store.manifest(collection, store.alias_in_force(collection).current)
+        if not manifest.HasField("behaviour"):
+            return None
+        return manifest.behaviour, read_tables(store, manifest)
+    except (NotFound, SnapshotCorrupt, SnapshotMismatch):
+        return None  # There is nothing to compare with; a build may be the repair.
 
 
 def _popularity(tables: BehaviourTables) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from index_builder.behaviour.manifest_entries import POPULAR
 from index_builder.evaluation.bootstrap import interval, paired_interval
 from index_builder.pipeline.behaviour_stage import factors_id
 from index_builder.releases.comparison import Comparison
@@ -12,6 +13,7 @@ from index_builder.releases.offline_eval import (
     ndcg_of_lists,
     promised_ndcg,
 )
+from nearline.counts import counted
 from nearline.v1 import snapshot_pb2
 
 _K = 10
@@ -24,6 +26,10 @@ _TOO_GOOD_RATIO, _TOO_GOOD_NDCG = 3.0, 0.3
 # The newest interactions may belong to a user who has been deleted since.
 _STALE_S = 3_600.0
 _NOT_TRAINED = "it was trained on no interactions"
+_WORSE = (
+    "its lists are worse than the current ones: train on all interactions (--learn, without "
+    "--keep-days), or keep the current models (build without --interactions)"
+)
 _LEAKED = (
     "its labels leaked: look for duplicate interactions, wrong times and features computed from "
     "later days, and build again with --validate-on time:0.8"
@@ -87,15 +93,58 @@ def _cold_share(trained: TrainedSnapshot | None) -> float:
     return 1.0 if trained is None else float((trained.tables.interactions == 0).mean())
 
 
+def check_popular(comparison: Comparison) -> Check:
+    """Compares newly trained lists with the most popular items of the newest week."""
+    card, live = comparison.candidate.manifest.behaviour, comparison.live
+    if comparison.candidate.trained is None:
+        raise SkippedCheck(_NOT_TRAINED)
+    if live is not None and live.manifest.behaviour.factors_id == card.factors_id:
+        raise SkippedCheck("its models are those of the live snapshot")
+    found = _compared(card, POPULAR)
+    if found is None:
+        raise SkippedCheck(
+            f"under {MIN_USERS} users of the newest week could be held out, so it was not compared"
+        )
+    text = (
+        f"NDCG@{_K} is {found.ndcg:.4f} for {counted(found.users, 'user')} of the newest week, "
+        f"{found.against_ndcg:.4f} for the most popular items of that week (difference "
+        f"{found.gain_low:+.4f} to {found.gain_high:+.4f})"
+    )
+    remedy = (
+        "lists of popular items are better: wait for more interactions, or check that the ids of "
+        "users and items, and the times, are right"
+    )
+    gain = found.ndcg - found.against_ndcg
+    return make_check("popular", gain > 0, text, remedy, gain, 0.0)
+
+
+def _compared(card: snapshot_pb2.BehaviourCard, against: str) -> snapshot_pb2.ComparisonCard | None:
+    return next((one for one in card.comparisons if one.against == against), None)
+
+
 def check_recommend(comparison: Comparison) -> Check:
-    """Compares lists with those of the live snapshot on interactions after the training of both."""
+    """Compares lists with those of the live snapshot on interactions that neither knew.
+
+    These are interactions after the training of both, or those that the training held out.
+    """
     limit = comparison.limits.max_recommend_loss
     live = comparison.require_live(limit)
     ours, theirs = comparison.candidate.trained, live.trained
     if ours is None or theirs is None:
         raise SkippedCheck("not both snapshots were trained on interactions")
     if comparison.later is None:
-        raise SkippedCheck(_NO_LATER)
+        card = comparison.candidate.manifest.behaviour
+        held_out = _compared(card, live.manifest.behaviour.factors_id)
+        if held_out is None:
+            raise SkippedCheck(_NO_LATER)
+        found = (
+            f"NDCG@{_K} is {held_out.ndcg:.4f} for {counted(held_out.users, 'user')} on held-out "
+            f"interactions of the newest week, {held_out.against_ndcg:.4f} for the live snapshot "
+            f"(difference {held_out.gain_low:+.4f} to {held_out.gain_high:+.4f})"
+        )
+        lost = held_out.against_ndcg - held_out.ndcg
+        ok = lost <= limit or held_out.gain_high >= 0
+        return make_check("recommend", ok, found, _WORSE, lost, limit)
     after_us = max(
         one.manifest.behaviour.newest_time.ToMicroseconds() for one in (comparison.candidate, live)
     )
@@ -114,13 +163,9 @@ def check_recommend(comparison: Comparison) -> Check:
     found = (
         f"NDCG@{_K} is {now_ndcg:.4f} on later interactions, {was_ndcg:.4f} for the live snapshot"
     )
-    remedy = (
-        "its lists are worse than the current ones: train on all interactions (--learn, without "
-        "--keep-days), or keep the current models (build without --interactions)"
-    )
     # A loss that may be due to chance does not count.
     ok = loss.mean <= limit or loss.low <= 0
-    return make_check("recommend", ok, found, remedy, loss.mean, limit)
+    return make_check("recommend", ok, found, _WORSE, loss.mean, limit)
 
 
 def check_promise(comparison: Comparison) -> Check:

@@ -65,6 +65,7 @@ _CHECKS: Mapping[str, _Check] = {
     "cold_items": checks_behaviour.check_cold_items,
     "fresh": checks_behaviour.check_fresh,
     "factors": checks_behaviour.check_factors,
+    "popular": checks_behaviour.check_popular,
     "recommend": checks_behaviour.check_recommend,
     "promise": checks_behaviour.check_promise,
 }

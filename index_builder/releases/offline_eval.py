@@ -9,16 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.evaluation.retrieval_metrics import ndcg
+from index_builder.evaluation.served_lists import served_list
 from index_builder.interactions.records import Interactions
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.blend import DEPTH
-from retrieval.behaviour.generator_names import NEAREST, USER
 from retrieval.behaviour.item_keys import keys_of
 from retrieval.behaviour.model import BehaviourModel, build_behaviour_model
-from retrieval.behaviour.popularity_discount import discount_popularity
 from retrieval.behaviour.tables import BehaviourTables
 from retrieval.index.sorted_ids import index_of
-from retrieval.protocols.candidates import CandidatesRequest, HistoryRequest, KeyedHistory
+from retrieval.protocols.candidates import HistoryRequest, KeyedHistory
 
 # Each list takes a few milliseconds.
 _MAX_USERS = 1_000
@@ -98,26 +96,13 @@ def ndcg_of_lists(
 
     Lists use only the trained history of the user, before any rule of a surface.
     """
-    model, shard = snapshot.model, snapshot.model.local
+    shard = snapshot.model.local
     assert shard is not None, "the tables of the snapshot are in this process"
     values = np.zeros(len(wanted.users))
     for at, user in enumerate(wanted.users):
         trained = shard.history(HistoryRequest(user))
         history = KeyedHistory(keys_of(trained.ids), trained.time_us, trained.weight)
-        request = CandidatesRequest([USER], history, DEPTH, repeats=repeats)
-        found = shard.find(request)
-        numbers, scores = model.score_user(found, history, repeats=repeats).ranked()
-        debias = model.debias(repeats=repeats)
-        numbers, _ = discount_popularity(numbers, scores, found.levels_of(numbers), debias)
-        listed = list(found.ids_of(numbers[:k]))
-        if len(listed) < k:
-            # As in a served list, the nearest by factors follow.
-            following = CandidatesRequest(
-                [NEAREST], history, len(numbers) + k, hide_history=not repeats
-            )
-            near = shard.find(following)
-            rest, _ = near.scored[0].without(numbers).ranked()
-            listed += near.ids_of(rest[: k - len(listed)])
+        listed = served_list(snapshot.model, history, k, repeats=repeats)
         grades: Mapping[str, int] = dict.fromkeys(wanted.items[at], 1)
         values[at] = ndcg(listed, grades, k)
     return values

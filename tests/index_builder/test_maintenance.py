@@ -98,6 +98,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 def _maintenance(living: Living, *logs: MemoryLog, **options: object) -> Maintenance:
     requests = options.pop("requests", None)
     values = {"store": living.options.store, "golden_queries": 0, "age": "100000d", "every_s": 0.05}
+    values["releases"] = "propose"
     config = UpkeepSettings.load(values | options)
     embedders = Embedders({"it": living.embedder})
     store = Store.open(living.options.store)

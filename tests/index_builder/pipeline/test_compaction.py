@@ -288,7 +288,8 @@ async def test_maintenance_prunes_a_collection_without_a_change_log(tmp_path: Pa
         await living.build(living.corpus(TEXTS, 10 + number, f"corpus{number}"))
     words = {"store": living.options.store, "keep_builds": "1", "keep_age": "0s"}
     chosen = UpkeepSettings.load(words)
-    maintenance = Maintenance(chosen, living.store, _Logs({}), None)  # type: ignore[arg-type]
+    logs = _Logs({"default": living.log})  # Of interactions, at the same address.
+    maintenance = Maintenance(chosen, living.store, logs, None)  # type: ignore[arg-type]
     await maintenance.run_once("default")
     # The current one, the target of a rollback, and one more.
     assert len(living.store.snapshot_ids("default")) == 3

@@ -318,6 +318,32 @@ def of_recommend(patch: Patch, value: float) -> dict[str, Any]:
     return compare(candidate, live, later=object())
 
 
+def held_out(against: str, ndcg: float, others: float) -> snapshot_pb2.Manifest:
+    """Returns the manifest of models that were compared at their training."""
+    manifest = trained()
+    manifest.behaviour.factors_id = "ours"
+    manifest.behaviour.comparisons.add(
+        against=against,
+        users=20,
+        ndcg=ndcg,
+        against_ndcg=others,
+        gain_low=ndcg - others - 0.01,
+        gain_high=ndcg - others + 0.01,
+    )
+    return manifest
+
+
+def of_popular(patch: Patch, value: float) -> dict[str, Any]:
+    return compare(Made(manifest=held_out("popular", 0.5 + value, 0.5), trained=OURS))
+
+
+def of_held_out(patch: Patch, value: float) -> dict[str, Any]:
+    live = trained()
+    live.behaviour.factors_id = "theirs"
+    candidate = Made(manifest=held_out("theirs", 0.5 - value, 0.5), trained=OURS)
+    return compare(candidate, Made(name="live", manifest=live, trained=THEIRS))
+
+
 def of_promise(patch: Patch, value: float) -> dict[str, Any]:
     lists_of(patch, ours=0.5 * (1 - value))
     return compare(Made(manifest=trained(0.5), trained=OURS), later=object())

@@ -25,16 +25,19 @@ from tests.index_builder.releases.made_up_comparisons import (
     Patch,
     compare,
     drift_of,
+    held_out,
     lists_of,
     of_cold,
     of_drift,
     of_fresh,
+    of_held_out,
     of_latency,
     of_load,
     of_missing,
     of_moved,
     of_ndcg,
     of_overlap,
+    of_popular,
     of_promise,
     of_promised_recall,
     of_recall,
@@ -197,6 +200,8 @@ TABLE = [
         limits={"max_cold_growth": 0.125},
     ),
     Limit(check="fresh", made=of_fresh, inside=3_600.0, outside=3_600.001),
+    Limit(check="popular", made=of_popular, inside=0.0001, outside=0.0),
+    Limit(check="recommend", made=of_held_out, inside=0.0199, outside=0.0201),
     Limit(check="recommend", made=of_recommend, inside=0.0199, outside=0.0201),
     Limit(
         check="recommend",
@@ -269,6 +274,28 @@ async def test_too_few_users_give_no_verdict(
             await run(check, comparison, {})
     else:
         assert (await run(check, comparison, {})).outcome is CheckOutcome.FAILED
+
+
+async def test_a_held_out_loss_that_may_be_due_to_chance_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = of_held_out(monkeypatch, 0.5)
+    held_out = lost["candidate"].manifest.behaviour.comparisons[0]
+    assert (await run("recommend", lost, {})).outcome is CheckOutcome.FAILED
+    held_out.gain_high = 0.0
+    assert (await run("recommend", lost, {})).outcome is CheckOutcome.PASSED
+
+
+async def test_inherited_and_unmeasured_models_are_not_compared_with_popular_items(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worse = of_popular(monkeypatch, -0.5)
+    inherited = compare(worse["candidate"], Made(name="live", manifest=worse["candidate"].manifest))
+    with pytest.raises(SkippedCheck, match="those of the live snapshot"):
+        await run("popular", inherited, {})
+    unmeasured = compare(Made(manifest=held_out("another", 0.5, 0.5), trained=OURS))
+    with pytest.raises(SkippedCheck, match="under 20 users"):
+        await run("popular", unmeasured, {})
 
 
 async def test_too_few_requests_give_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
