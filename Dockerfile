@@ -161,17 +161,27 @@ FROM embedding AS index_builder-ray
 LABEL org.opencontainers.image.title="nearline-index-builder-ray" \
     org.opencontainers.image.description="Ray cluster that builds snapshots of Nearline"
 USER 0
+# As above, for LightGBM.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*
 # ray[default] has the server that KubeRay submits jobs to.
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    /wheels/install.sh index-builder,cpu,objectstore,ray "ray[default]"
+    /wheels/install.sh index-builder,cpu,training,objectstore,ray "ray[default]"
 USER 10001:10001
 
 # --- cli: the command `nearline`, for the services and the store ------------------------------------
 FROM base AS cli
 LABEL org.opencontainers.image.title="nearline-cli" \
     org.opencontainers.image.description="The command nearline"
+# As above, for LightGBM.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    /wheels/install.sh index-builder,cpu,gateway,objectstore
+    /wheels/install.sh index-builder,cpu,training,gateway,objectstore
 USER 10001:10001
 VOLUME /cache
 ENTRYPOINT ["nearline"]

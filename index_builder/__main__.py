@@ -1,6 +1,7 @@
 """Runs one build as a batch job: `python -m index_builder --corpus FILE --embedding HOST:PORT …`.
 
-The job logs its progress, and prints one JSON object on standard output at the end.
+With `--learn`, it trains the models of users as well; without a corpus, only these. The job logs
+its progress, and prints one JSON object on standard output at the end.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from typing import TYPE_CHECKING
 
 from index_builder.execution.executor_factory import open_executor
 from index_builder.execution.progress import TextProgress
+from index_builder.options.build_options import BuildOptions
 from index_builder.options.devices import AUTO_DEVICE
 from index_builder.pipeline.builder import build_corpus
+from index_builder.pipeline.compaction import compact, compaction_options
 from index_builder.pipeline.settings import IndexBuilderSettings
+from index_builder.pipeline.training_data import current_card, with_recorded_users
 from index_builder.readers.corpus import Corpus
 from index_builder.readers.folder import describe_skipped
 from index_builder.releases.build_gate import check_promoted, gate_of_build
 from nearline import serving, settings, telemetry
+from nearline.errors import SettingsError
 from nearline.store.snapshot import Store
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.embedders.clients import embedding_client
@@ -41,8 +46,12 @@ async def main(argv: list[str]) -> None:
     config = settings.load_from_process(IndexBuilderSettings, argv)
     telemetry.configure_logging(config.log_level, "index_builder")
     options = replace(config.options(), gate=gate_of_build(config.force_promote))
-    corpus = Corpus(config.paths(), config.columns())
-    if corpus.skipped:
+    if config.learn and not config.redis:
+        raise SettingsError("learn needs the interactions in a Redis; name it with --redis URL")
+    corpus = Corpus(config.paths(), config.columns()) if config.corpus or not config.learn else None
+    if corpus is None:
+        options = compaction_options(options)
+    elif corpus.skipped:
         _log.warning("files skipped", extra={"reason": describe_skipped(corpus.skipped)})
     progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
     store = Store.open(config.store)
@@ -58,19 +67,40 @@ async def main(argv: list[str]) -> None:
             )
         )
         log = None
-        if config.redis and store.log_in_force(config.collection) is not None:
+        if config.redis:
             logs = ChangeLogs(
                 store, config.redis, who=aliases.operator_name(), users_url=config.redis_users
             )
             stack.push_async_callback(logs.close)
             log = logs.log(config.collection)
+            options = await with_recorded_users(options, log.user_states(), learn=config.learn)
+            options = _without_nothing(options)
+            if store.log_in_force(config.collection) is None:
+                log = None
         embedder = None
         addresses = parse_addresses(config.embedding, "--embedding")
-        if addresses and not corpus.brings_vectors:
+        if addresses and not (corpus and corpus.brings_vectors):
             embedder = await stack.enter_async_context(embedding_client(addresses))
-        result = await build_corpus(corpus, options, embedder, progress, log, executor)
+        if corpus is None:
+            result = await compact(options, log, embedder, progress, executor)
+        else:
+            result = await build_corpus(corpus, options, embedder, progress, log, executor)
     print(json.dumps(result.record(), ensure_ascii=False))
     check_promoted(result, store)
+
+
+def _without_nothing(options: BuildOptions) -> BuildOptions:
+    """Returns the options without a training that has nothing to learn from.
+
+    A nightly job must not fail because nobody has come to the shop yet.
+    """
+    training = options.training
+    if training is None or len(training.interactions.user):
+        return options
+    if current_card(Store.open(options.store), options.collection) is not None:
+        return options
+    _log.warning("nothing is learned: no interactions of users were recorded")
+    return replace(options, training=None)
 
 
 def _workers_model(device: str) -> EmbeddingSettings:

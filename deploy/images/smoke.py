@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import nearline
 from deploy.images import milvus
 from deploy.images.engine import Engine, EngineError
 from deploy.images.stack import Stack
-from nearline import Client, Item, SearchOptions
+from nearline import Client, Interaction, Item, SearchOptions
 
 QUERY = "how long do I have to return an item?"
 _DOCUMENTS = {
@@ -21,9 +22,17 @@ _DOCUMENTS = {
     "4.90 euros. Express delivery arrives on the next working day if you order before 2 pm.\n",
 }
 _QUEUED = Item(id="gift", title="Gift cards", text="A gift card is valid for three years.")
+# Everybody who looked at one looked at the other.
+_VISITORS = [
+    Interaction(item_id=item, user_id=f"visitor-{number}")
+    for number in range(30)
+    for item in ("returns.md", "delivery.md")
+]
 _QUEUED_QUERY = "how long is a gift card valid?"
 VOLUMES = ("/cache", "/store", "/redis", "/milvus", "/documents")
 _HTTP_TIMEOUT_S = 30.0
+# A router looks for a new snapshot every few seconds.
+_PROMOTED_S, _POLL_S = 60.0, 0.2
 # Of a container: another user than root, and files that it cannot change except in three folders.
 _CONFINED = """
 test "$(id -u):$(id -g)" = 10001:10001
@@ -104,6 +113,7 @@ def smoke(
         seen["gateway"] = _search_http(gateway)
 
         seen["index_builder"] = _ingest(stack, router, embedding, redis)
+        seen["retrieval"] += f", {_learn(stack, router, *backends)}"
         if "cli" in images:
             seen["cli"] = _cli(stack, router)
     return {target: seen[target] for target in images}
@@ -150,6 +160,27 @@ def _search(
         hits = client.search(query, options=options or SearchOptions()).hits
     _expect(target, bool(hits) and hits[0].id == wanted, f"{[hit.id for hit in hits]}")
     return f"{len(hits)} hits, {hits[0].id} first"
+
+
+def _learn(stack: Stack, router: str, *backends: str) -> str:
+    """Records what visitors did, trains on it, and asks for a list that has learned."""
+    target = "index_builder"
+    with Client(router) as client:
+        client.record(_VISITORS)
+        words = ("--learn", "true", "--store", stack.path(target, "/store"), *backends)
+        report = json.loads(stack.run_module(target, target, *words))
+        learned = report["behaviour"]["interactions"]
+        _expect(target, learned == len(_VISITORS), json.dumps(report["behaviour"]))
+        deadline = time.monotonic() + _PROMOTED_S
+        while True:
+            reply = client.recommend(item_ids=["returns.md"], n=1)
+            if reply.info.snapshot_id == report["snapshot_id"]:
+                break
+            _expect(target, time.monotonic() < deadline, f"{report['snapshot_id']} is not served")
+            time.sleep(_POLL_S)
+    (first,) = reply.recommendations
+    _expect("retrieval", first.hit.id == "delivery.md", f"{first.hit.id} goes with returns.md")
+    return f"a list that has learned from {learned} interactions"
 
 
 def _ask(generation: str) -> str:

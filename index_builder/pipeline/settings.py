@@ -150,6 +150,11 @@ class IndexBuilderSettings(Settings):
         description="Redis that holds the change log, redis://host:port/0; required if the "
         "collection has one.",
     )
+    learn: bool = Field(
+        False,
+        description="Train the models of users again, on what the served snapshot was trained on "
+        "and what was recorded since in `redis`; without a corpus, of the served documents.",
+    )
     redis_users: str = Field(
         "", description="Redis that holds users and sessions, if not the one in `redis`."
     )

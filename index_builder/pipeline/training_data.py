@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from index_builder.interactions.merge import (
+    NO_INTERACTIONS,
     MergedInteractions,
     drop_older,
     interactions_from_histories,
     merge_interactions,
 )
-from index_builder.interactions.recorded_interactions import drop_deleted_users
+from index_builder.interactions.recorded_interactions import add_recorded, drop_deleted_users
 from index_builder.interactions.records import Interactions
+from index_builder.options.build_options import BuildOptions
 from index_builder.options.training_options import VALIDATE_ON, TrainingOptions
 from index_builder.pipeline.snapshot_writer import SnapshotInputs
-from nearline.errors import InvalidRequest
+from nearline.errors import InvalidRequest, NotFound
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.tables import read_tables
+from retrieval.users.states import UserStates
 
 ERASED_USER = "a user who was deleted afterwards"
 
@@ -35,6 +39,41 @@ class InteractionCounts(NamedTuple):
     file: int = 0
     recorded: int = 0
     kept: int = 0
+
+
+async def with_recorded_users(
+    options: BuildOptions, states: UserStates, *, learn: bool = False
+) -> BuildOptions:
+    """Returns build options that leave out deleted users, and add recorded interactions.
+
+    Args:
+        options: They are added to its training, if it has one.
+        states: The users of the collection.
+        learn: Whether to train although the options do not say so: with the choices of the models
+            that serve, if there are any, and their interactions.
+    Raises: NotReady: Redis is unavailable.
+    """
+    options = replace(options, deleted_users=partial(states.deleted, options.collection))
+    training = options.training
+    if training is None and learn:
+        before = current_card(Store.open(options.store), options.collection)
+        training = TrainingOptions(interactions=NO_INTERACTIONS, append=True)
+        training = inherit_options(training, before or snapshot_pb2.BehaviourCard())
+    if training is None:
+        return options
+    logged = states.logged(options.collection)
+    rows = await add_recorded(training.interactions, logged, training.kind_weights)
+    training = replace(training, interactions=rows.interactions, recorded=rows.added)
+    return replace(options, training=training)
+
+
+def current_card(store: Store, collection: str) -> snapshot_pb2.BehaviourCard | None:
+    """Returns what the models that serve were trained on; None if there are none."""
+    try:
+        manifest = store.manifest(collection, store.alias_in_force(collection).current)
+    except NotFound:
+        return None
+    return manifest.behaviour if manifest.HasField("behaviour") else None
 
 
 async def collect_training_data(

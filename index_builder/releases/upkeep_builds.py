@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index_builder.execution.progress import TextProgress
-from index_builder.interactions.merge import NO_INTERACTIONS
-from index_builder.interactions.recorded_interactions import add_recorded
 from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline import compaction, upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.pipeline.publisher import promote
-from index_builder.pipeline.training_data import inherit_options
+from index_builder.pipeline.training_data import with_recorded_users
 from index_builder.pipeline.work_folder import remove_stale_work
 from index_builder.releases.begun_builds import note_begun, remove_begun, settle_begun
 from index_builder.releases.build_gate import check_passed, gate_of_build
@@ -168,7 +166,7 @@ class UpkeepBuilds:
         entries = await log.user_states().count_logged(name)
         if not self._schedule.should_read(name, entries, needed):
             return None
-        training = await self._training(name, log, card or snapshot_pb2.BehaviourCard())
+        training = await self._training(name, log)
         self._schedule.note_reading(name, entries, training.recorded)
         return training if training.recorded >= needed else None
 
@@ -349,7 +347,7 @@ class UpkeepBuilds:
         if drift:
             manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
             trained = manifest.HasField("behaviour")
-            training = await self._training(name, log, manifest.behaviour) if trained else None
+            training = await self._training(name, log) if trained else None
             return inputs._replace(reason=_join(drift, news)), training
         manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
         card = manifest.behaviour
@@ -368,7 +366,7 @@ class UpkeepBuilds:
         age_s = time.time() - card.newest_time.ToNanoseconds() / 1e9
         if not 0 < self._models_age_s < age_s:
             return nothing
-        training = await self._training(name, log, card)
+        training = await self._training(name, log)
         if not training.recorded:
             return nothing
         reason = f"models know nothing newer than {age_s / 86_400:.1f} days"
@@ -388,15 +386,12 @@ class UpkeepBuilds:
         options = await asyncio.to_thread(compaction.compaction_options, options)
         return replace(options, deleted_users=partial(log.user_states().deleted, name))
 
-    async def _training(
-        self, name: str, log: RedisLog, before: snapshot_pb2.BehaviourCard
-    ) -> TrainingOptions:
+    async def _training(self, name: str, log: RedisLog) -> TrainingOptions:
         """Returns options to train on recorded interactions, with the choices made before."""
-        training = TrainingOptions(interactions=NO_INTERACTIONS, append=True)
-        training = inherit_options(training, before)
-        logged = log.user_states().logged(name)
-        rows = await add_recorded(training.interactions, logged, training.kind_weights)
-        return replace(training, interactions=rows.interactions, recorded=rows.added)
+        options = BuildOptions(store=self._settings.store, collection=name)
+        options = await with_recorded_users(options, log.user_states(), learn=True)
+        assert options.training is not None, "it learns"
+        return options.training
 
     async def _embedder_of(self, name: str) -> Embedder | None:
         """Returns the embedder of a collection's model; None if it has none."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from index_builder.execution.executor import Executor
     from index_builder.execution.progress import Progress
     from index_builder.pipeline.build_result import BuildResult
-    from retrieval.changelog.redis_log import RedisLog
 
 _SETTINGS = SettingsOptions(
     module="index_builder.pipeline.settings",
@@ -35,7 +34,7 @@ _SETTINGS = SettingsOptions(
         *("corpus", "store", "collection", "attributes", "redis"),
         *("search_weights", "search_languages"),
         *("force_promote", "embedding", "executor", "ray_address", "ray_gpu_share"),
-        *("threads", "log_level"),
+        *("threads", "log_level", "learn"),
     ),
     metavars={
         "device": "DEVICE",
@@ -130,7 +129,7 @@ def build(
     from index_builder.pipeline.builder import build_corpus
     from index_builder.pipeline.compaction import compaction_options
     from index_builder.pipeline.settings import IndexBuilderSettings
-    from index_builder.pipeline.training_data import check_not_empty
+    from index_builder.pipeline.training_data import check_not_empty, with_recorded_users
     from index_builder.readers.corpus import Corpus
     from index_builder.releases.build_gate import check_promoted, gate_of_build
     from nearline_cli.compose.reranker_trainer import check_queries, make_reranker_trainer
@@ -173,15 +172,19 @@ def build(
     questions = calibration.questions()
 
     async def run() -> BuildResult:
-        async with change_log.open_change_log_if_any(store, collection, redis) as log:
+        async with change_log.open_recorded(store, collection, redis) as recorded:
             with (
                 command_executor(executor, dimensions=dimensions, device=chosen.device) as workers,
                 open_progress(as_json) as progress,
             ):
-                return await make(progress, log, workers)
+                return await make(progress, recorded, workers)
 
-    async def make(progress: Progress, log: RedisLog | None, workers: Executor) -> BuildResult:
-        complete = wanted if log is None else await change_log.with_recorded_users(wanted, log)
+    async def make(
+        progress: Progress, recorded: change_log.Recorded, workers: Executor
+    ) -> BuildResult:
+        complete, log = wanted, recorded.changes
+        if recorded.users is not None:
+            complete = await with_recorded_users(wanted, recorded.users.user_states())
         if complete.training is not None:
             check_not_empty(complete.training, training.before)
         if documents is None:

@@ -19,7 +19,7 @@ from nearline_cli.compose.build_context import (
     command_executor,
     open_embedder,
 )
-from nearline_cli.compose.change_log import RedisOption, open_change_log, with_recorded_users
+from nearline_cli.compose.change_log import RedisOption, open_change_log
 from nearline_cli.terminal import confirmation, options, output
 from nearline_cli.terminal.option_groups import SettingsOptions
 from nearline_cli.terminal.progress import open_progress
@@ -173,6 +173,7 @@ def compact(
     """
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline import compaction
+    from index_builder.pipeline.training_data import with_recorded_users
     from index_builder.releases.build_gate import check_promoted, gate_of_build
     from nearline_cli.views.build_summary import show_build_summary
 
@@ -201,7 +202,7 @@ def compact(
                     open_embedder(embedding, quiet=as_json, device=wanted.device)
                 )
             chosen = compaction.compaction_options(wanted)
-            chosen = await with_recorded_users(chosen, log)
+            chosen = await with_recorded_users(chosen, log.user_states())
             shown = stack.enter_context(open_progress(as_json))
             return due, await compaction.compact(chosen, log, client, shown, workers)
 

@@ -61,6 +61,7 @@ def reembed(
     """
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline import compaction
+    from index_builder.pipeline.training_data import with_recorded_users
     from index_builder.releases.build_gate import check_promoted, gate_of_build
 
     work_dir = settings["work_dir"]
@@ -78,15 +79,15 @@ def reembed(
     async def run() -> BuildResult:
         async with contextlib.AsyncExitStack() as stack:
             workers = stack.enter_context(command_executor(executor, device=wanted.device))
-            log = await stack.enter_async_context(
-                change_log.open_change_log_if_any(store, collection, redis)
+            recorded = await stack.enter_async_context(
+                change_log.open_recorded(store, collection, redis)
             )
             chosen = compaction.compaction_options(wanted)
-            if log is not None:
-                chosen = await change_log.with_recorded_users(chosen, log)
+            if recorded.users is not None:
+                chosen = await with_recorded_users(chosen, recorded.users.user_states())
             client = await stack.enter_async_context(open_embedder(embedding, quiet=as_json))
             shown = stack.enter_context(open_progress(as_json))
-            return await compaction.reembed(chosen, log, client, shown, workers)
+            return await compaction.reembed(chosen, recorded.changes, client, shown, workers)
 
     before = compaction.read_current_manifest(Store.open(store), collection)
     try:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -17,7 +15,6 @@ from nearline_cli.local.bundled_redis import running_redis
 from nearline_cli.terminal import options
 
 if TYPE_CHECKING:
-    from index_builder.options.build_options import BuildOptions
     from retrieval.changelog.redis_log import RedisLog
 
 # Address of the Redis that `nearline up` starts if no port is named.
@@ -44,53 +41,52 @@ async def open_change_log(store: Store, collection: str, redis: str) -> AsyncIte
     Raises:
         NotFound: The collection has no change log.
     """
-    from retrieval.changelog.registry import ChangeLogs
-    from retrieval.snapshots.aliases import operator_name
-
     if store.log_in_force(collection) is None:
         raise NotFound(
             f"collection {collection!r} has no change log in {store.url}; the first change of an "
             "item creates it"
         )
+    async with _open(
+        store, collection, redis or running_redis(store.files) or _DEFAULT_REDIS
+    ) as log:
+        yield log
+
+
+class Recorded(NamedTuple):
+    """What Redis holds of a collection.
+
+    changes: Its change log; None if it has none. users: The log of the same Redis, which knows its
+    users; None if no Redis is known.
+    """
+
+    changes: RedisLog | None
+    users: RedisLog | None
+
+
+@contextlib.asynccontextmanager
+async def open_recorded(store: str, collection: str, redis: str) -> AsyncIterator[Recorded]:
+    """Yields what Redis holds of a collection for the duration of the block.
+
+    Args: See `open_change_log`. Without a change log, no Redis is needed.
+    """
+    opened = Store.open(store)
+    has_log = opened.log_in_force(collection) is not None
+    url = redis or running_redis(opened.files) or (_DEFAULT_REDIS if has_log else "")
+    if not url:
+        yield Recorded(None, None)
+        return
+    async with _open(opened, collection, url) as log:
+        yield Recorded(log if has_log else None, log)
+
+
+@contextlib.asynccontextmanager
+async def _open(store: Store, collection: str, url: str) -> AsyncIterator[RedisLog]:
+    from retrieval.changelog.registry import ChangeLogs
+    from retrieval.snapshots.aliases import operator_name
+
     users = os.environ.get("NEARLINE_REDIS_USERS", "")
-    url = redis or running_redis(store.files) or _DEFAULT_REDIS
     logs = ChangeLogs(store, url, who=operator_name(), users_url=users)
     try:
         yield logs.log(collection)
     finally:
         await logs.close()
-
-
-@contextlib.asynccontextmanager
-async def open_change_log_if_any(
-    store: str, collection: str, redis: str
-) -> AsyncIterator[RedisLog | None]:
-    """Yields the change log of a collection for the duration of the block, or None if it has
-    none.
-    """
-    opened = Store.open(store)
-    if opened.log_in_force(collection) is None:
-        yield None
-        return
-    async with open_change_log(opened, collection, redis) as log:
-        yield log
-
-
-async def with_recorded_users(options: BuildOptions, log: RedisLog) -> BuildOptions:
-    """Returns build options that add recorded interactions and leave out deleted users.
-
-    Raises:
-        NotReady: Redis is unavailable.
-    """
-    from index_builder.interactions.recorded_interactions import add_recorded
-
-    states = log.user_states()
-    options = replace(options, deleted_users=partial(states.deleted, log.collection))
-    learning = options.training
-    if learning is None:
-        return options
-    joined = await add_recorded(
-        learning.interactions, states.logged(log.collection), learning.kind_weights
-    )
-    learning = replace(learning, interactions=joined.interactions, recorded=joined.added)
-    return replace(options, training=learning)

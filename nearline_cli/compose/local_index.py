@@ -11,7 +11,7 @@ from nearline.contract import DEFAULT_COLLECTION, Embedder
 from nearline.counts import counted
 from nearline.errors import NotFound
 from nearline.store.snapshot import Store
-from nearline_cli.compose.change_log import open_change_log_if_any
+from nearline_cli.compose.change_log import open_recorded
 from nearline_cli.terminal import output
 from nearline_cli.terminal.progress import open_progress
 
@@ -68,9 +68,9 @@ async def ensure_snapshot(
     wanted = BuildOptions(
         store=store.url, shards=shards, max_bad_rows=max_bad_rows, golden_queries=golden_queries
     )
-    async with open_change_log_if_any(store.url, DEFAULT_COLLECTION, redis) as log:
+    async with open_recorded(store.url, DEFAULT_COLLECTION, redis) as recorded:
         with open_progress(as_json or not summary) as shown:
-            result = await build_corpus(corpus, wanted, embedder, shown, log)
+            result = await build_corpus(corpus, wanted, embedder, shown, recorded.changes)
     if summary:
         recall = f", recall@10 {result.recall_at_10:.3f} against an exact scan"
         output.print_note(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from nearline.errors import InvalidRequest, NotFound
+from nearline.errors import InvalidRequest
 from nearline.store.snapshot import Store
 from nearline_cli.compose.build_context import ExecutorOptions, open_embedder
 from nearline_cli.inputs.interactions import InteractionOptions
@@ -133,13 +133,13 @@ def requested_training(
     from index_builder.interactions.merge import NO_INTERACTIONS
     from index_builder.options.build_options import Mode
     from index_builder.options.training_options import TrainingOptions
-    from index_builder.pipeline.training_data import inherit_options
+    from index_builder.pipeline.training_data import current_card, inherit_options
 
     if learning.interactions is None and learning.learn is None:
         _check_nothing_to_learn(context, learning)
         return TrainingPlan()
     adds = build.mode is Mode.MERGE if learning.learn is None else learning.learn
-    before = served_behaviour(build.store, build.collection) if adds else None
+    before = current_card(Store.open(build.store), build.collection) if adds else None
     options = TrainingOptions(
         interactions=NO_INTERACTIONS,
         kind_weights=reading.kind_weights(),
@@ -182,15 +182,6 @@ def _check_nothing_to_learn(context: typer.Context, learning: LearningOptions) -
                 "--interactions FILE, or --learn",
                 field=field,
             )
-
-
-def served_behaviour(store: str, collection: str) -> snapshot_pb2.BehaviourCard | None:
-    """Returns the behaviour card of the served snapshot, or None if it has none."""
-    try:
-        manifest = _current(store, collection)
-    except NotFound:
-        return None
-    return manifest.behaviour if manifest.HasField("behaviour") else None
 
 
 async def rebuild_served(

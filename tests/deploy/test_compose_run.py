@@ -8,7 +8,6 @@ import re
 import shlex
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,10 +19,13 @@ from tests.deploy.fleet_parts import (
     ADDED,
     DOCUMENTS,
     ROOT,
+    check_learned,
     failures,
     image_folders,
     load_record,
     needs_containers,
+    post,
+    visits,
     write_documents,
 )
 
@@ -87,15 +89,6 @@ async def compose(fleet: ComposeFleet, words: list[str], folder: Path) -> Execut
     return None
 
 
-def post(address: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(
-        f"http://{address}{path}", json.dumps(body).encode(), {"content-type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as reply:
-        answered: dict[str, Any] = json.load(reply)
-        return answered
-
-
 def scraped(address: str) -> str:
     with urllib.request.urlopen(f"http://{address}:9464/metrics", timeout=30) as reply:
         return str(reply.read().decode())
@@ -151,12 +144,15 @@ async def check_a_serving_fleet(fleet: ComposeFleet, folder: Path) -> None:
         seen = [one async for one in door.watch(job.job_id, timeout_s=120.0)]
         assert seen[-1].state is c.JobState.SUCCEEDED
         written = await client.upsert_items([Item(id="live", text="The canal of Suez is long.")])
-        # A second build has documents that the first one lacked, and the changes since.
+        path = "/v1/collections/default/interactions"
+        await asyncio.to_thread(post, gateway, path, {"interactions": visits()})
+        # A second build learns, and has new documents and the changes since.
         before = (await admin.serving_status()).collections[0].epoch
         write_documents(folder / "documents", first=DOCUMENTS, count=1)
         built = await compose(fleet, [*BUILD, "/documents"], folder)
         assert built is not None and built.code == 0, built
         await until_epoch(admin, before + 1)
+        await check_learned(gateway, json.loads(built.output.splitlines()[-1])["snapshot_id"])
         ids = [f"d{DOCUMENTS}.md", "d0.md", "queued.md", "live"]
         reply = await client.get_items(ids, min_watermark=written.watermark)
         assert [item.id for item in reply.items] == ids

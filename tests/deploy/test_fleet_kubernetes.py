@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,11 +18,14 @@ from nearline.errors import NearlineError
 from tests.deploy.fleet_parts import (
     ADDED,
     ROOT,
+    check_learned,
     failures,
     image_folders,
     kustomized,
     load_record,
     needs_containers,
+    post,
+    visits,
     write_documents,
 )
 
@@ -119,11 +123,17 @@ async def test_while_a_killed_shard_starts_again_its_replica_answers_every_reque
 
 
 @pytest.mark.timeout(1500)
-async def test_in_the_overlay_for_one_node_killed_services_return_and_retries_lose_nothing(
+async def test_in_the_overlay_for_one_node_lists_learn_and_killed_services_return_without_a_loss(
     tmp_path: Path,
 ) -> None:
     async with serving(tmp_path / "fleet", "deploy/kubernetes/overlays/dev") as running:
         await until_loaded(running)
+        gateway = f"{running.of('gateway')[0].address}:7706"
+        path = "/v1/collections/default/interactions"
+        await asyncio.to_thread(post, gateway, path, {"interactions": visits()})
+        built = await running.run_job("build")
+        assert built.code == 0, built.output
+        await check_learned(gateway, json.loads(built.output.splitlines()[-1])["snapshot_id"])
         words = ["--retry", "--rate", "4", "--budget", "120"]
         load = running.start_client("load", "benchmarks.fleet.load", words)
         for name in ("router", "embedding", "gateway", "worker"):
