@@ -55,7 +55,7 @@ class TextProgress:
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
-        self.write = write
+        self._write = write
         self._stage, self._unit = "", ""
         self._total: int | None = None
         self._done = self._before = 0
@@ -78,21 +78,25 @@ class TextProgress:
         if now - self._reported < _REPORT_INTERVAL_S:
             return
         self._reported = now
-        rate = self._done / (now - self._started)
+        self._write(self.line())
+
+    def line(self) -> str:
+        """Returns how far the stage is now, and how long it goes on; empty before the first one."""
+        rate = self._done / max(time.monotonic() - self._started, 1e-6)
         # A rate below one per second is not informative.
         shown = f", {rate:,.0f}/s" if rate >= 1 else ""
         if self._total is None:
-            self.write(f"{self._stage}: {self._done:,} {self._unit}{shown}")
-            return
-        done = self._before + self._done
+            done = f"{self._done:,} {self._unit}{shown}" if self._done else ""
+            return ": ".join(part for part in (self._stage, done) if part)
+        done = f"{self._before + self._done:,} of {self._total:,} {self._unit}"
         left_s = self._left.seconds()
         left = "" if left_s is None else f", {left_s:,.0f} s left"
-        self.write(f"{self._stage}: {done:,} of {self._total:,} {self._unit}{shown}{left}")
+        return f"{self._stage}: {done}{shown}{left}"
 
     def end(self, seconds: float) -> None:
         """Writes the duration of the stage."""
         done = f"{self._done:,} {self._unit}" if self._done else "done"
-        self.write(f"{self._stage}: {done} in {seconds:.1f} s")
+        self._write(f"{self._stage}: {done} in {seconds:.1f} s")
 
 
 class StageClock:

@@ -193,20 +193,17 @@ class UpkeepBuilds:
     async def _told(self, name: str, kind: str) -> AsyncIterator[TextProgress]:
         """Yields the progress of a build, and tells it as well as the build's failure."""
         status = self._status.setdefault(name, admin_pb2.TrainingStatus())
-        status.progress = kind
-
-        def write(line: str) -> None:
-            _log.info("progress", extra={"line": line})
-            status.progress = f"{kind}: {line}"
+        progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
 
         async def tell() -> None:
             while True:
+                status.progress = f"{kind}: {progress.line()}".removesuffix(": ")
                 await self._tell(name)
                 await asyncio.sleep(_REPORT_S)
 
         task = asyncio.create_task(tell())
         try:
-            yield TextProgress(write)
+            yield progress
             status.problem = ""
         except Conflict:
             raise
@@ -313,7 +310,7 @@ class UpkeepBuilds:
             async with self._told(name, kind) as progress:
                 result = await compaction.compact(options, changes, embedder, progress)
                 manifest = await asyncio.to_thread(self._store.manifest, name, result.snapshot_id)
-                progress.write("the release gate judges it")
+                progress.start("release gate", None, "")
                 verdict = await judge(self._store, manifest, embedder)
                 await asyncio.to_thread(check_passed, verdict, result.snapshot_id, self._store)
         except Conflict:

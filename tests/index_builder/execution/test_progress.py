@@ -35,3 +35,17 @@ def test_work_of_an_earlier_run_is_no_part_of_the_rate(now: list[float]) -> None
         advance(20)
         advance(20)
     assert lines == ["embed: 80 of 100 chunks, 2/s, 10 s left", "embed: 40 chunks in 10.0 s"]
+
+
+def test_the_time_that_is_left_falls_between_two_reports(now: list[float]) -> None:
+    progress = TextProgress(lambda line: None)
+    assert progress.line() == ""
+    with StageClock(progress).stage("behaviour", 10, "steps") as advance:
+        assert progress.line() == "behaviour: 0 of 10 steps"
+        now[0] = 20.0
+        advance(2)
+        assert progress.line() == "behaviour: 2 of 10 steps, 80 s left"
+        now[0] = 45.0
+        assert progress.line() == "behaviour: 2 of 10 steps, 55 s left"
+    with StageClock(progress).stage("release gate"):
+        assert progress.line() == "release gate"
