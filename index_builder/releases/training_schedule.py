@@ -8,8 +8,12 @@ from typing import NamedTuple
 
 from nearline.v1 import snapshot_pb2
 
-# Models are trained again once so many times as many interactions were recorded.
-_GROWTH = 2
+# Models are trained again once twice as many interactions were recorded; after a day, a tenth more
+# are enough.
+_DAY_S, _DAY_GROWTH = 86_400.0, 10
+# While a log grows by a tenth from one round to the next, somebody fills it: the first training
+# waits for the rest, at most so long.
+_FILLED, _MAX_WAIT_S = 1.1, 600.0
 # Reading a log costs 40 microseconds for each entry: an hour passes between two readings, or the
 # log has grown by a tenth.
 _READ_S = 3_600.0
@@ -22,6 +26,13 @@ class _Reading(NamedTuple):
     time_s: float
     entries: int
     recorded: int
+
+
+class _Filling(NamedTuple):
+    """A log that has enough for a first training. since_s: When it first had."""
+
+    since_s: float
+    entries: int
 
 
 class TrainingSchedule:
@@ -39,6 +50,7 @@ class TrainingSchedule:
         self._first = first
         self._clock = clock
         self._readings: dict[str, _Reading] = {}
+        self._filling: dict[str, _Filling] = {}
 
     def needed(self, card: snapshot_pb2.BehaviourCard | None) -> int:
         """Returns how many recorded interactions make the next training due; 0: no number does.
@@ -48,7 +60,22 @@ class TrainingSchedule:
         """
         if card is None:
             return self._first
-        return _GROWTH * max(card.recorded, card.interactions)
+        is_old = time.time() - card.newest_time.ToNanoseconds() / 1e9 > _DAY_S
+        known = max(card.recorded, card.interactions)
+        return known + (max(1, known // _DAY_GROWTH) if is_old else known)
+
+    def is_filling(self, name: str, entries: int) -> bool:
+        """Returns whether a log with enough for a first training is still being filled.
+
+        Args:
+            entries: In the log now, at a round of upkeep.
+        """
+        now_s = self._clock()
+        before = self._filling.get(name)
+        since_s = now_s if before is None else before.since_s
+        self._filling[name] = _Filling(since_s, entries)
+        grows = before is None or entries > _FILLED * before.entries
+        return grows and now_s - since_s < _MAX_WAIT_S
 
     def recorded(self, name: str, entries: int) -> int:
         """Returns the probable number of interactions of users in a log with so many entries."""
@@ -74,3 +101,4 @@ class TrainingSchedule:
     def forget(self, name: str) -> None:
         """Forgets a collection that was dropped."""
         self._readings.pop(name, None)
+        self._filling.pop(name, None)

@@ -166,6 +166,8 @@ class UpkeepBuilds:
         entries = await log.user_states().count_logged(name)
         if not self._schedule.should_read(name, entries, needed):
             return None
+        if card is None and self._schedule.is_filling(name, entries):
+            return None
         training = await self._training(name, log)
         self._schedule.note_reading(name, entries, training.recorded)
         return training if training.recorded >= needed else None

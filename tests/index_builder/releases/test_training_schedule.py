@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from index_builder.releases.training_schedule import TrainingSchedule
 from nearline.v1 import snapshot_pb2
 
@@ -18,12 +20,33 @@ def test_the_first_training_needs_the_setting_and_later_ones_twice_what_is_known
     schedule = TrainingSchedule(1_000)
     assert schedule.needed(None) == 1_000
     known = snapshot_pb2.BehaviourCard(interactions=700, recorded=1_000)
+    known.newest_time.FromSeconds(int(time.time()) - 3_600)
     # 300 of them were with items that are not in the collection.
     assert schedule.needed(known) == 2_000
+    # After a day, a tenth more are enough.
+    known.newest_time.FromSeconds(int(time.time()) - 90_000)
+    assert schedule.needed(known) == 1_100
     # Trained on a file.
-    assert schedule.needed(snapshot_pb2.BehaviourCard(interactions=5_000)) == 10_000
+    on_file = snapshot_pb2.BehaviourCard(interactions=5_000, newest_time=known.newest_time)
+    assert schedule.needed(on_file) == 5_500
     assert TrainingSchedule(0).needed(None) == 0
     assert not TrainingSchedule(0).should_read("shop", 10**9, 0)
+
+
+def test_a_first_training_waits_while_the_log_is_filled_and_ten_minutes_at_most() -> None:
+    clock = _Clock()
+    schedule = TrainingSchedule(1_000, clock)
+    assert schedule.is_filling("shop", 5_000)
+    clock.now_s = 60.0
+    assert schedule.is_filling("shop", 9_000)
+    clock.now_s = 120.0
+    assert not schedule.is_filling("shop", 9_500)
+    assert schedule.is_filling("other", 9_500)
+    for minute in range(3, 12):
+        clock.now_s = 60.0 * minute
+        assert schedule.is_filling("other", 2**minute * 9_500)
+    clock.now_s = 720.0
+    assert not schedule.is_filling("other", 2**12 * 9_500)
 
 
 def test_what_a_reading_found_of_others_is_subtracted_afterwards() -> None:
