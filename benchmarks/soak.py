@@ -269,7 +269,7 @@ async def _run(options: argparse.Namespace) -> int:
         folder.chmod(0o755)
         documents = folder / "documents"
         documents.mkdir()
-        images = {"/opt/nearline/models": await _converted_model()}
+        images = {"/opt/nearline/models": await converted_model()}
         file = _ROOT / "compose.yaml"
         async with compose_fleet(file, folder / "fleet", images, added=_ADDED) as fleet:
             figures = await Soak(fleet, documents, options).run()
@@ -277,7 +277,7 @@ async def _run(options: argparse.Namespace) -> int:
     return int(bool(figures["missed"]))
 
 
-async def _converted_model() -> Path:
+async def converted_model() -> Path:
     """Returns a folder with the model, converted as images are built."""
     folder = _ROOT / ".cache" / "fleet"
     words = ("-P", "-m", "embedding.convert", "--cache-dir", str(folder))

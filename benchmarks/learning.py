@@ -1,0 +1,216 @@
+"""Learning of a deployment: from an empty store, over HTTP alone, to lists for users.
+
+    python -m benchmarks.learning events.csv.gz --fleet compose
+
+It runs compose.yaml, or the manifests for one node, as processes; writes items, and all interactions
+of their users but the last; and measures how often that last item is among ten recommended ones:
+before the first training, once upkeep has trained and promoted, and after a build by hand. It prints
+lines of JSON.
+
+Columns of the file: user, item, time; seconds since 1970, of which only the order counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import csv
+import gzip
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.fleet import sandbox
+from benchmarks.fleet.cluster import cluster
+from benchmarks.fleet.compose import compose_fleet
+from benchmarks.fleet.manifests import read_manifests
+from benchmarks.soak import converted_model
+
+_ROOT = Path(__file__).parents[1]
+_ADDED = {"NEARLINE_EMBEDDING_BACKEND": "openvino"}
+_OVERLAY = "deploy/kubernetes/overlays/dev"
+_COLLECTION = "/v1/collections/default"
+_K, _BATCH, _ITEM_BATCH = 10, 1_000, 500
+_DAY_S = 86_400
+
+
+class Shop(NamedTuple):
+    """Items, interactions in order of time, and the last item of each user, which is not sent."""
+
+    items: Sequence[str]
+    interactions: Sequence[dict[str, str]]
+    last: dict[str, str]
+
+
+class Deployment(NamedTuple):
+    """A running deployment. gateway: host:port. build: Runs the batch job."""
+
+    gateway: str
+    build: Callable[[], Awaitable[None]]
+
+
+def read_shop(path: Path, items: int) -> Shop:
+    """Returns the most popular items of a file, and the users who had three of them or more.
+
+    The days since a user's last interaction stay as they are; the newest is of now.
+    """
+    with gzip.open(path, "rt") as lines:
+        rows = list(csv.DictReader(lines))
+    popular = Counter(row["item"] for row in rows)
+    kept = {item for item, _ in popular.most_common(items)}
+    by_user = defaultdict(list)
+    for row in sorted(rows, key=lambda row: int(row["time"])):
+        if row["item"] in kept:
+            by_user[row["user"]].append(row)
+    users = {user: found for user, found in by_user.items() if len(found) >= 3}
+    shift_s = int(time.time()) - max(int(row["time"]) for row in rows)
+    sent = [row for found in users.values() for row in found[:-1]]
+    return Shop(
+        sorted(kept),
+        [
+            {
+                "user_id": row["user"],
+                "item_id": row["item"],
+                "kind": "view",
+                "time": datetime.fromtimestamp(int(row["time"]) + shift_s, UTC).isoformat(),
+            }
+            for row in sorted(sent, key=lambda row: int(row["time"]))
+        ],
+        {user: found[-1]["item"] for user, found in users.items()},
+    )
+
+
+def call(gateway: str, method: str, path: str, body: object = None) -> Any:
+    """Returns what a gateway answers."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(f"http://{gateway}{path}", data, headers, method=method)
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return json.load(reply)
+
+
+def fill(gateway: str, shop: Shop) -> float:
+    """Creates the collection, and writes items and interactions; returns the seconds of these."""
+    call(gateway, "PUT", _COLLECTION, {})
+    for start in range(0, len(shop.items), _ITEM_BATCH):
+        part = shop.items[start : start + _ITEM_BATCH]
+        items = [{"id": one, "text": f"Product {one}"} for one in part]
+        call(gateway, "PUT", f"{_COLLECTION}/items", {"items": items})
+    began = time.monotonic()
+    for start in range(0, len(shop.interactions), _BATCH):
+        body = {"interactions": shop.interactions[start : start + _BATCH]}
+        call(gateway, "POST", f"{_COLLECTION}/interactions", body)
+    return time.monotonic() - began
+
+
+def hit_rates(gateway: str, shop: Shop, users: Sequence[str]) -> dict[str, object]:
+    """Returns how often the last item of a user is among ten, by list."""
+    counts = Counter(row["item_id"] for row in shop.interactions)
+    counted = {item for item, _ in counts.most_common(_K)}
+    hits = {"popular by hand": sum(shop.last[user] in counted for user in users)}
+    for surface in ("home", "trending"):
+        hits[surface] = 0
+        for user in users:
+            body = {"user_id": user, "surface": surface, "n": _K}
+            reply = call(gateway, "POST", f"{_COLLECTION}/recommend", body)
+            listed = {one["hit"]["id"] for one in reply["recommendations"]}
+            hits[surface] += shop.last[user] in listed
+    return {name: round(count / len(users), 4) for name, count in hits.items()}
+
+
+def until_promoted(gateway: str, before: str, limit_s: float) -> dict[str, Any]:
+    """Waits until another snapshot is current; returns the status of the collection then.
+
+    Each estimate of the time that is left of the training is compared with the truth.
+    """
+    began = time.monotonic()
+    estimates: list[tuple[float, float]] = []
+    while True:
+        (status,) = call(gateway, "GET", "/v1/status")["collections"]
+        elapsed_s = time.monotonic() - began
+        if status["snapshot_id"] != before:
+            break
+        progress = status.get("training", {}).get("progress", "")
+        head, _, left = progress.rpartition(", ")
+        if "behaviour" in head and left.endswith(" s left"):
+            estimates.append((elapsed_s, float(left.removesuffix(" s left").replace(",", ""))))
+        assert elapsed_s < limit_s, f"not promoted after {limit_s} s: {status}"
+        time.sleep(0.5)
+    return {"seconds": round(elapsed_s, 1), "estimates": estimates, "status": status}
+
+
+@contextlib.asynccontextmanager
+async def deployment(kind: str, folder: Path) -> AsyncIterator[Deployment]:
+    """Runs a deployment over an empty store."""
+    images = {"/opt/nearline/models": await converted_model()}
+    if kind == "compose":
+        async with compose_fleet(_ROOT / "compose.yaml", folder, images, added=_ADDED) as fleet:
+            await fleet.up()
+
+            async def build() -> None:
+                done = await fleet.run("build", [], [])
+                assert done.code == 0, done.output
+
+            yield Deployment(fleet.address("gateway", 7706), build)
+        return
+    words = ["kustomize", "build", "--load-restrictor", "LoadRestrictionsNone", _OVERLAY]
+    text = subprocess.run(words, check=True, capture_output=True, text=True, cwd=_ROOT).stdout
+    dockerfile = (_ROOT / "Dockerfile").read_text("utf-8")
+    async with cluster(read_manifests(text), dockerfile, folder, images, _ADDED) as running:
+        await running.apply()
+
+        async def run_job() -> None:
+            done = await running.run_job("build")
+            assert done.code == 0, done.output
+
+        yield Deployment(f"{running.of('gateway')[0].address}:7706", run_job)
+
+
+async def _run(options: argparse.Namespace) -> None:
+    shop = read_shop(options.events, options.items)
+    users = random.Random(0).sample(sorted(shop.last), min(options.sample, len(shop.last)))
+
+    def show(event: str, **fields: object) -> None:
+        print(json.dumps({"event": event, **fields}), flush=True)
+
+    show("shop", items=len(shop.items), interactions=len(shop.interactions), users=len(shop.last))
+    with tempfile.TemporaryDirectory(prefix="nearline-learning-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        async with deployment(options.fleet, folder / "fleet") as one:
+            show("filled", seconds=await asyncio.to_thread(fill, one.gateway, shop))
+            (status,) = (await asyncio.to_thread(call, one.gateway, "GET", "/v1/status"))[
+                "collections"
+            ]
+            show("before", **await asyncio.to_thread(hit_rates, one.gateway, shop, users))
+            found = await asyncio.to_thread(
+                until_promoted, one.gateway, status["snapshot_id"], options.limit_s
+            )
+            show("promoted", **found)
+            show("learned", **await asyncio.to_thread(hit_rates, one.gateway, shop, users))
+            await one.build()
+            before = found["status"]["snapshot_id"]
+            await asyncio.to_thread(until_promoted, one.gateway, before, options.limit_s)
+            show("built by hand", **await asyncio.to_thread(hit_rates, one.gateway, shop, users))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning")
+    parser.add_argument("events", type=Path)
+    parser.add_argument("--fleet", choices=("compose", "kubernetes"), default="compose")
+    parser.add_argument("--items", type=int, default=5_000)
+    parser.add_argument("--sample", type=int, default=1_000, help="Users whose lists are read.")
+    parser.add_argument("--limit-s", type=float, default=1_800.0, help="Until the first training.")
+    if why := sandbox.why_not():
+        sys.exit(why)
+    asyncio.run(_run(parser.parse_args()))
