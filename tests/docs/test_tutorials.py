@@ -47,6 +47,12 @@ SHOWN = {
         'nearline ask "and express delivery?"': "[1] delivery.md",
         "python ask.py": "VALID",
     },
+    "from-an-empty-shop": {
+        "nearline status": "interactions",
+        "python wait.py": "trained on 1200 interactions",
+        'curl -s 127.0.0.1:7706/v1/collections/default/recommend -d \'{"user_id": "visitor-0", '
+        '"n": 3, "explain"': '"id":"tea-',
+    },
     "over-http": {
         f'{SEARCH} \'{{"query": {{"text"': '"returns.md"',
         "curl -s -X PUT": "watermark",
@@ -64,6 +70,8 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._environ = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1"}
+        # A reader waits for two rounds of upkeep.
+        self._environ["NEARLINE_UPKEEP_EVERY_S"] = "2"
         self._up: Up | None = None
 
     def save(self, name: str, text: str) -> None:
