@@ -35,6 +35,7 @@ ROUTES: Final[Mapping[str, Mapping[str, Route]]] = {
         "SearchBatch": Route("POST", f"{_COLLECTION}/search/batch"),
         "Recommend": Route("POST", f"{_COLLECTION}/recommend"),
         "RecordInteractions": Route("POST", f"{_COLLECTION}/interactions"),
+        "ImportInteractions": Route("POST", f"{_COLLECTION}/interactions/import"),
         "GetItems": Route("POST", f"{_COLLECTION}/items/get"),
         "ListItems": Route("POST", f"{_COLLECTION}/items/list"),
         "CountItems": Route("POST", f"{_COLLECTION}/items/count"),

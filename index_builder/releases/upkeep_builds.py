@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index_builder.execution.progress import TextProgress
+from index_builder.interactions.imported_interactions import (
+    add_recorded_and_imported,
+    count_imported,
+)
 from index_builder.interactions.merge import NO_INTERACTIONS
-from index_builder.interactions.recorded_interactions import add_recorded
 from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline import compaction, upkeep_metrics
@@ -141,7 +144,8 @@ class UpkeepBuilds:
         manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
         if manifest.HasField("behaviour"):
             return False
-        if await log.user_states().count_logged(name) < enough:
+        imported = await asyncio.to_thread(count_imported, self._store, name)
+        if await log.user_states().count_logged(name) + imported < enough:
             return False
         now_s = time.monotonic()
         if now_s - self._log_read_s.get(name, -math.inf) < _AGE_CHECK_S:
@@ -284,7 +288,9 @@ class UpkeepBuilds:
         if not manifest.HasField("behaviour") or not 0 < self._models_age_s < age_s:
             return nothing
         training = await self._training(name, log, manifest.behaviour)
-        if not training.recorded:
+        # Imported interactions stay, so that some are always there.
+        newest_us = training.interactions.time_us.max(initial=0)
+        if newest_us <= manifest.behaviour.newest_time.ToMicroseconds():
             return nothing
         reason = f"models know nothing newer than {age_s / 86_400:.1f} days"
         return inputs._replace(reason=_join(reason, news)), training
@@ -312,8 +318,9 @@ class UpkeepBuilds:
         """Returns options to train on recorded interactions, with the choices made before."""
         training = TrainingOptions(interactions=NO_INTERACTIONS, append=True)
         training = inherit_options(training, before)
-        logged = log.user_states().logged(name)
-        rows = await add_recorded(training.interactions, logged, training.kind_weights)
+        rows = await add_recorded_and_imported(
+            training.interactions, log.user_states(), self._store, name, training.kind_weights
+        )
         return replace(training, interactions=rows.interactions, recorded=rows.added)
 
     async def _embedder_of(self, name: str) -> Embedder | None:

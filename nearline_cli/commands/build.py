@@ -181,7 +181,7 @@ def build(
                 return await make(progress, log, workers)
 
     async def make(progress: Progress, log: RedisLog | None, workers: Executor) -> BuildResult:
-        complete = wanted if log is None else await change_log.with_recorded_users(wanted, log)
+        complete = await change_log.with_recorded_users(wanted, log)
         if complete.training is not None:
             check_not_empty(complete.training, training.before)
         if documents is None:

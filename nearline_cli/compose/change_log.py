@@ -76,21 +76,30 @@ async def open_change_log_if_any(
         yield log
 
 
-async def with_recorded_users(options: BuildOptions, log: RedisLog) -> BuildOptions:
-    """Returns build options that add recorded interactions and leave out deleted users.
+async def with_recorded_users(options: BuildOptions, log: RedisLog | None) -> BuildOptions:
+    """Returns build options that add recorded and imported interactions, and leave out deleted
+    users.
 
+    Args:
+        options: Options of the build.
+        log: Change log of the collection, if it has one.
     Raises:
         NotReady: Redis is unavailable.
     """
-    from index_builder.interactions.recorded_interactions import add_recorded
+    from index_builder.interactions.imported_interactions import add_recorded_and_imported
 
-    states = log.user_states()
-    options = replace(options, deleted_users=partial(states.deleted, log.collection))
+    states = None if log is None else log.user_states()
+    if states is not None:
+        options = replace(options, deleted_users=partial(states.deleted, options.collection))
     learning = options.training
     if learning is None:
         return options
-    joined = await add_recorded(
-        learning.interactions, states.logged(log.collection), learning.kind_weights
+    joined = await add_recorded_and_imported(
+        learning.interactions,
+        states,
+        Store.open(options.store),
+        options.collection,
+        learning.kind_weights,
     )
     learning = replace(learning, interactions=joined.interactions, recorded=joined.added)
     return replace(options, training=learning)

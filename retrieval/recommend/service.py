@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -48,7 +48,10 @@ from retrieval.search.request_context import RequestContext, Visible, context_fa
 from retrieval.users.export import event_to_interaction
 from retrieval.users.records import EMPTY_STATE, NO_STATE, StoredState, UserState
 from retrieval.users.states import UserStates
-from retrieval.writes.feed_block import REDIS, FeedBlock
+from retrieval.writes.feed_block import DISK, REDIS, FeedBlock
+
+if TYPE_CHECKING:
+    from retrieval.users.imports import ImportedInteractions
 
 NO_USER_STATE = "no_user_state"
 _DEFAULTS = c.RecommendOptions()
@@ -57,6 +60,8 @@ _FILTER = "options.filter"
 _LOOKUP_S = 0.5
 # Bytes that an interaction takes in Redis beyond its texts.
 _INTERACTION_BYTES = 256
+# Bytes that an imported interaction takes in the store.
+_ROW_BYTES = 24
 _R = TypeVar("_R")
 _log = logging.getLogger(__name__)
 _FALLBACK_REASONS = {
@@ -224,6 +229,36 @@ class RecommendationService:
             self._observe(InteractionsEvent(collection, interactions))
         return reply
 
+    async def import_interactions(
+        self,
+        batches: AsyncIterable[c.InteractionColumns],
+        *,
+        import_id: str,
+        first_row: int = 0,
+        collection: str = c.DEFAULT_COLLECTION,
+    ) -> c.ImportReply:
+        """Stores interactions of the past; see `Recommender.import_interactions`."""
+        # Imported late: a router needs no pyarrow until somebody imports.
+        from retrieval.users.importer import Importer
+
+        self._collections.check_served(collection)
+        imported = self._imported(collection)
+        importer = await asyncio.to_thread(Importer, imported, import_id, first_row)
+        async for columns in batches:
+            # It may have been dropped meanwhile.
+            self._collections.check_served(collection)
+            size = len(columns.user_ids) * _ROW_BYTES
+            with self._feed_block.adding("interactions", size, only=(DISK,)):
+                await asyncio.to_thread(importer.add, columns)
+        return await asyncio.to_thread(importer.finish)
+
+    def _imported(self, collection: str) -> ImportedInteractions:
+        from retrieval.users.imports import ImportedInteractions
+
+        if self._store is None:
+            raise Unsupported("this service has no store; call the router of the collection")
+        return ImportedInteractions(self._store, collection)
+
     async def _count_unknown_items(
         self, collection: str, interactions: Sequence[c.Interaction], limit_s: float
     ) -> int:
@@ -280,9 +315,13 @@ class RecommendationService:
         async with _deadline(timeout_s):
             deletion = await self._require_states().delete(collection, user_id)
             snapshots: Sequence[c.Influence] = ()
+            left_out = False
             if self._store is not None:
                 snapshots = await asyncio.to_thread(
                     influenced_snapshots, self._store, collection, user_id
+                )
+                left_out = await asyncio.to_thread(
+                    self._imported(collection).mark_deleted, user_id, deletion.deleted_us
                 )
         return c.DeletionReceipt(
             deleted=from_us(deletion.deleted_us),
@@ -290,6 +329,7 @@ class RecommendationService:
             log_entries=deletion.log_entries,
             sessions=deletion.sessions,
             snapshots=snapshots,
+            imports_left_out=left_out,
         )
 
     def _check_user(self, collection: str, user_id: str) -> None:
