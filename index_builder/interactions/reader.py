@@ -44,6 +44,8 @@ NO_PAST = "a time before 1970 or in the future"
 # Input in memory at a time, besides the resulting columns. No line may be longer than a block.
 _BLOCK_BYTES = 16 << 20
 _BATCH_ROWS = 1 << 18
+# Arrow reads many blocks ahead of a slow import.
+_IMPORT_BLOCK_BYTES = 4 << 20
 
 # The years 1 to 9999, as in `datetime`; the end is exclusive.
 _FIRST_US = -62_135_596_800_000_000
@@ -145,7 +147,7 @@ def read_importable(
     _check_kinds({}, columns)
     latest_us = time.time_ns() // 1_000 + MAX_AHEAD_US
     with _read_errors(path):
-        for batch in _batches(path, columns, left_out):
+        for batch in _batches(path, columns, left_out, _IMPORT_BLOCK_BYTES):
             user, item = _text(batch.column(columns.user)), _text(batch.column(columns.item))
             kind = pa.repeat("", batch.num_rows).cast(pa.string())
             if columns.kind:
@@ -216,7 +218,12 @@ def _no_rows_error(path: Path, report: InteractionReport) -> InvalidRequest:
     )
 
 
-def _batches(path: Path, columns: InteractionColumns, left_out: Counter[str]) -> Iterator[Any]:
+def _batches(
+    path: Path,
+    columns: InteractionColumns,
+    left_out: Counter[str],
+    block_bytes: int = _BLOCK_BYTES,
+) -> Iterator[Any]:
     """Yields record batches with the named columns, and counts malformed lines."""
     name = path.name.lower()
     if not name.endswith(ENDINGS):
@@ -231,11 +238,11 @@ def _batches(path: Path, columns: InteractionColumns, left_out: Counter[str]) ->
             yield from file.iter_batches(_BATCH_ROWS, columns=wanted)
         return
     if name.endswith((".jsonl", ".ndjson")):
-        with json.open_json(path, json.ReadOptions(block_size=_BLOCK_BYTES)) as lines:
+        with json.open_json(path, json.ReadOptions(block_size=block_bytes)) as lines:
             _check_columns(lines.schema, columns, path)
             yield from lines
         return
-    options = csv.ReadOptions(block_size=_BLOCK_BYTES)
+    options = csv.ReadOptions(block_size=block_bytes)
     delimiter = "\t" if name.endswith(".tsv") else ","
     # Read the header first: Arrow's error for an unknown column does not list the known ones.
     with _open(path, options, delimiter, csv.ConvertOptions(check_utf8=False), Counter()) as first:

@@ -16,7 +16,6 @@ from nearline_cli.commands.users_import import import_
 from nearline_cli.terminal import confirmation, options, output
 
 app = typer.Typer(no_args_is_help=True, help="Record, import, show or erase interactions of users.")
-app.command("import")(import_)
 _Id = Annotated[str, typer.Argument(metavar="USER", help="User id.")]
 
 
@@ -65,6 +64,9 @@ def record(
             raise error.with_message(error.message.replace(SAME_KEY, advice)) from error
     before = f", {reply.duplicates} already recorded" if reply.duplicates else ""
     output.print_result(asdict(reply), f"recorded {reply.recorded}{before}", as_json=as_json)
+
+
+app.command("import")(import_)
 
 
 @app.command()
