@@ -360,7 +360,8 @@ class RetrievalClient(ServiceChannel):
             async for columns in batches:
                 yield wire.import_request(columns, import_id, first_row, collection)
 
-        return wire.import_reply(await self._stream(self._stub.ImportInteractions, requests()))
+        reply = await self._stream(self._stub.ImportInteractions, requests())
+        return c.ImportReply(reply.rows, reply.recorded, reply.duplicates)
 
     async def get_user(
         self,

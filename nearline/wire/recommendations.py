@@ -191,18 +191,6 @@ def columns_of(message: retrieval_pb2.InteractionBatch) -> c.InteractionColumns:
     )
 
 
-def import_response(reply: c.ImportReply) -> retrieval_pb2.ImportInteractionsResponse:
-    """Returns the message of the reply to an import."""
-    return retrieval_pb2.ImportInteractionsResponse(
-        rows=reply.rows, recorded=reply.recorded, duplicates=reply.duplicates
-    )
-
-
-def import_reply(message: retrieval_pb2.ImportInteractionsResponse) -> c.ImportReply:
-    """Returns the reply of a message."""
-    return c.ImportReply(message.rows, message.recorded, message.duplicates)
-
-
 def user_response(record: c.UserRecord) -> retrieval_pb2.GetUserResponse:
     """Returns the message of a user's data."""
     return retrieval_pb2.GetUserResponse(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -22,7 +21,9 @@ from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
     from index_builder.execution.progress import Progress
-    from index_builder.interactions.reader import InteractionColumns
+
+# The rows of a part, in batches.
+_Part: TypeAlias = Sequence[c.InteractionColumns]
 
 
 def import_(
@@ -68,7 +69,7 @@ def import_(
 
     If it is interrupted, run it again: it resumes, and no row counts twice.
     """
-    from index_builder.interactions.reader import InteractionColumns
+    from index_builder.interactions.reader import InteractionColumns, read_importable
     from nearline_cli.inputs.interaction_files import file_content, find_interaction_files
 
     columns = InteractionColumns(user_column, item_column, time_column, kind_column, value_column)
@@ -84,13 +85,13 @@ def import_(
 
     async def run() -> None:
         async with RetrievalClient(address) as client:
-            with open_progress(as_json) as progress:
-                for file in files:
-                    with file.local() as path:
-                        content = await asyncio.to_thread(file_content, path, columns)
-                        name = import_id or content.import_id
-                        importing = _FileImport(client, path, columns, name, collection, left_out)
-                        totals.update(await importing.run(progress, content.rows))
+            for file in files:
+                with file.local() as path, open_progress(as_json) as progress:
+                    content = await asyncio.to_thread(file_content, path, columns)
+                    send = partial(_send, client, import_id or content.import_id, collection)
+                    progress.start("import", content.rows, "rows")
+                    tables = read_importable(path, columns, left_out)
+                    totals.update(await _import_rows(send, tables, progress))
 
     started = time.monotonic()
     try:
@@ -100,82 +101,56 @@ def import_(
         raise
     seconds = time.monotonic() - started
     record = {**totals, "seconds": round(seconds, 3), "left_out": dict(+left_out)}
+    before = f"; {totals['duplicates']:,} were stored before" if totals["duplicates"] else ""
     lines = [
-        f"imported {counted(totals['recorded'], 'interaction')} in {seconds:.1f} s"
-        + (f"; {totals['duplicates']:,} were stored before" if totals["duplicates"] else "")
+        f"imported {counted(totals['recorded'], 'interaction')} in {seconds:.1f} s{before}",
+        *(f"left out: {count:,} with {reason}" for reason, count in (+left_out).items()),
+        "the next training learns from them: upkeep's, or nearline build --learn",
     ]
-    lines += [f"left out: {count:,} with {reason}" for reason, count in (+left_out).items()]
-    lines.append("they count from the next training on: nearline build --learn, or upkeep's")
     output.print_result(record, "\n".join(lines), as_json=as_json)
 
 
-class _FileImport:
-    """Imports one file.
+async def _import_rows(
+    send: Callable[[_Part, int], Awaitable[c.ImportReply]],
+    tables: Iterator[Any],
+    progress: Progress,
+) -> dict[str, int]:
+    """Sends the parts that are not stored; returns counts of rows, as in `ImportReply`.
 
     Args:
-        client: Client of the router.
-        path: The file.
-        columns: Names of its columns.
-        import_id: Name of the import.
-        collection: Name of the collection.
-        left_out: Counts rows that cannot be imported, by reason.
+        send: Sends rows; the number is that of the rows before them.
+        tables: Rows as `read_importable` yields them.
+        progress: Receives how many are stored.
     """
-
-    def __init__(
-        self,
-        client: RetrievalClient,
-        path: Path,
-        columns: InteractionColumns,
-        import_id: str,
-        collection: str,
-        left_out: Counter[str],
-    ) -> None:
-        self._client = client
-        self._path = path
-        self._columns = columns
-        self._import_id = import_id
-        self._collection = collection
-        self._left_out = left_out
-
-    async def run(self, progress: Progress, rows: int | None) -> Counter[str]:
-        """Sends the parts that are not stored; returns counts of rows, as in `ImportReply`.
-
-        rows: About how many the file has, if known.
-        """
-        from index_builder.interactions.reader import read_importable
-
-        started = time.monotonic()
-        stored = (await retry_while_unavailable(partial(self._send, [], 0))).rows
-        counts = Counter(recorded=0, duplicates=0)
-        progress.start("import", rows, "rows")
-        parts = _parts(read_importable(self._path, self._columns, self._left_out))
-        first = 0
-        # In a thread, since the file is parsed.
-        while (part := await asyncio.to_thread(next, parts, None)) is not None:
-            size = sum(len(batch.user_ids) for batch in part)
-            if size == c.IMPORT_PART_ROWS and first + size <= stored:
-                counts["duplicates"] += size
-            else:
-                reply = await retry_while_unavailable(partial(self._send, part, first))
-                counts.update(recorded=reply.recorded, duplicates=reply.duplicates)
-            first += size
-            progress.advance(size)
-        progress.end(time.monotonic() - started)
-        return counts
-
-    async def _send(self, part: list[c.InteractionColumns], first: int) -> c.ImportReply:
-        """Sends a part of the rows; without rows, asks how many are stored."""
-
-        async def batches() -> AsyncIterator[c.InteractionColumns]:
-            for batch in part or [c.InteractionColumns()]:
-                yield batch
-
-        return await self._client.import_interactions(
-            batches(), import_id=self._import_id, first_row=first, collection=self._collection
-        )
+    started = time.monotonic()
+    recorded = first = 0
+    stored = (await retry_while_unavailable(partial(send, [], 0))).rows
+    parts = _parts(tables)
+    # In a thread, since the file is parsed.
+    while (part := await asyncio.to_thread(next, parts, None)) is not None:
+        size = sum(len(batch.user_ids) for batch in part)
+        # A shorter part is the last one, and sent again: the file may have changed.
+        if size < c.IMPORT_PART_ROWS or first + size > stored:
+            recorded += (await retry_while_unavailable(partial(send, part, first))).recorded
+        first += size
+        progress.advance(size)
+    progress.end(time.monotonic() - started)
+    return {"recorded": recorded, "duplicates": first - recorded}
 
 
-def _parts(tables: Iterator[Any]) -> Iterator[list[c.InteractionColumns]]:
+async def _send(
+    client: RetrievalClient, import_id: str, collection: str, part: _Part, first: int
+) -> c.ImportReply:
+    async def batches() -> AsyncIterator[c.InteractionColumns]:
+        for batch in part or [c.InteractionColumns()]:
+            yield batch
+
+    return await client.import_interactions(
+        batches(), import_id=import_id, first_row=first, collection=collection
+    )
+
+
+def _parts(tables: Iterator[Any]) -> Iterator[_Part]:
     """Yields rows in parts of IMPORT_PART_ROWS, each in batches; the last part may be shorter."""
     part: list[c.InteractionColumns] = []
     left = c.IMPORT_PART_ROWS

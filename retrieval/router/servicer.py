@@ -137,8 +137,8 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         about = _import_of(first)
 
         async def batches() -> AsyncIterator[c.InteractionColumns]:
-            yield await read_request(partial(_columns_of, caller), first.request)
-            async for message in request_iterator:
+            message: retrieval_pb2.ImportInteractionsRequest | None = first
+            while message is not None:
                 if _import_of(message) != about:
                     raise InvalidRequest(
                         "a batch names another collection, import_id or first_row than the first "
@@ -146,6 +146,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
                         field="request",
                     )
                 yield await read_request(partial(_columns_of, caller), message.request)
+                message = await anext(request_iterator, None)
 
         collection, import_id, first_row = about
         reply = await recommender.import_interactions(
@@ -155,7 +156,9 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             first_row=first_row,
             collection=collection,
         )
-        return wire.import_response(reply)
+        return retrieval_pb2.ImportInteractionsResponse(
+            rows=reply.rows, recorded=reply.recorded, duplicates=reply.duplicates
+        )
 
     async def GetUser(
         self, request: retrieval_pb2.GetUserRequest, context: Context

@@ -110,16 +110,14 @@ class ImportedInteractions:
         return part
 
     def mark_deleted(self, user_id: str, deleted_us: int) -> bool:
-        """Leaves out the rows of a user up to a time, for good.
+        """Leaves out the rows of a user up to a time, for good; also those imported later.
 
-        Returns: Whether the collection has imports; if not, there is nothing to leave out.
+        Returns: Whether the collection has imports.
         """
-        if not self.names():
-            return False
         with contextlib.suppress(AlreadyExists):
             mark = f"{self._path}/{_DELETED}/{_digest(user_id)}-{deleted_us}"
             self._files.create(mark, b"", private=True)
-        return True
+        return bool(self.names())
 
     def deleted(self, users: Sequence[str]) -> Mapping[str, int]:
         """Returns when users were last deleted, in microseconds; others are omitted."""

@@ -196,10 +196,11 @@ def test_the_id_of_a_tenant_does_not_count_as_part_of_its_users(
         importer.add(InteractionColumns([f"tenant/acme/{'x' * 513}"], ["i"], [0]))
 
 
-def test_deletions_are_remembered_for_good_once_there_are_imports(
+def test_deletions_are_remembered_for_good_also_those_before_an_import(
     imported: ImportedInteractions,
 ) -> None:
     assert not imported.mark_deleted("ann", 5)
+    assert imported.deleted(["ann"]) == {"ann": 5}
     send(imported, [0, 3])
     for deleted_us in (5, 9, 5, 7):
         assert imported.mark_deleted("ann", deleted_us)
