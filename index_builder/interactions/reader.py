@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from index_builder.interactions.records import InteractionReport, Interactions
 from nearline.contract import MAX_ID_BYTES, MAX_KIND_BYTES
 from nearline.errors import InvalidRequest
-from retrieval.users.imports import SCHEMA
+from retrieval.users.importer import SCHEMA
 from retrieval.users.validation import LEAST_WEIGHT, MAX_AHEAD_US, MOST_WEIGHT
 
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -134,7 +134,7 @@ def read_interactions(
 def read_importable(
     path: Path, columns: InteractionColumns, left_out: Counter[str]
 ) -> Iterator[Any]:
-    """Yields the rows of a file that can be imported, as Arrow tables of `imports.SCHEMA`.
+    """Yields the rows of a file that can be imported, as Arrow tables of `importer.SCHEMA`.
 
     Unlike `read_interactions`, it keeps kinds as they are, and the weight of a row is its value.
 

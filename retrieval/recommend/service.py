@@ -28,7 +28,7 @@ from retrieval.cache.cached_list import CacheLevel
 from retrieval.protocols import metrics
 from retrieval.protocols.request_validation import check_id, check_list_request
 from retrieval.recommend.cached_candidates import CandidateCache
-from retrieval.recommend.deletion_trace import influenced_snapshots
+from retrieval.recommend.deletion_trace import influenced_snapshots, leave_out_imports
 from retrieval.recommend.history_cache import HistoryCache
 from retrieval.recommend.list_builder import BuiltList, ListBuilder, ListRequest
 from retrieval.recommend.personal_lists import PersonalLists, list_spec
@@ -46,12 +46,13 @@ from retrieval.search.collection import ServedCollection
 from retrieval.search.item_lookup import fetch_items, ignored_ids
 from retrieval.search.request_context import RequestContext, Visible, context_factory
 from retrieval.users.export import event_to_interaction
+from retrieval.users.imports import ImportedInteractions
 from retrieval.users.records import EMPTY_STATE, NO_STATE, StoredState, UserState
 from retrieval.users.states import UserStates
 from retrieval.writes.feed_block import DISK, REDIS, FeedBlock
 
 if TYPE_CHECKING:
-    from retrieval.users.imports import ImportedInteractions
+    from retrieval.users.importer import Importer
 
 NO_USER_STATE = "no_user_state"
 _DEFAULTS = c.RecommendOptions()
@@ -238,12 +239,8 @@ class RecommendationService:
         collection: str = c.DEFAULT_COLLECTION,
     ) -> c.ImportReply:
         """Stores interactions of the past; see `Recommender.import_interactions`."""
-        # Imported late: a router needs no pyarrow until somebody imports.
-        from retrieval.users.importer import Importer
-
         self._collections.check_served(collection)
-        imported = self._imported(collection)
-        importer = await asyncio.to_thread(Importer, imported, import_id, first_row)
+        importer = await asyncio.to_thread(self._importer, collection, import_id, first_row)
         async for columns in batches:
             # It may have been dropped meanwhile.
             self._collections.check_served(collection)
@@ -252,12 +249,13 @@ class RecommendationService:
                 await asyncio.to_thread(importer.add, columns)
         return await asyncio.to_thread(importer.finish)
 
-    def _imported(self, collection: str) -> ImportedInteractions:
-        from retrieval.users.imports import ImportedInteractions
+    def _importer(self, collection: str, import_id: str, first_row: int) -> Importer:
+        # Imported late, and in a thread: a router needs no pyarrow until somebody imports.
+        from retrieval.users.importer import Importer
 
         if self._store is None:
             raise Unsupported("this service has no store; call the router of the collection")
-        return ImportedInteractions(self._store, collection)
+        return Importer(ImportedInteractions(self._store, collection), import_id, first_row)
 
     async def _count_unknown_items(
         self, collection: str, interactions: Sequence[c.Interaction], limit_s: float
@@ -317,11 +315,11 @@ class RecommendationService:
             snapshots: Sequence[c.Influence] = ()
             left_out = False
             if self._store is not None:
+                left_out = await asyncio.to_thread(
+                    leave_out_imports, self._store, collection, user_id, deletion.deleted_us
+                )
                 snapshots = await asyncio.to_thread(
                     influenced_snapshots, self._store, collection, user_id
-                )
-                left_out = await asyncio.to_thread(
-                    self._imported(collection).mark_deleted, user_id, deletion.deleted_us
                 )
         return c.DeletionReceipt(
             deleted=from_us(deletion.deleted_us),

@@ -23,9 +23,19 @@ from nearline.contract import (
 )
 from nearline.errors import AlreadyExists, InvalidRequest
 from nearline.times import from_us
-from retrieval.users.imports import SCHEMA, ImportedInteractions, ImportPart
+from retrieval.users.imports import ImportedInteractions, ImportPart
 from retrieval.users.validation import LEAST_WEIGHT, MAX_AHEAD_US, MOST_WEIGHT
 
+# weight: 0 is the weight of the kind.
+SCHEMA = pa.schema(
+    {
+        "user": pa.string(),
+        "item": pa.string(),
+        "time_us": pa.int64(),
+        "kind": pa.string(),
+        "weight": pa.float32(),
+    }
+)
 _MAX_IMPORTS: Final = 1_000
 _MAX_PARTS: Final = 10_000
 # That of a tenant is a digest, see `stored_key`.

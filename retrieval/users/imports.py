@@ -17,22 +17,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from nearline.errors import AlreadyExists, SnapshotCorrupt
 from nearline.store.snapshot import Store, check_collection
 
-# weight: 0 is the weight of the kind.
-SCHEMA = pa.schema(
-    {
-        "user": pa.string(),
-        "item": pa.string(),
-        "time_us": pa.int64(),
-        "kind": pa.string(),
-        "weight": pa.float32(),
-    }
-)
 _FOLDER, _DELETED = "interactions", ".deleted"
 _PART = re.compile(r"([0-9]{6})-([0-9]{6})\.parquet")
 _MARK = re.compile(r"([0-9a-f]{32})-([0-9]{1,16})")
@@ -77,12 +64,16 @@ class ImportedInteractions:
         return sum(part.rows for name in self.names() for part in self.parts(name).values())
 
     def read(self, part: ImportPart, dictionaries: Sequence[str] = ()) -> Any:
-        """Reads a part as an Arrow table of `SCHEMA`.
+        """Reads a part as an Arrow table of `importer.SCHEMA`.
 
         Args:
             dictionaries: Columns to return as dictionaries.
         Raises: SnapshotCorrupt: it is damaged. NotFound: it was removed.
         """
+        # Imported late: a router that deletes users needs no pyarrow.
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         data = io.BytesIO(self._files.read(part.path))
         try:
             return pq.read_table(data, read_dictionary=list(dictionaries))
@@ -97,6 +88,8 @@ class ImportedInteractions:
 
         Raises: AlreadyExists: the part has other rows.
         """
+        import pyarrow.parquet as pq
+
         path = f"{self._path}/{name}/{number:06d}-{table.num_rows:06d}.parquet"
         part = ImportPart(path, number, table.num_rows)
         data = io.BytesIO()
