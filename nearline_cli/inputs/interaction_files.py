@@ -105,4 +105,6 @@ def file_content(path: Path, columns: InteractionColumns) -> FileContent:
         import pyarrow.parquet as pq
 
         return FileContent(import_id, pq.read_metadata(path).num_rows)
-    return FileContent(import_id, None if name.endswith(".gz") else max(0, lines))
+    if name.endswith(".gz"):
+        return FileContent(import_id, None)
+    return FileContent(import_id, lines - name.endswith((".csv", ".tsv")))
