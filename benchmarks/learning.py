@@ -2,10 +2,10 @@
 
     python -m benchmarks.learning events.csv.gz --fleet compose
 
-It runs compose.yaml, or the manifests for one node, as processes; writes items, and all interactions
-of their users but the last; and measures how often that last item is among ten recommended ones:
-before the first training, once upkeep has trained and promoted, and after a build by hand. It prints
-lines of JSON.
+It runs compose.yaml, or the manifests for one node, as processes; writes items, and all
+interactions of their users but the last; and measures how often that last item is among ten
+recommended ones: before the first training, once upkeep has trained and promoted, and after a build
+by hand. It prints lines of JSON.
 
 Columns of the file: user, item, time; seconds since 1970, of which only the order counts.
 """
@@ -33,11 +33,10 @@ from typing import Any, NamedTuple
 from benchmarks.fleet import sandbox
 from benchmarks.fleet.cluster import cluster
 from benchmarks.fleet.compose import compose_fleet
+from benchmarks.fleet.image_folders import ADDED, image_folders
 from benchmarks.fleet.manifests import read_manifests
-from benchmarks.soak import converted_model
 
 _ROOT = Path(__file__).parents[1]
-_ADDED = {"NEARLINE_EMBEDDING_BACKEND": "openvino"}
 _OVERLAY = "deploy/kubernetes/overlays/dev"
 _COLLECTION = "/v1/collections/default"
 _K, _BATCH, _ITEM_BATCH = 10, 1_000, 500
@@ -152,9 +151,9 @@ def until_promoted(gateway: str, before: str, limit_s: float) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def deployment(kind: str, folder: Path) -> AsyncIterator[Deployment]:
     """Runs a deployment over an empty store."""
-    images = {"/opt/nearline/models": await converted_model()}
+    images = await asyncio.to_thread(image_folders)
     if kind == "compose":
-        async with compose_fleet(_ROOT / "compose.yaml", folder, images, added=_ADDED) as fleet:
+        async with compose_fleet(_ROOT / "compose.yaml", folder, images, added=ADDED) as fleet:
             await fleet.up()
 
             async def build() -> None:
@@ -166,7 +165,7 @@ async def deployment(kind: str, folder: Path) -> AsyncIterator[Deployment]:
     words = ["kustomize", "build", "--load-restrictor", "LoadRestrictionsNone", _OVERLAY]
     text = subprocess.run(words, check=True, capture_output=True, text=True, cwd=_ROOT).stdout
     dockerfile = (_ROOT / "Dockerfile").read_text("utf-8")
-    async with cluster(read_manifests(text), dockerfile, folder, images, _ADDED) as running:
+    async with cluster(read_manifests(text), dockerfile, folder, images, ADDED) as running:
         await running.apply()
 
         async def run_job() -> None:

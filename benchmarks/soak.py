@@ -26,7 +26,6 @@ import asyncio
 import itertools
 import json
 import math
-import os
 import random
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from typing import Any
 
 from benchmarks.fleet import sandbox
 from benchmarks.fleet.compose import ComposeFleet, compose_fleet
+from benchmarks.fleet.image_folders import ADDED, image_folders
 from benchmarks.soak_parts.samples import Samples
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -57,10 +57,9 @@ _REDIS_MAX = 512 << 20
 # Peak in the last third, compared with the second. What is never trimmed has 1.5.
 _PEAK_RATIO = 1.25
 _BACK_S = 180.0
-# The images lack torch, which a development environment has. Upkeep keeps young snapshots for an
-# hour, and with them the change log; a soak is shorter.
+# Upkeep keeps young snapshots for an hour, and with them the change log; a soak is shorter.
 _ADDED = {
-    "NEARLINE_EMBEDDING_BACKEND": "openvino",
+    **ADDED,
     "NEARLINE_UPKEEP_KEEP_AGE": "2m",
     "NEARLINE_UPKEEP_KEEP_BUILDS": "0",
     "NEARLINE_UPKEEP_KEEP": "0",
@@ -269,23 +268,12 @@ async def _run(options: argparse.Namespace) -> int:
         folder.chmod(0o755)
         documents = folder / "documents"
         documents.mkdir()
-        images = {"/opt/nearline/models": await converted_model()}
+        images = await asyncio.to_thread(image_folders)
         file = _ROOT / "compose.yaml"
         async with compose_fleet(file, folder / "fleet", images, added=_ADDED) as fleet:
             figures = await Soak(fleet, documents, options).run()
     print(json.dumps({"event": "verdict", **figures}), flush=True)
     return int(bool(figures["missed"]))
-
-
-async def converted_model() -> Path:
-    """Returns a folder with the model, converted as images are built."""
-    folder = _ROOT / ".cache" / "fleet"
-    words = ("-P", "-m", "embedding.convert", "--cache-dir", str(folder))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *words, env={**os.environ, **_ADDED}, stdout=asyncio.subprocess.DEVNULL
-    )
-    assert await process.wait() == 0, "the model cannot be converted"
-    return folder
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import (
     MethodDescriptor,
 )
 
+from gateway.interaction_rows import CSV, REQUIRED
 from gateway.json_format import TIME_KEY, enum_words, map_entry
 from gateway.problem import MEDIA_TYPE
 from gateway.routes import ROUTES, Route
@@ -69,6 +70,18 @@ _PROBLEM: Final[_Schema] = {
     "required": ["type", "title", "status", "detail", "reason", "request_id"],
 }
 
+_TEXT: _Schema = {"type": "string"}
+# An interaction of an import.
+_ROW: _Schema = {
+    "type": "object",
+    "properties": {
+        **dict.fromkeys(("user_id", "item_id", "kind"), _TEXT),
+        "time": {"type": ["string", "number"]},
+        "weight": {"type": "number"},
+    },
+    "required": list(REQUIRED),
+}
+
 
 @cache
 def openapi(version: str) -> _Schema:
@@ -120,7 +133,17 @@ def _operation(service: str, method: MethodDescriptor, route: Route) -> _Schema:
         for name in names
     ]
     found: _Schema = {"operationId": method.name, "tags": [service.removesuffix("Service")]}
-    if route.has_body:
+    if route.rows:
+        parameters += [
+            {"name": field.name, "in": "query", "schema": _field(field)}
+            for field in sent.fields
+            if field.name not in names and not field.is_repeated
+        ]
+        found["requestBody"] = {
+            "required": True,
+            "content": {"application/x-ndjson": {"schema": _ROW}, CSV: {"schema": _TEXT}},
+        }
+    elif route.has_body:
         media = "application/x-ndjson" if method.client_streaming else "application/json"
         found["requestBody"] = {"required": True, "content": {media: {"schema": _ref(sent)}}}
     else:

@@ -15,10 +15,15 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A verb and a path; `{name}` stands for a field of the request."""
+    """A verb and a path; `{name}` stands for a field of the request.
+
+    rows: Whether a line of the body is an interaction, and the gateway puts lines together in
+    batches; the other fields of a batch are in the query then.
+    """
 
     verb: str
     path: str
+    rows: bool = False
 
     @property
     def has_body(self) -> bool:
@@ -35,6 +40,7 @@ ROUTES: Final[Mapping[str, Mapping[str, Route]]] = {
         "SearchBatch": Route("POST", f"{_COLLECTION}/search/batch"),
         "Recommend": Route("POST", f"{_COLLECTION}/recommend"),
         "RecordInteractions": Route("POST", f"{_COLLECTION}/interactions"),
+        "ImportInteractions": Route("POST", f"{_COLLECTION}/interactions/import", rows=True),
         "GetItems": Route("POST", f"{_COLLECTION}/items/get"),
         "ListItems": Route("POST", f"{_COLLECTION}/items/list"),
         "CountItems": Route("POST", f"{_COLLECTION}/items/count"),

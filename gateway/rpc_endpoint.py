@@ -15,6 +15,7 @@ from gateway.conversion import convert
 from gateway.disconnect import unless_gone
 from gateway.event_stream import begun, event_response
 from gateway.gateway_calls import GatewayCalls
+from gateway.interaction_rows import read_interactions
 from gateway.json_decoder import decode, set_field
 from gateway.json_encoder import encode
 from gateway.problem import problem
@@ -62,23 +63,20 @@ class RpcEndpoint:
             message = await convert(len(body), lambda: decode(method.request, parse_json(body)))
         else:
             message = method.request()
-            fields = message.DESCRIPTOR.fields_by_name
-            for name in request.query_params:
-                values: Any = request.query_params.getlist(name)
-                is_list = name in fields and fields[name].is_repeated
-                set_field(message, name, values if is_list else values[-1])
+            _set_query(message, request)
         for name, value in request.path_params.items():
             set_field(message, name, value)
         return message
 
     async def _stream_in(self, request: Request, method: Method, context: CallContext) -> Response:
+        batches = self._rows(request) if self._route.rows else self._lines(request, method)
+
         async def messages() -> AsyncIterator[Message]:
-            async for number, line in read_lines(request, self._calls.settings.max_body_bytes):
-                message = method.request()
-                inner: Any = message.request  # type: ignore[attr-defined]
-                inner.MergeFrom(decode(type(inner), parse_json(line), f"line {number}"))
+            async for inner in batches:
                 for name, value in request.path_params.items():
                     set_field(inner, name, value)
+                message: Any = method.request()
+                message.request.MergeFrom(inner)
                 yield message
 
         if not self._streams_out:
@@ -92,10 +90,32 @@ class RpcEndpoint:
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
+    async def _lines(self, request: Request, method: Method) -> AsyncIterator[Message]:
+        """Yields the message of each line of a body."""
+        kind = type(method.request().request)  # type: ignore[attr-defined]
+        async for number, line in read_lines(request, self._calls.settings.max_body_bytes):
+            yield decode(kind, parse_json(line), f"line {number}")
+
+    async def _rows(self, request: Request) -> AsyncIterator[Message]:
+        """Yields batches of the lines of a body, at least one."""
+        limit = self._calls.settings.max_body_bytes
+        async for batch in read_interactions(request, limit):
+            _set_query(batch, request)
+            yield batch
+
     async def _events(self, request: Request, replies: AsyncIterator[Message]) -> Response:
         # An error before the first event has a status of its own.
         first = await unless_gone(request, anext(replies, None))
         return event_response(_server_sent(begun(first, replies), request_id(request)))
+
+
+def _set_query(message: Message, request: Request) -> None:
+    """Sets the fields that the query of a request names."""
+    fields = message.DESCRIPTOR.fields_by_name
+    for name in request.query_params:
+        values: Any = request.query_params.getlist(name)
+        is_list = name in fields and fields[name].is_repeated
+        set_field(message, name, values if is_list else values[-1])
 
 
 async def _server_sent(replies: AsyncIterator[Message], own_id: str) -> AsyncIterator[bytes]:

@@ -28,7 +28,6 @@ from index_builder.readers.corpus import Corpus
 from index_builder.readers.folder import describe_skipped
 from index_builder.releases.build_gate import check_promoted, gate_of_build
 from nearline import serving, settings, telemetry
-from nearline.errors import SettingsError
 from nearline.store.snapshot import Store
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.embedders.clients import embedding_client
@@ -46,8 +45,6 @@ async def main(argv: list[str]) -> None:
     config = settings.load_from_process(IndexBuilderSettings, argv)
     telemetry.configure_logging(config.log_level, "index_builder")
     options = replace(config.options(), gate=gate_of_build(config.force_promote))
-    if config.learn and not config.redis:
-        raise SettingsError("learn needs the interactions in a Redis; name it with --redis URL")
     corpus = Corpus(config.paths(), config.columns()) if config.corpus or not config.learn else None
     if corpus is None:
         options = compaction_options(options)
@@ -66,17 +63,18 @@ async def main(argv: list[str]) -> None:
                 config.ray_gpu_share,
             )
         )
-        log = None
+        log = states = None
         if config.redis:
             logs = ChangeLogs(
                 store, config.redis, who=aliases.operator_name(), users_url=config.redis_users
             )
             stack.push_async_callback(logs.close)
             log = logs.log(config.collection)
-            options = await with_recorded_users(options, log.user_states(), learn=config.learn)
-            options = _without_nothing(options)
+            states = log.user_states()
             if store.log_in_force(config.collection) is None:
                 log = None
+        options = await with_recorded_users(options, states, learn=config.learn)
+        options = _without_nothing(options)
         embedder = None
         addresses = parse_addresses(config.embedding, "--embedding")
         if addresses and not (corpus and corpus.brings_vectors):
@@ -99,7 +97,7 @@ def _without_nothing(options: BuildOptions) -> BuildOptions:
         return options
     if current_card(Store.open(options.store), options.collection) is not None:
         return options
-    _log.warning("nothing is learned: no interactions of users were recorded")
+    _log.warning("nothing is learned: no interactions were recorded in `redis`, or imported")
     return replace(options, training=None)
 
 

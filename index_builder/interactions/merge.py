@@ -39,6 +39,8 @@ def merge_interactions(rows: Interactions, new: Interactions) -> MergedInteracti
 
     Duplicates within one source are kept, since rows of one order may be equal.
     """
+    if not len(rows.user):
+        return MergedInteractions(new, len(new.user))
     users, user = _renumbered(rows.users, new.users, new.user)
     items, item = _renumbered(rows.items, new.items, new.item)
     new = Interactions(users, items, user, item, new.time_us, new.weight)
@@ -54,6 +56,16 @@ def merge_interactions(rows: Interactions, new: Interactions) -> MergedInteracti
         np.concatenate([rows.weight, new.weight]),
     )
     return MergedInteractions(both, len(new.user))
+
+
+def first_source_rows(rows: Interactions, source: _Numbers) -> NDArray[np.bool_]:
+    """Returns which rows are of the first source that has their user, item and second.
+
+    source: (n,) number of the source of each row, not descending.
+    """
+    # The first row of each interaction is of its first source.
+    _, first, same = np.unique(_row_keys(rows), return_index=True, return_inverse=True)
+    return np.asarray(source == source[first[same]])
 
 
 def interactions_from_histories(histories: UserHistories, ids: Sequence[str]) -> Interactions:
@@ -104,10 +116,15 @@ def _is_known(rows: Interactions, new: Interactions) -> NDArray[np.bool_]:
         np.concatenate([getattr(rows, name), getattr(new, name)])
         for name in ("user", "item", "time_us")
     )
-    second = time_us // SECOND_US
-    pair = _pair_keys(user.astype(np.int64), item.astype(np.int64))
-    keys = _pair_keys(pair, second - second.min(initial=_INT64_MAX))
+    keys = _row_keys(new._replace(user=user, item=item, time_us=time_us))
     return np.isin(keys[len(rows.user) :], keys[: len(rows.user)])
+
+
+def _row_keys(rows: Interactions) -> _Long:
+    """Returns a number for each row, equal for the same user, item and second only."""
+    second = rows.time_us // SECOND_US
+    pair = _pair_keys(rows.user.astype(np.int64), rows.item.astype(np.int64))
+    return _pair_keys(pair, second - second.min(initial=_INT64_MAX))
 
 
 def _pair_keys(high: _Long, low: _Long) -> _Long:

@@ -1,12 +1,14 @@
-"""Reads interactions from CSV, TSV and Parquet, in batches of rows and whole columns at a time.
+"""Reads interactions from CSV, TSV, JSON lines and Parquet, in batches of rows and whole columns.
 
-Ids are text: as written in CSV and TSV, decimal for whole numbers in Parquet. The weight of a row
-is the weight of its kind times its value; either is 1 without such a column.
+Ids are text: as written in CSV and TSV, decimal for whole numbers in JSON and Parquet. The weight
+of a row is the weight of its kind times its value; either is 1 without such a column.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,13 +18,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
+import pyarrow.json as json
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from index_builder.interactions.records import InteractionReport, Interactions
+from nearline.contract import MAX_ID_BYTES, MAX_KIND_BYTES
 from nearline.errors import InvalidRequest
+from retrieval.users.importer import SCHEMA
+from retrieval.users.validation import LEAST_WEIGHT, MAX_AHEAD_US, MOST_WEIGHT
 
-ENDINGS = (".csv", ".csv.gz", ".tsv", ".parquet")
+ENDINGS = (".csv", ".csv.gz", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 # Reasons why a row is left out; each row is counted once, under the first that applies.
 CELLS = "more or fewer cells than the header"
@@ -32,10 +38,14 @@ NO_TIME = "no readable time"
 NO_KIND = "a kind that is not named"
 NO_VALUE = "no readable value"
 NO_WEIGHT = "a weight that is not above 0"
+TOO_LONG = "an id or a kind that is too long"
+NO_PAST = "a time before 1970 or in the future"
 
 # Input in memory at a time, besides the resulting columns. No line may be longer than a block.
 _BLOCK_BYTES = 16 << 20
 _BATCH_ROWS = 1 << 18
+# Arrow reads many blocks ahead of a slow import.
+_IMPORT_BLOCK_BYTES = 4 << 20
 
 # The years 1 to 9999, as in `datetime`; the end is exclusive.
 _FIRST_US = -62_135_596_800_000_000
@@ -106,7 +116,7 @@ def read_interactions(
     left_out: Counter[str] = Counter()
     rows = 0
     parts: list[_Part] = []
-    try:
+    with _read_errors(path):
         for batch in _batches(path, columns, left_out):
             rows += batch.num_rows
             parts.append(_part(batch, columns, kinds, left_out))
@@ -114,16 +124,70 @@ def read_interactions(
         report = InteractionReport(rows, rows - left_out.total(), dict(+left_out))
         if not report.kept:
             raise _no_rows_error(path, report)
-        users, user = _numbered([part.user for part in parts])
-        items, item = _numbered([part.item for part in parts])
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(
-            f"{path} cannot be read: {error}; give a CSV, TSV or Parquet file in UTF-8",
-            field="interactions",
-        ) from error
+        users, user = numbered([part.user for part in parts])
+        items, item = numbered([part.item for part in parts])
     time_us = np.concatenate([part.time_us for part in parts])
     weight = np.concatenate([part.weight for part in parts])
     return Interactions(users, items, user, item, time_us, weight), report
+
+
+def read_importable(
+    path: Path, columns: InteractionColumns, left_out: Counter[str]
+) -> Iterator[Any]:
+    """Yields the rows of a file that can be imported, as Arrow tables of `importer.SCHEMA`.
+
+    Unlike `read_interactions`, it keeps kinds as they are, and the weight of a row is its value.
+
+    Args:
+        path: See `read_interactions`.
+        columns: Names of the columns.
+        left_out: Counts the other rows by reason.
+    Raises: InvalidRequest: See `read_interactions`.
+    """
+    _check_kinds({}, columns)
+    latest_us = time.time_ns() // 1_000 + MAX_AHEAD_US
+    with _read_errors(path):
+        for batch in _batches(path, columns, left_out, _IMPORT_BLOCK_BYTES):
+            user, item = _text(batch.column(columns.user)), _text(batch.column(columns.item))
+            kind = pa.repeat("", batch.num_rows).cast(pa.string())
+            if columns.kind:
+                kind = _text(batch.column(columns.kind))
+            time_us, valid = _times(_decode(batch.column(columns.time)))
+            reasons = {
+                NO_USER: _bools(pc.equal(user, "")),
+                NO_ITEM: _bools(pc.equal(item, "")),
+                TOO_LONG: _too_long(user, item, kind),
+                NO_TIME: ~valid,
+                NO_PAST: (time_us < 0) | (time_us > latest_us),
+            }
+            weight = np.zeros(batch.num_rows, np.float32)
+            if columns.value:
+                value = _numbers(_decode(batch.column(columns.value)))
+                reasons[NO_VALUE] = np.isnan(value)
+                reasons[NO_WEIGHT] = ~((value >= LEAST_WEIGHT) & (value <= MOST_WEIGHT))
+                with np.errstate(all="ignore"):
+                    weight = value.astype(np.float32)
+            keep = _keep(reasons, batch.num_rows, left_out)
+            table = pa.table([user, item, time_us, kind, weight], schema=SCHEMA)
+            yield table.filter(pa.array(keep))
+
+
+def _too_long(user: Any, item: Any, kind: Any) -> _Bools:
+    sizes = [pc.binary_length(one).to_numpy() for one in (user, item, kind)]
+    ids = np.maximum(sizes[0], sizes[1]) > MAX_ID_BYTES
+    return np.asarray(ids | (sizes[2] > MAX_KIND_BYTES))
+
+
+@contextlib.contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """Converts errors of reading a file inside the block to InvalidRequest."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(
+            f"{path} cannot be read: {error}; give a CSV, TSV, JSON lines or Parquet file in UTF-8",
+            field="interactions",
+        ) from error
 
 
 def _check_kinds(kinds: Mapping[str, float], columns: InteractionColumns) -> Mapping[str, float]:
@@ -154,7 +218,12 @@ def _no_rows_error(path: Path, report: InteractionReport) -> InvalidRequest:
     )
 
 
-def _batches(path: Path, columns: InteractionColumns, left_out: Counter[str]) -> Iterator[Any]:
+def _batches(
+    path: Path,
+    columns: InteractionColumns,
+    left_out: Counter[str],
+    block_bytes: int = _BLOCK_BYTES,
+) -> Iterator[Any]:
     """Yields record batches with the named columns, and counts malformed lines."""
     name = path.name.lower()
     if not name.endswith(ENDINGS):
@@ -168,7 +237,12 @@ def _batches(path: Path, columns: InteractionColumns, left_out: Counter[str]) ->
             _check_columns(file.schema_arrow, columns, path)
             yield from file.iter_batches(_BATCH_ROWS, columns=wanted)
         return
-    options = csv.ReadOptions(block_size=_BLOCK_BYTES)
+    if name.endswith((".jsonl", ".ndjson")):
+        with json.open_json(path, json.ReadOptions(block_size=block_bytes)) as lines:
+            _check_columns(lines.schema, columns, path)
+            yield from lines
+        return
+    options = csv.ReadOptions(block_size=block_bytes)
     delimiter = "\t" if name.endswith(".tsv") else ","
     # Read the header first: Arrow's error for an unknown column does not list the known ones.
     with _open(path, options, delimiter, csv.ConvertOptions(check_utf8=False), Counter()) as first:
@@ -246,10 +320,7 @@ def _part(
     reasons = {NO_USER: _bools(pc.equal(user, "")), NO_ITEM: _bools(pc.equal(item, ""))}
     reasons[NO_TIME] = ~valid
     weight = _weights(batch, columns, kinds, reasons)
-    keep = np.ones(batch.num_rows, np.bool_)
-    for reason, out in reasons.items():
-        left_out[reason] += int(np.count_nonzero(keep & out))
-        keep &= ~out
+    keep = _keep(reasons, batch.num_rows, left_out)
     chosen = pa.array(keep)
     return _Part(
         pc.dictionary_encode(user.filter(chosen)),
@@ -257,6 +328,15 @@ def _part(
         time_us[keep],
         weight[keep],
     )
+
+
+def _keep(reasons: _Reasons, rows: int, left_out: Counter[str]) -> _Bools:
+    """Returns which rows are kept, and counts the others under their first reason."""
+    keep = np.ones(rows, np.bool_)
+    for reason, out in reasons.items():
+        left_out[reason] += int(np.count_nonzero(keep & out))
+        keep &= ~out
+    return keep
 
 
 def _weights(
@@ -336,7 +416,7 @@ def _bools(column: Any) -> _Bools:
     return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def _numbered(parts: Sequence[Any]) -> tuple[Sequence[str], NDArray[np.int32]]:
+def numbered(parts: Sequence[Any]) -> tuple[Sequence[str], NDArray[np.int32]]:
     """Returns the ids in order of their first row, and the number of each row's id."""
     # Unification appends the new values of each part, in the part's order.
     chunks = pa.chunked_array(parts).unify_dictionaries().chunks

@@ -57,7 +57,7 @@ async def add_recorded(
 
 async def drop_deleted_users(rows: Interactions, deleted_users: DeletedUsers) -> Interactions:
     """Drops the interactions of users from before they were deleted."""
-    limits = _limits(rows.users, await deleted_users(rows.users))
+    limits = deletion_limits(rows.users, await deleted_users(rows.users))
     if limits is None:
         return rows
     return rows.some(rows.time_us > limits[rows.user])
@@ -68,14 +68,14 @@ async def drop_deleted_histories(
 ) -> UserHistories:
     """Drops from histories the interactions of users from before they were deleted."""
     users = list(histories.users)
-    limits = _limits(users, await deleted_users(users))
+    limits = deletion_limits(users, await deleted_users(users))
     if limits is None:
         return histories
     of = np.repeat(np.arange(len(users)), np.diff(histories.starts))
     return histories.filtered(histories.time_us > limits[of])
 
 
-def _limits(users: Sequence[str], deleted: Mapping[str, int]) -> NDArray[np.int64] | None:
+def deletion_limits(users: Sequence[str], deleted: Mapping[str, int]) -> NDArray[np.int64] | None:
     """Returns the time up to which each user's interactions are dropped; None if none are."""
     if not deleted:
         return None

@@ -153,7 +153,8 @@ class IndexBuilderSettings(Settings):
     learn: bool = Field(
         False,
         description="Train the models of users again, on what the served snapshot was trained on "
-        "and what was recorded since in `redis`; without a corpus, of the served documents.",
+        "and what was recorded since in `redis`, or imported; without a corpus, of the served "
+        "documents.",
     )
     redis_users: str = Field(
         "", description="Redis that holds users and sessions, if not the one in `redis`."

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from index_builder.interactions.imported_interactions import add_recorded_and_imported
 from index_builder.interactions.merge import (
     NO_INTERACTIONS,
     MergedInteractions,
@@ -14,7 +15,7 @@ from index_builder.interactions.merge import (
     interactions_from_histories,
     merge_interactions,
 )
-from index_builder.interactions.recorded_interactions import add_recorded, drop_deleted_users
+from index_builder.interactions.recorded_interactions import drop_deleted_users
 from index_builder.interactions.records import Interactions
 from index_builder.options.build_options import BuildOptions
 from index_builder.options.training_options import VALIDATE_ON, TrainingOptions
@@ -31,9 +32,9 @@ ERASED_USER = "a user who was deleted afterwards"
 class InteractionCounts(NamedTuple):
     """Number of distinct interactions by origin, before any were left out.
 
-    file: From the input of the build. recorded: From a running service, unless they are in the
-    file. kept: From the training data of the previous snapshot, unless they are in either of the
-    others.
+    file: From the input of the build. recorded: Recorded by a running service or imported, unless
+    they are in the file. kept: From the training data of the previous snapshot, unless they are in
+    either of the others.
     """
 
     file: int = 0
@@ -42,27 +43,30 @@ class InteractionCounts(NamedTuple):
 
 
 async def with_recorded_users(
-    options: BuildOptions, states: UserStates, *, learn: bool = False
+    options: BuildOptions, states: UserStates | None, *, learn: bool = False
 ) -> BuildOptions:
-    """Returns build options that leave out deleted users, and add recorded interactions.
+    """Returns build options that leave out deleted users, and learn what was recorded or imported.
 
     Args:
-        options: They are added to its training, if it has one.
-        states: The users of the collection.
+        options: Interactions are added to its training, if it has one.
+        states: The users of the collection; None if no Redis is known.
         learn: Whether to train although the options do not say so: with the choices of the models
             that serve, if there are any, and their interactions.
     Raises: NotReady: Redis is unavailable.
     """
-    options = replace(options, deleted_users=partial(states.deleted, options.collection))
+    store = Store.open(options.store)
+    if states is not None:
+        options = replace(options, deleted_users=partial(states.deleted, options.collection))
     training = options.training
     if training is None and learn:
-        before = current_card(Store.open(options.store), options.collection)
+        before = current_card(store, options.collection)
         training = TrainingOptions(interactions=NO_INTERACTIONS, append=True)
         training = inherit_options(training, before or snapshot_pb2.BehaviourCard())
     if training is None:
         return options
-    logged = states.logged(options.collection)
-    rows = await add_recorded(training.interactions, logged, training.kind_weights)
+    rows = await add_recorded_and_imported(
+        training.interactions, states, store, options.collection, training.kind_weights
+    )
     training = replace(training, interactions=rows.interactions, recorded=rows.added)
     return replace(options, training=training)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index_builder.execution.progress import TextProgress
+from index_builder.interactions.imported_interactions import count_imported
 from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline import compaction, upkeep_metrics
@@ -163,7 +164,7 @@ class UpkeepBuilds:
             card: What the current models were trained on; None if there are none.
         """
         needed = self._schedule.needed(card)
-        entries = await log.user_states().count_logged(name)
+        entries = await self._count(name, log)
         if not self._schedule.should_read(name, entries, needed):
             return None
         if card is None and self._schedule.is_filling(name, entries):
@@ -172,11 +173,16 @@ class UpkeepBuilds:
         self._schedule.note_reading(name, entries, training.recorded)
         return training if training.recorded >= needed else None
 
+    async def _count(self, name: str, log: RedisLog) -> int:
+        """Returns the number of recorded and imported interactions, with those of sessions."""
+        imported = await asyncio.to_thread(count_imported, self._store, name)
+        return imported + await log.user_states().count_logged(name)
+
     async def _report(self, name: str, log: RedisLog) -> snapshot_pb2.BehaviourCard | None:
         """Tells what the models know and need; returns what they were trained on, None if never."""
         manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
         card = manifest.behaviour if manifest.HasField("behaviour") else None
-        entries = await log.user_states().count_logged(name)
+        entries = await self._count(name, log)
         status = self._status.setdefault(name, admin_pb2.TrainingStatus())
         status.recorded = self._schedule.recorded(name, entries)
         status.needed = self._schedule.needed(card)
@@ -366,7 +372,9 @@ class UpkeepBuilds:
         if not 0 < self._models_age_s < age_s:
             return nothing
         training = await self._training(name, log)
-        if not training.recorded:
+        # Imported interactions stay, so that some are always there.
+        newest_us = training.interactions.time_us.max(initial=0)
+        if newest_us <= card.newest_time.ToMicroseconds():
             return nothing
         reason = f"models know nothing newer than {age_s / 86_400:.1f} days"
         return inputs._replace(reason=_join(reason, news)), training

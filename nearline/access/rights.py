@@ -81,6 +81,7 @@ METHODS: Final[Mapping[str, Mapping[str, MethodAccess]]] = {
         "SearchBatch": _READ,
         "Recommend": _READ,
         "RecordInteractions": _WRITE,
+        "ImportInteractions": MethodAccess(Right.WRITE, Scope.BATCHES),
         "GetItems": _READ,
         "ListItems": _READ,
         "CountItems": _READ,

@@ -45,7 +45,15 @@ _SHORTHANDS: Final[Mapping[type, str]] = {
 _OF_NUMBERS: Final[Mapping[type, str]] = {c.Query: "vector"}
 _UINT32: Final = range(1 << 32)
 _UINT64: Final = range(1 << 64)
-_OF_64_BITS: Final = {"end", "if_versions", "offset", "session_version", "start", "version"}
+_OF_64_BITS: Final = {
+    "end",
+    "first_row",
+    "if_versions",
+    "offset",
+    "session_version",
+    "start",
+    "version",
+}
 # What the service allows of numbers, for messages.
 _RANGES: Final = {"k": f"1..{c.MAX_K}", "n": f"1..{c.MAX_RECOMMENDED}"}
 _KEYED_BY_ID: Final = {"as_of", "if_versions"}

@@ -60,6 +60,7 @@ class BlockingRetrievalClient(BlockingClient[RetrievalClient]):
     delete_batches = call(feed(RetrievalClient.delete_batches))
     recommend = call(RetrievalClient.recommend)
     record_interactions = call(RetrievalClient.record_interactions)
+    import_interactions = call(feed(RetrievalClient.import_interactions))
     get_user = call(RetrievalClient.get_user)
     delete_user = call(RetrievalClient.delete_user)
 
@@ -251,6 +252,7 @@ class Client(BlockingClient[AsyncClient]):
     delete_matching = call(AsyncClient.delete_matching)
     delete_batches = call(feed(AsyncClient.delete_batches))
     record = call(AsyncClient.record)
+    import_interactions = call(feed(AsyncClient.import_interactions))
     user = call(AsyncClient.user)
     delete_user = call(AsyncClient.delete_user)
     ask = call(AsyncClient.ask)

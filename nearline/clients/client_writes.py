@@ -171,6 +171,22 @@ class ClientWrites(ServiceClients):
             timeout_s=timeout_s,
         )
 
+    async def import_interactions(
+        self,
+        batches: AsyncIterable[c.InteractionColumns],
+        *,
+        import_id: str,
+        first_row: int = 0,
+        collection: str | None = None,
+    ) -> c.ImportReply:
+        """Stores interactions of the past; see `Recommender.import_interactions`."""
+        return await self.retrieval.import_interactions(
+            batches,
+            import_id=import_id,
+            first_row=first_row,
+            collection=self._name(collection),
+        )
+
     async def user(
         self, user_id: c.Id, *, collection: str | None = None, timeout_s: float | None = None
     ) -> c.UserRecord:

@@ -343,6 +343,26 @@ class RetrievalClient(ServiceChannel):
         reply = await self.send(self._stub.RecordInteractions, request, timeout_s)
         return c.RecordReply(reply.recorded, reply.duplicates, reply.unknown_items)
 
+    async def import_interactions(
+        self,
+        batches: AsyncIterable[c.InteractionColumns],
+        *,
+        import_id: str,
+        first_row: int = 0,
+        collection: str = c.DEFAULT_COLLECTION,
+    ) -> c.ImportReply:
+        """Stores interactions of the past, for the next training; see `Recommender`.
+
+        There is no deadline.
+        """
+
+        async def requests() -> AsyncIterator[retrieval_pb2.ImportInteractionsRequest]:
+            async for columns in batches:
+                yield wire.import_request(columns, import_id, first_row, collection)
+
+        reply = await self._stream(self._stub.ImportInteractions, requests())
+        return c.ImportReply(reply.rows, reply.recorded, reply.duplicates)
+
     async def get_user(
         self,
         user_id: c.Id,

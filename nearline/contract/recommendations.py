@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nearline.contract.records import Hit, IgnoredId, ReplyInfo, hit_columns, source_line
 from nearline.contract.tables import TableReply
@@ -29,6 +29,9 @@ MAX_RECOMMENDED = 1_000
 MAX_EXCLUDED = 10_000
 MAX_EVENT_ID_BYTES = 128
 MAX_KIND_BYTES = 64
+# Most rows of a batch of an import, and rows of each of its parts but the last.
+MAX_IMPORT_ROWS = 10_000
+IMPORT_PART_ROWS = 100_000
 
 
 class Cause(Enum):
@@ -155,6 +158,29 @@ class RecordReply:
     unknown_items: int = 0
 
 
+class InteractionColumns(NamedTuple):
+    """Interactions of the past, at most 10,000: a value per row in each column.
+
+    times_us: Microseconds since 1970. kinds: Empty if all are of kind "view". weights: 0 is the
+    weight of the kind; empty if all are 0.
+    """
+
+    user_ids: Sequence[str] = ()
+    item_ids: Sequence[str] = ()
+    times_us: Sequence[int] = ()
+    kinds: Sequence[str] = ()
+    weights: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReply:
+    """Rows of an import that are stored, and which of those sent are new or were stored before."""
+
+    rows: int
+    recorded: int
+    duplicates: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserRecord:
     """Stored data of a user, newest first.
@@ -178,13 +204,18 @@ class Influence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionReceipt:
-    """The deleted data of a user, and the snapshots that learned from the user, newest first."""
+    """The deleted data of a user, and the snapshots that learned from the user, newest first.
+
+    imports_left_out: Whether the collection has imported interactions; those of the user from
+    before the deletion are left out of every later training.
+    """
 
     deleted: datetime
     interactions: int
     log_entries: int
     sessions: int
     snapshots: Sequence[Influence] = ()
+    imports_left_out: bool = False
 
 
 class Recommender(Protocol):
@@ -217,6 +248,26 @@ class Recommender(Protocol):
 
         Raises: NotReady: Redis is down or not durable. FeedBlocked: Redis is nearly full.
             Unsupported: no Redis is configured. InvalidRequest, NotFound, DeadlineExceeded.
+        """
+        ...
+
+    async def import_interactions(
+        self,
+        batches: AsyncIterable[InteractionColumns],
+        *,
+        import_id: str,
+        first_row: int = 0,
+        collection: str = DEFAULT_COLLECTION,
+    ) -> ImportReply:
+        """Stores interactions of the past, for the next training; returns when they are durable.
+
+        Args:
+            batches: Batches of at most 10,000 rows. One without rows asks how many are stored.
+            import_id: Name of the import. If it is interrupted, send the same rows under the same
+                name again: those that are stored are not stored twice.
+            first_row: Rows of the import before these, a multiple of 100,000; to resume.
+        Raises: AlreadyExists: the import has other rows. FeedBlocked: the disk is nearly full.
+            InvalidRequest, NotFound, StoreError.
         """
         ...
 

@@ -673,6 +673,42 @@ class RecordInteractionsResponse(_message.Message):
     unknown_items: int
     def __init__(self, recorded: _Optional[int] = ..., duplicates: _Optional[int] = ..., unknown_items: _Optional[int] = ...) -> None: ...
 
+class InteractionBatch(_message.Message):
+    __slots__ = ("collection", "import_id", "first_row", "user_ids", "item_ids", "times_us", "kinds", "weights")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    IMPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ROW_FIELD_NUMBER: _ClassVar[int]
+    USER_IDS_FIELD_NUMBER: _ClassVar[int]
+    ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    TIMES_US_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    import_id: str
+    first_row: int
+    user_ids: _containers.RepeatedScalarFieldContainer[str]
+    item_ids: _containers.RepeatedScalarFieldContainer[str]
+    times_us: _containers.RepeatedScalarFieldContainer[int]
+    kinds: _containers.RepeatedScalarFieldContainer[str]
+    weights: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, collection: _Optional[str] = ..., import_id: _Optional[str] = ..., first_row: _Optional[int] = ..., user_ids: _Optional[_Iterable[str]] = ..., item_ids: _Optional[_Iterable[str]] = ..., times_us: _Optional[_Iterable[int]] = ..., kinds: _Optional[_Iterable[str]] = ..., weights: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class ImportInteractionsRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: InteractionBatch
+    def __init__(self, request: _Optional[_Union[InteractionBatch, _Mapping]] = ...) -> None: ...
+
+class ImportInteractionsResponse(_message.Message):
+    __slots__ = ("rows", "recorded", "duplicates")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    recorded: int
+    duplicates: int
+    def __init__(self, rows: _Optional[int] = ..., recorded: _Optional[int] = ..., duplicates: _Optional[int] = ...) -> None: ...
+
 class WriteResult(_message.Message):
     __slots__ = ("id", "outcome", "version", "reason", "message")
     class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -867,20 +903,22 @@ class DeleteUserRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ...) -> None: ...
 
 class DeleteUserResponse(_message.Message):
-    __slots__ = ("watermark", "delete_time", "interactions", "log_entries", "sessions", "snapshots")
+    __slots__ = ("watermark", "delete_time", "interactions", "log_entries", "sessions", "snapshots", "imports_left_out")
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
     DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
     INTERACTIONS_FIELD_NUMBER: _ClassVar[int]
     LOG_ENTRIES_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    IMPORTS_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     watermark: bytes
     delete_time: _timestamp_pb2.Timestamp
     interactions: int
     log_entries: int
     sessions: int
     snapshots: _containers.RepeatedCompositeFieldContainer[SnapshotInfluence]
-    def __init__(self, watermark: _Optional[bytes] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., interactions: _Optional[int] = ..., log_entries: _Optional[int] = ..., sessions: _Optional[int] = ..., snapshots: _Optional[_Iterable[_Union[SnapshotInfluence, _Mapping]]] = ...) -> None: ...
+    imports_left_out: bool
+    def __init__(self, watermark: _Optional[bytes] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., interactions: _Optional[int] = ..., log_entries: _Optional[int] = ..., sessions: _Optional[int] = ..., snapshots: _Optional[_Iterable[_Union[SnapshotInfluence, _Mapping]]] = ..., imports_left_out: _Optional[bool] = ...) -> None: ...
 
 class SnapshotInfluence(_message.Message):
     __slots__ = ("snapshot_id", "in_force")

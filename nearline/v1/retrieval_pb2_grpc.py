@@ -55,6 +55,11 @@ class RetrievalServiceStub:
                 request_serializer=nearline_dot_v1_dot_retrieval__pb2.RecordInteractionsRequest.SerializeToString,
                 response_deserializer=nearline_dot_v1_dot_retrieval__pb2.RecordInteractionsResponse.FromString,
                 _registered_method=True)
+        self.ImportInteractions = channel.stream_unary(
+                '/nearline.v1.RetrievalService/ImportInteractions',
+                request_serializer=nearline_dot_v1_dot_retrieval__pb2.ImportInteractionsRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_retrieval__pb2.ImportInteractionsResponse.FromString,
+                _registered_method=True)
         self.GetItems = channel.unary_unary(
                 '/nearline.v1.RetrievalService/GetItems',
                 request_serializer=nearline_dot_v1_dot_retrieval__pb2.GetItemsRequest.SerializeToString,
@@ -139,6 +144,14 @@ class RetrievalServiceServicer:
 
     def RecordInteractions(self, request, context):
         """Records interactions of users with items, such as views and purchases.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportInteractions(self, request_iterator, context):
+        """Adds interactions of the past to what models learn from, however many. Unlike recorded ones they change no list until
+        the next training. Sent again, the same rows count once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +260,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.RecordInteractions,
                     request_deserializer=nearline_dot_v1_dot_retrieval__pb2.RecordInteractionsRequest.FromString,
                     response_serializer=nearline_dot_v1_dot_retrieval__pb2.RecordInteractionsResponse.SerializeToString,
+            ),
+            'ImportInteractions': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportInteractions,
+                    request_deserializer=nearline_dot_v1_dot_retrieval__pb2.ImportInteractionsRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_retrieval__pb2.ImportInteractionsResponse.SerializeToString,
             ),
             'GetItems': grpc.unary_unary_rpc_method_handler(
                     servicer.GetItems,
@@ -413,6 +431,33 @@ class RetrievalService:
             '/nearline.v1.RetrievalService/RecordInteractions',
             nearline_dot_v1_dot_retrieval__pb2.RecordInteractionsRequest.SerializeToString,
             nearline_dot_v1_dot_retrieval__pb2.RecordInteractionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportInteractions(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/nearline.v1.RetrievalService/ImportInteractions',
+            nearline_dot_v1_dot_retrieval__pb2.ImportInteractionsRequest.SerializeToString,
+            nearline_dot_v1_dot_retrieval__pb2.ImportInteractionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

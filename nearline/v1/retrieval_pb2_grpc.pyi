@@ -23,6 +23,10 @@ class RetrievalServiceStub:
     """Lists items for a user, a session or example items."""
     RecordInteractions: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.RecordInteractionsRequest, _retrieval_pb2.RecordInteractionsResponse]
     """Records interactions of users with items, such as views and purchases."""
+    ImportInteractions: _aio.StreamUnaryMultiCallable[_retrieval_pb2.ImportInteractionsRequest, _retrieval_pb2.ImportInteractionsResponse]
+    """Adds interactions of the past to what models learn from, however many. Unlike recorded ones they change no list until
+    the next training. Sent again, the same rows count once.
+    """
     GetItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.GetItemsRequest, _retrieval_pb2.GetItemsResponse]
     """Reads items by id."""
     ListItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.ListItemsRequest, _retrieval_pb2.ListItemsResponse]
@@ -84,6 +88,15 @@ class RetrievalServiceServicer:
         context: _aio.ServicerContext[_retrieval_pb2.RecordInteractionsRequest, _abc.Awaitable[_retrieval_pb2.RecordInteractionsResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.RecordInteractionsResponse]:
         """Records interactions of users with items, such as views and purchases."""
+
+    def ImportInteractions(
+        self,
+        request_iterator: _abc.AsyncIterator[_retrieval_pb2.ImportInteractionsRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_retrieval_pb2.ImportInteractionsRequest], _abc.Awaitable[_retrieval_pb2.ImportInteractionsResponse]],
+    ) -> _abc.Awaitable[_retrieval_pb2.ImportInteractionsResponse]:
+        """Adds interactions of the past to what models learn from, however many. Unlike recorded ones they change no list until
+        the next training. Sent again, the same rows count once.
+        """
 
     def GetItems(
         self,

@@ -72,8 +72,10 @@ from nearline.wire.queries import (
 from nearline.wire.raw_hits import RawHits as RawHits
 from nearline.wire.recommendations import (
     audience_from_proto as audience_from_proto,
+    columns_of as columns_of,
     deletion_receipt as deletion_receipt,
     deletion_response as deletion_response,
+    import_request as import_request,
     interaction_to_proto as interaction_to_proto,
     interactions_from_proto as interactions_from_proto,
     lazy_recommendations as lazy_recommendations,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC
 
 from nearline import contract as c
+from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2
 from nearline.wire.enums import (
     CAUSE_OF,
@@ -156,6 +157,40 @@ def interactions_from_proto(
     ]
 
 
+def import_request(
+    columns: c.InteractionColumns, import_id: str, first_row: int, collection: str
+) -> retrieval_pb2.ImportInteractionsRequest:
+    """Returns the message of a batch of an import.
+
+    Raises: InvalidRequest: a value that no message can hold.
+    """
+    try:
+        return retrieval_pb2.ImportInteractionsRequest(
+            request=retrieval_pb2.InteractionBatch(
+                collection=collection,
+                import_id=import_id,
+                first_row=first_row,
+                **columns._asdict(),
+            )
+        )
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(
+            f"a column holds a value of another type: {error}; send ids and kinds as text in "
+            "Unicode, times in whole microseconds",
+            field="batches",
+        ) from error
+
+
+def columns_of(message: retrieval_pb2.InteractionBatch) -> c.InteractionColumns:
+    """Returns the columns of a batch. Raises: InvalidRequest: it has too many rows."""
+    return c.InteractionColumns(
+        *(
+            list(bounded(getattr(message, name), name, c.MAX_IMPORT_ROWS))
+            for name in c.InteractionColumns._fields
+        )
+    )
+
+
 def user_response(record: c.UserRecord) -> retrieval_pb2.GetUserResponse:
     """Returns the message of a user's data."""
     return retrieval_pb2.GetUserResponse(
@@ -186,6 +221,7 @@ def deletion_response(receipt: c.DeletionReceipt) -> retrieval_pb2.DeleteUserRes
             retrieval_pb2.SnapshotInfluence(snapshot_id=one.snapshot_id, in_force=one.in_force)
             for one in receipt.snapshots
         ],
+        imports_left_out=receipt.imports_left_out,
     )
 
 
@@ -197,6 +233,7 @@ def deletion_receipt(message: retrieval_pb2.DeleteUserResponse) -> c.DeletionRec
         log_entries=message.log_entries,
         sessions=message.sessions,
         snapshots=[c.Influence(one.snapshot_id, one.in_force) for one in message.snapshots],
+        imports_left_out=message.imports_left_out,
     )
 
 

@@ -182,9 +182,8 @@ def build(
     async def make(
         progress: Progress, recorded: change_log.Recorded, workers: Executor
     ) -> BuildResult:
-        complete, log = wanted, recorded.changes
-        if recorded.users is not None:
-            complete = await with_recorded_users(wanted, recorded.users.user_states())
+        log = recorded.changes
+        complete = await with_recorded_users(wanted, recorded.states)
         if complete.training is not None:
             check_not_empty(complete.training, training.before)
         if documents is None:

@@ -83,8 +83,7 @@ def reembed(
                 change_log.open_recorded(store, collection, redis)
             )
             chosen = compaction.compaction_options(wanted)
-            if recorded.users is not None:
-                chosen = await with_recorded_users(chosen, recorded.users.user_states())
+            chosen = await with_recorded_users(chosen, recorded.states)
             client = await stack.enter_async_context(open_embedder(embedding, quiet=as_json))
             shown = stack.enter_context(open_progress(as_json))
             return await compaction.reembed(chosen, recorded.changes, client, shown, workers)

@@ -1,4 +1,4 @@
-"""`nearline users`: records, shows or erases interactions of users."""
+"""`nearline users`: records, imports, shows or erases interactions of users."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.counts import counted
 from nearline.errors import InvalidRequest, NotReady
 from nearline.retry import SAME_KEY
+from nearline_cli.commands.users_import import import_
 from nearline_cli.terminal import confirmation, options, output
 
-app = typer.Typer(no_args_is_help=True, help="Record, show or erase interactions of users.")
+app = typer.Typer(no_args_is_help=True, help="Record, import, show or erase interactions of users.")
 _Id = Annotated[str, typer.Argument(metavar="USER", help="User id.")]
 
 
@@ -63,6 +64,9 @@ def record(
             raise error.with_message(error.message.replace(SAME_KEY, advice)) from error
     before = f", {reply.duplicates} already recorded" if reply.duplicates else ""
     output.print_result(asdict(reply), f"recorded {reply.recorded}{before}", as_json=as_json)
+
+
+app.command("import")(import_)
 
 
 @app.command()
@@ -115,7 +119,8 @@ def delete(
     if as_json:
         output.print_json(output.json_record(asdict(receipt)))
         return
-    if not (receipt.interactions or receipt.log_entries or receipt.sessions or receipt.snapshots):
+    kept = (receipt.interactions, receipt.log_entries, receipt.sessions, receipt.snapshots)
+    if not (any(kept) or receipt.imports_left_out):
         print(f"nothing was stored about {user_id}; the id starts fresh if used again")
         return
     print(
@@ -123,6 +128,8 @@ def delete(
         f"{counted(receipt.log_entries, 'log entry', 'log entries')} and "
         f"{counted(receipt.sessions, 'session')} at {receipt.deleted:%F %T} UTC"
     )
+    if receipt.imports_left_out:
+        print("imported interactions of this user are left out of every later training")
     for snapshot in receipt.snapshots:
         how = (
             "is in service: build again to replace it"

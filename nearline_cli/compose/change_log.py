@@ -16,6 +16,7 @@ from nearline_cli.terminal import options
 
 if TYPE_CHECKING:
     from retrieval.changelog.redis_log import RedisLog
+    from retrieval.users.states import UserStates
 
 # Address of the Redis that `nearline up` starts if no port is named.
 _DEFAULT_REDIS = f"redis://{options.DEFAULT_HOST}:{options.DEFAULT_PORT + 4}/0"
@@ -55,12 +56,11 @@ async def open_change_log(store: Store, collection: str, redis: str) -> AsyncIte
 class Recorded(NamedTuple):
     """What Redis holds of a collection.
 
-    changes: Its change log; None if it has none. users: The log of the same Redis, which knows its
-    users; None if no Redis is known.
+    changes: Its change log; None if it has none. states: Its users; None if no Redis is known.
     """
 
     changes: RedisLog | None
-    users: RedisLog | None
+    states: UserStates | None
 
 
 @contextlib.asynccontextmanager
@@ -76,7 +76,7 @@ async def open_recorded(store: str, collection: str, redis: str) -> AsyncIterato
         yield Recorded(None, None)
         return
     async with _open(opened, collection, url) as log:
-        yield Recorded(log if has_log else None, log)
+        yield Recorded(log if has_log else None, log.user_states())
 
 
 @contextlib.asynccontextmanager

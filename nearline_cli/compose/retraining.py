@@ -31,15 +31,16 @@ class LearningOptions(NamedTuple):
         typer.Option(
             metavar="FILE",
             help="Interactions of users with the documents, to train recommendations on: .csv, "
-            ".csv.gz, .tsv or .parquet. \\[default: none; a build that merges, or has a change "
-            "log, keeps the trained models]",
+            ".csv.gz, .tsv, .jsonl, .ndjson or .parquet. \\[default: none; a build that merges, or "
+            "has a change log, keeps the trained models]",
         ),
     ] = None
     learn: Annotated[
         bool | None,
         typer.Option(
             "--learn/--learn-afresh",
-            help="Train the models again on recorded interactions and --interactions: together "
+            help="Train the models again on recorded and imported interactions and --interactions: "
+            "together "
             "with the interactions of the served snapshot (--learn), or without them "
             "(--learn-afresh). \\[default: with --interactions, --learn if documents are merged "
             "and --learn-afresh if they are replaced; otherwise the trained models stay unchanged]",

@@ -1,4 +1,4 @@
-"""Finds the snapshots whose models still contain a trace of a deleted user."""
+"""What is left of a deleted user: snapshots whose models contain a trace, and imported rows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from nearline import contract as c
 from nearline.errors import NotFound, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.snapshot import Store, shard_of
 from retrieval.behaviour.tables import read_users
+from retrieval.users.imports import ImportedInteractions
 
 
 def influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c.Influence]:
@@ -33,3 +34,11 @@ def influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c.
         if learned:
             influenced.append(c.Influence(snapshot_id, snapshot_id == current))
     return influenced
+
+
+def leave_out_imports(store: Store, collection: str, user_id: str, deleted_us: int) -> bool:
+    """Leaves out the imported interactions of a user from before a deletion; this call blocks.
+
+    Returns: Whether the collection has imports.
+    """
+    return ImportedInteractions(store, collection).mark_deleted(user_id, deleted_us)

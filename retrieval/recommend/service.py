@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from retrieval.cache.cached_list import CacheLevel
 from retrieval.protocols import metrics
 from retrieval.protocols.request_validation import check_id, check_list_request
 from retrieval.recommend.cached_candidates import CandidateCache
-from retrieval.recommend.deletion_trace import influenced_snapshots
+from retrieval.recommend.deletion_trace import influenced_snapshots, leave_out_imports
 from retrieval.recommend.history_cache import HistoryCache
 from retrieval.recommend.list_builder import BuiltList, ListBuilder, ListRequest
 from retrieval.recommend.personal_lists import PersonalLists, list_spec
@@ -46,9 +46,13 @@ from retrieval.search.collection import ServedCollection
 from retrieval.search.item_lookup import fetch_items, ignored_ids
 from retrieval.search.request_context import RequestContext, Visible, context_factory
 from retrieval.users.export import event_to_interaction
+from retrieval.users.imports import ImportedInteractions
 from retrieval.users.records import EMPTY_STATE, NO_STATE, StoredState, UserState
 from retrieval.users.states import UserStates
-from retrieval.writes.feed_block import REDIS, FeedBlock
+from retrieval.writes.feed_block import DISK, REDIS, FeedBlock
+
+if TYPE_CHECKING:
+    from retrieval.users.importer import Importer
 
 NO_USER_STATE = "no_user_state"
 _DEFAULTS = c.RecommendOptions()
@@ -57,6 +61,8 @@ _FILTER = "options.filter"
 _LOOKUP_S = 0.5
 # Bytes that an interaction takes in Redis beyond its texts.
 _INTERACTION_BYTES = 256
+# Bytes that an imported interaction takes in the store.
+_ROW_BYTES = 24
 _R = TypeVar("_R")
 _log = logging.getLogger(__name__)
 _FALLBACK_REASONS = {
@@ -224,6 +230,33 @@ class RecommendationService:
             self._observe(InteractionsEvent(collection, interactions))
         return reply
 
+    async def import_interactions(
+        self,
+        batches: AsyncIterable[c.InteractionColumns],
+        *,
+        import_id: str,
+        first_row: int = 0,
+        collection: str = c.DEFAULT_COLLECTION,
+    ) -> c.ImportReply:
+        """Stores interactions of the past; see `Recommender.import_interactions`."""
+        self._collections.check_served(collection)
+        importer = await asyncio.to_thread(self._importer, collection, import_id, first_row)
+        async for columns in batches:
+            # It may have been dropped meanwhile.
+            self._collections.check_served(collection)
+            size = len(columns.user_ids) * _ROW_BYTES
+            with self._feed_block.adding("interactions", size, only=(DISK,)):
+                await asyncio.to_thread(importer.add, columns)
+        return await asyncio.to_thread(importer.finish)
+
+    def _importer(self, collection: str, import_id: str, first_row: int) -> Importer:
+        # Imported late, and in a thread: a router needs no pyarrow until somebody imports.
+        from retrieval.users.importer import Importer
+
+        if self._store is None:
+            raise Unsupported("this service has no store; call the router of the collection")
+        return Importer(ImportedInteractions(self._store, collection), import_id, first_row)
+
     async def _count_unknown_items(
         self, collection: str, interactions: Sequence[c.Interaction], limit_s: float
     ) -> int:
@@ -280,7 +313,11 @@ class RecommendationService:
         async with _deadline(timeout_s):
             deletion = await self._require_states().delete(collection, user_id)
             snapshots: Sequence[c.Influence] = ()
+            left_out = False
             if self._store is not None:
+                left_out = await asyncio.to_thread(
+                    leave_out_imports, self._store, collection, user_id, deletion.deleted_us
+                )
                 snapshots = await asyncio.to_thread(
                     influenced_snapshots, self._store, collection, user_id
                 )
@@ -290,6 +327,7 @@ class RecommendationService:
             log_entries=deletion.log_entries,
             sessions=deletion.sessions,
             snapshots=snapshots,
+            imports_left_out=left_out,
         )
 
     def _check_user(self, collection: str, user_id: str) -> None:

@@ -124,6 +124,42 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             unknown_items=reply.unknown_items,
         )
 
+    async def ImportInteractions(
+        self,
+        request_iterator: AsyncIterator[retrieval_pb2.ImportInteractionsRequest],
+        context: Context,
+    ) -> retrieval_pb2.ImportInteractionsResponse:
+        """Adds interactions of the past to what models learn from."""
+        recommender, caller = self._required_recommender(), current_caller()
+        first = await anext(request_iterator, None)
+        if first is None:
+            raise InvalidRequest("the stream has no batch; send one", field="request")
+        about = _import_of(first)
+
+        async def batches() -> AsyncIterator[c.InteractionColumns]:
+            message: retrieval_pb2.ImportInteractionsRequest | None = first
+            while message is not None:
+                if _import_of(message) != about:
+                    raise InvalidRequest(
+                        "a batch names another collection, import_id or first_row than the first "
+                        "one; use one stream for each",
+                        field="request",
+                    )
+                yield await read_request(partial(_columns_of, caller), message.request)
+                message = await anext(request_iterator, None)
+
+        collection, import_id, first_row = about
+        reply = await recommender.import_interactions(
+            batches(),
+            # The key of a tenant has a slash, which a folder may not.
+            import_id=stored_key(caller, import_id).replace("/", "."),
+            first_row=first_row,
+            collection=collection,
+        )
+        return retrieval_pb2.ImportInteractionsResponse(
+            rows=reply.rows, recorded=reply.recorded, duplicates=reply.duplicates
+        )
+
     async def GetUser(
         self, request: retrieval_pb2.GetUserRequest, context: Context
     ) -> retrieval_pb2.GetUserResponse:
@@ -343,6 +379,21 @@ def _as_shown(caller: Caller, one: c.Interaction) -> c.Interaction:
     return replace(
         one, user_id=shown_id(caller, one.user_id), session_id=shown_id(caller, one.session_id)
     )
+
+
+def _import_of(message: retrieval_pb2.ImportInteractionsRequest) -> tuple[str, str, int]:
+    """Returns the collection, the import and the first row of a batch."""
+    batch = message.request
+    return batch.collection or c.DEFAULT_COLLECTION, batch.import_id, batch.first_row
+
+
+def _columns_of(caller: Caller, batch: retrieval_pb2.InteractionBatch) -> c.InteractionColumns:
+    """Returns the columns of a batch, with the ids under which users are stored."""
+    columns = wire.columns_of(batch)
+    if caller.names_tenants:
+        return columns
+    stored = [stored_id(caller, one, "user_ids") for one in columns.user_ids]
+    return columns._replace(user_ids=stored)
 
 
 def _same_collection(previous: str | None, collection: str) -> str:

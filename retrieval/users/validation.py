@@ -14,7 +14,7 @@ from nearline.times import from_us, to_us
 
 MAX_AHEAD_US = 3_600_000_000
 # The range in which float32 has full precision.
-_LEAST_WEIGHT, _MOST_WEIGHT = 1e-30, 1e30
+LEAST_WEIGHT, MOST_WEIGHT = 1e-30, 1e30
 
 
 def check_interactions(
@@ -52,9 +52,9 @@ def _check(interaction: Interaction, now_us: int, path: str) -> None:
     check_text_bytes(interaction.event_id, f"{path}.event_id", MAX_EVENT_ID_BYTES)
     check_text_bytes(interaction.list_id, f"{path}.list_id", MAX_ID_BYTES)
     weight, position = interaction.weight, interaction.position
-    if weight is not None and not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
+    if weight is not None and not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
         raise InvalidRequest(
-            f"{path}.weight is {weight}; {_LEAST_WEIGHT}..{_MOST_WEIGHT} are allowed, or omit it "
+            f"{path}.weight is {weight}; {LEAST_WEIGHT}..{MOST_WEIGHT} are allowed, or omit it "
             "to use the weight of the kind",
             field=f"{path}.weight",
         )

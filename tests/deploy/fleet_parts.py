@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 import urllib.request
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +17,10 @@ from tests.redis_server import INSTALLED
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = 40
-# The images lack torch, which the development environment has.
-ADDED = {"NEARLINE_EMBEDDING_BACKEND": "openvino"}
 needs_containers = pytest.mark.skipif(
     bool(sandbox.why_not()) or not INSTALLED,
     reason=sandbox.why_not() or "the bundled Redis is not installed",
 )
-
-
-@cache
-def image_folders() -> dict[str, Path]:
-    """Returns what images bring apart from packages: the model, converted as they are built."""
-    folder = ROOT / ".cache" / "fleet"
-    subprocess.run(
-        [sys.executable, "-P", "-m", "embedding.convert", "--cache-dir", str(folder)],
-        check=True,
-        capture_output=True,
-        env={**os.environ, **ADDED},
-    )
-    return {"/opt/nearline/models": folder}
 
 
 def write_documents(folder: Path, first: int = 0, count: int = DOCUMENTS) -> None:

@@ -13,15 +13,14 @@ import pytest
 
 from benchmarks.fleet.compose import ComposeFleet, compose_fleet
 from benchmarks.fleet.container_process import Executed
+from benchmarks.fleet.image_folders import ADDED, image_folders
 from nearline import Item, RetrievalClient, contract as c
 from nearline.clients import AdminClient, IngestClient
 from tests.deploy.fleet_parts import (
-    ADDED,
     DOCUMENTS,
     ROOT,
     check_learned,
     failures,
-    image_folders,
     load_record,
     needs_containers,
     post,

@@ -11,16 +11,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fleet.cluster import Cluster, cluster
+from benchmarks.fleet.image_folders import ADDED, image_folders
 from benchmarks.fleet.manifests import read_manifests
 from nearline import RetrievalClient, contract as c
 from nearline.clients import AdminClient
 from nearline.errors import NearlineError
 from tests.deploy.fleet_parts import (
-    ADDED,
     ROOT,
     check_learned,
     failures,
-    image_folders,
     kustomized,
     load_record,
     needs_containers,

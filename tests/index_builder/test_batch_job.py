@@ -9,7 +9,6 @@ import pytest
 
 from index_builder.__main__ import main
 from nearline.contract import Interaction
-from nearline.errors import SettingsError
 from nearline.store.snapshot import Store
 from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
@@ -74,8 +73,3 @@ async def test_a_batch_job_learns_what_was_recorded_before_any_item_was_changed(
     assert store.alias_in_force("default").current != before
     assert _behaviour(store).interactions == recorded
     assert _behaviour(store).users == 40
-
-
-async def test_a_batch_job_without_a_redis_cannot_learn(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="name it with --redis URL"):
-        await main(["--store", str(tmp_path), "--learn", "true"])

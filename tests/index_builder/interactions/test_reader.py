@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -14,7 +16,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from index_builder.interactions import reader
-from index_builder.interactions.reader import InteractionColumns, read_interactions
+from index_builder.interactions.reader import (
+    InteractionColumns,
+    read_importable,
+    read_interactions,
+)
 from nearline.errors import InvalidRequest
 from nearline.times import to_us
 
@@ -279,3 +285,57 @@ def test_only_the_named_columns_must_be_utf_8(tmp_path: Path) -> None:
     assert read_interactions(path, _UIT)[0].users == ["a"]
     with pytest.raises(InvalidRequest, match="invalid UTF8 data"):
         read_interactions(path, _UIT._replace(user="note"))
+
+
+def test_lines_of_json_are_read_like_a_table(write: _Write) -> None:
+    lines = (
+        '{"u": 7, "i": "a", "t": "2024-05-01T12:00:00Z", "other": [1]}',
+        '{"t": "2024-05-01", "i": "b", "u": 8}',
+        '{"u": 9, "i": "", "t": "2024-05-01"}',
+    )
+    for name in ("events.jsonl", "events.ndjson"):
+        found, report = read_interactions(write(*lines, name=name), _UIT)
+        assert (found.users, found.items) == (["7", "8"], ["a", "b"])
+        assert found.time_us.tolist() == [1_714_564_800 * _SECOND, 1_714_521_600 * _SECOND]
+        assert report == (3, 2, {reader.NO_ITEM: 1})
+    with pytest.raises(
+        InvalidRequest, match=r"cannot be read: .*JSON.*give a CSV, TSV, JSON lines"
+    ):
+        read_interactions(write('{"u": 7, "i": "a", "t": "1"}', "no", name="events.jsonl"), _UIT)
+    with pytest.raises(InvalidRequest, match="has no column t; it has: u, i"):
+        read_interactions(write('{"u": 7, "i": "a"}', name="events.jsonl"), _UIT)
+
+
+def test_rows_to_import_keep_their_kind_and_their_own_weight(write: _Write) -> None:
+    soon_s, later_s = int(time.time()) + 1_800, int(time.time()) + 7_200
+    path = write(
+        "u,i,t,k,v",
+        "a,x,1,buy,2.5",
+        f"b,y,{soon_s},,1",
+        ",x,1,buy,1",
+        "a,,1,buy,1",
+        f"{'a' * 513},x,1,buy,1",
+        f"a,x,1,{'k' * 65},1",
+        "a,x,soon,buy,1",
+        "a,x,-1,buy,1",
+        f"a,x,{later_s},buy,1",
+        "a,x,1,buy,much",
+        "a,x,1,buy,0",
+        "a,x",
+    )
+    left_out: Counter[str] = Counter()
+    (table,) = read_importable(path, _ALL, left_out)
+    assert table.to_pylist() == [
+        {"user": "a", "item": "x", "time_us": _SECOND, "kind": "buy", "weight": 2.5},
+        {"user": "b", "item": "y", "time_us": soon_s * _SECOND, "kind": "", "weight": 1.0},
+    ]
+    assert left_out == {
+        reader.CELLS: 1, reader.NO_USER: 1, reader.NO_ITEM: 1, reader.TOO_LONG: 2,
+        reader.NO_TIME: 1, reader.NO_PAST: 2, reader.NO_VALUE: 1, reader.NO_WEIGHT: 1,
+    }  # fmt: skip
+    (table,) = read_importable(path, _UIT, Counter())
+    assert set(table["kind"].to_pylist()) == {""} and set(table["weight"].to_pylist()) == {0.0}
+    broken = path.with_name("broken.csv")
+    broken.write_bytes(b"u,i,t\n\xff\xfe,x,1\n")
+    with pytest.raises(InvalidRequest, match=r"broken.csv cannot be read: .*UTF-?8"):
+        list(read_importable(broken, _UIT, Counter()))

@@ -16,14 +16,18 @@ from index_builder.pipeline import upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.releases import gate
 from index_builder.releases.gate_report import make_check
+from nearline.contract import InteractionColumns
 from nearline.errors import GateFailed, NotReady
 from nearline.v1 import admin_pb2
 from retrieval.embedders.endpoints import Embedders
 from retrieval.snapshots import aliases
 from retrieval.snapshots.gate_reports import require_gate_pass
 from retrieval.snapshots.proposals import Proposal, ProposalState, read_proposals
+from retrieval.users.importer import Importer
+from retrieval.users.imports import ImportedInteractions
 from retrieval.users.records import LoggedInteraction
 from tests.index_builder.behaviour.circular_walks import ITEMS, walks
+from tests.index_builder.behaviour.trained_snapshots import read_trained
 from tests.index_builder.live_collection import Living
 from tests.retrieval.changelog.memory_log import MemoryLog, NoUsers
 
@@ -295,6 +299,44 @@ async def test_trainings_are_told_with_what_they_need_their_progress_and_their_f
     told = statuses.told[-1]
     assert (told.trained, told.needed) == (recorded, recorded + recorded // 10)
     assert (told.progress, told.problem) == ("", "")
+
+
+def _import_walks(living: Living) -> None:
+    rows = walks()
+    importer = Importer(ImportedInteractions(living.store, "default"), "past", 0)
+    importer.add(
+        InteractionColumns(
+            [rows.users[one] for one in rows.user],
+            [rows.items[one] for one in rows.item],
+            rows.time_us.tolist(),
+        )
+    )
+    importer.finish()
+
+
+async def test_imported_interactions_count_for_the_first_models_but_not_of_who_was_deleted(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    # Redis has forgotten the deletion.
+    monkeypatch.setattr(living.log, "user_states", _NoInteractions, raising=False)
+    _import_walks(living)
+    ImportedInteractions(living.store, "default").mark_deleted("u000", 3_000_000_000_000_000)
+    enough = len(walks().user) - int((walks().user == walks().users.index("u000")).sum())
+    assert not await _train_first(_maintenance(living, first_training=enough + 1))
+    assert await _train_first(_maintenance(living, first_training=enough))
+    assert living.manifest.behaviour.interactions == enough
+    trained = read_trained(living.store)
+    assert trained.had_by("u000") is None and trained.had_by("u001") is not None
+
+
+async def test_old_models_are_not_trained_again_on_imports_that_are_no_newer(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await living.build(living.corpus(TEXTS, 10), training=TrainingOptions(interactions=walks()))
+    monkeypatch.setattr(living.log, "user_states", _NoInteractions, raising=False)
+    _import_walks(living)
+    assert not await _maintenance(living).run_once("default")
 
 
 async def test_a_first_training_waits_for_the_end_of_a_trial(

@@ -123,11 +123,17 @@ async def _known(client: RetrievalClient, embedding: EmbeddingClient) -> Known:
     watermark = (await client.upsert_items([item])).watermark
     text = c.Item(id="t0", text="This is text 0.")
     other = (await client.upsert_items([text], collection="texts")).watermark
+    # Loads pyarrow, whose memory stays.
+    await client.import_interactions(_one_row(), import_id="first")
     page = await client.list_items(page_size=_PAGE)
     others = await client.list_items(page_size=_PAGE, collection="texts")
     return Known(
         page.info.snapshot_id, page.next_page_token, watermark, others.next_page_token, other
     )
+
+
+async def _one_row() -> AsyncIterator[c.InteractionColumns]:
+    yield c.InteractionColumns(["u"], ["d0"], [0])
 
 
 @contextlib.asynccontextmanager

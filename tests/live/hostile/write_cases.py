@@ -28,6 +28,7 @@ from tests.live.hostile.wire_bytes import nested, raw
 NAN, INF = math.nan, math.inf
 UPSERT, DELETE = "RetrievalService/UpsertItems", "RetrievalService/DeleteItems"
 STREAM, DELETIONS = f"{UPSERT}Stream", f"{DELETE}Stream"
+IMPORT = "RetrievalService/ImportInteractions"
 RECORD, RECOMMEND = "RetrievalService/RecordInteractions", "RetrievalService/Recommend"
 USER, FORGET = "RetrievalService/GetUser", "RetrievalService/DeleteUser"
 ADMIN = "AdminService/"
@@ -57,7 +58,10 @@ def interaction(**fields: object) -> r.RecordInteractionsRequest:
 
 def write_cases(known: Known) -> list[Case]:
     """Returns the table of writes, interactions and recommendations."""
-    return [*_items(), *_requests(), *_streams(), *_interactions(), *_recommendations()]
+    return [
+        *(*_items(), *_requests(), *_streams(), *_imports()),
+        *(*_interactions(), *_recommendations()),
+    ]
 
 
 def _items() -> list[Case]:
@@ -175,6 +179,42 @@ def _streams() -> list[Case]:
              field="request.collection"),
         Case("deletions of nothing", DELETIONS, [b""]),
         Case("undecodable deletions", DELETIONS, [b"\x0a\x05\x12"]),
+    ]  # fmt: skip
+
+
+def _imports() -> list[Case]:
+    good = {"import_id": "hostile", "user_ids": ["u"], "item_ids": ["d1"], "times_us": [1]}
+
+    def sent(**changes: object) -> list[r.ImportInteractionsRequest]:
+        batch = r.InteractionBatch(**{**good, **changes})  # type: ignore[arg-type]
+        return [r.ImportInteractionsRequest(request=batch)]
+
+    wide = {"user_ids": ["u"] * 10_001, "item_ids": ["d1"] * 10_001, "times_us": [1] * 10_001}
+    return [
+        Case("import that ends at once", IMPORT, [], field="request"),
+        Case("undecodable import", IMPORT, [b"\xff" * 10]),
+        Case("import with a broken id", IMPORT, [b"\x0a\x04\x22\x02\xff\xfe"]),
+        Case("10,000 empty batches of an import", IMPORT, lambda: [b""] * 10_000,
+             field="import_id"),
+        Case("import of a path", IMPORT, sent(import_id="../x"), field="import_id"),
+        Case("import of a name of 1 MB", IMPORT, sent(import_id="x" * MB), field="import_id"),
+        Case("import into a path", IMPORT, sent(collection="../x")),
+        Case("import into an unknown collection", IMPORT, sent(collection="nobody"), "NOT_FOUND"),
+        Case("two imports in a stream", IMPORT, [*sent(), *sent(import_id="b")], field="request"),
+        Case("import from row 2**63", IMPORT, sent(first_row=2**63), field="first_row"),
+        Case("10,001 rows", IMPORT, lambda: sent(**wide), field="user_ids"),
+        Case("columns of different lengths", IMPORT, sent(item_ids=["d1", "d2"]),
+             field="item_ids"),
+        Case("imported user of 1 MB", IMPORT, sent(user_ids=["x" * MB]), field="user_ids[0]"),
+        Case("imported item without an id", IMPORT, sent(item_ids=[""]), field="item_ids[0]"),
+        Case("imported kind of 1 MB", IMPORT, sent(kinds=["x" * MB]), field="kinds[0]"),
+        Case("imported time in 290,000 years", IMPORT, sent(times_us=[2**63 - 1]),
+             field="times_us[0]"),
+        Case("imported time before the universe", IMPORT, sent(times_us=[-(2**63)]),
+             field="times_us[0]"),
+        Case("imported weight of nan", IMPORT, sent(weights=[float("nan")]), field="weights[0]"),
+        Case("batch of 64 MiB of an import", IMPORT, lambda: sent(user_ids=["x" * LIMIT]),
+             "RESOURCE_EXHAUSTED", "larger than max", by_grpc=True),
     ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -86,8 +86,8 @@ PROTOCOLS: Mapping[type, Side] = {
     c.Generator: GENERATION,
     c.Ingestor: INGEST,
 }
-# Streams of batches, which become calls of `upsert_items` and `delete_items`.
-STREAMS = {"upsert_batches", "delete_batches"}
+# Streams of batches; those of items become calls of `upsert_items` and `delete_items`.
+STREAMS = {"upsert_batches", "delete_batches", "import_interactions"}
 METHODS = [
     (protocol, name)
     for protocol in PROTOCOLS
@@ -187,6 +187,17 @@ async def streamed() -> list[Message]:
     assert {one["collection"] for _, one in service.calls} == {"shop"}
     assert upserts.counts[c.WriteOutcome.REJECTED] == deletes.counts[c.WriteOutcome.REJECTED] == 4
     assert len(upserts.rejections) == 4
+    importer = _Importer(full)
+    columns = [full.of(c.InteractionColumns), full.of(c.InteractionColumns)]
+    async with joined(RETRIEVAL, importer) as (client, imports):
+        reply = await client.import_interactions(
+            batches(columns), import_id="past", first_row=1 << 40, collection="shop"
+        )
+    assert importer.seen == [
+        columns,
+        {"import_id": "past", "first_row": 1 << 40, "collection": "shop"},
+    ]
+    assert reply == importer.reply
     async with joined(EMBEDDING, _Embedder(full)) as (client, stream):
         texts = [["a", "b"], ["c"]]
         found = [
@@ -203,10 +214,10 @@ async def streamed() -> list[Message]:
     replies: list[Message] = []
     for to_proto, from_proto, outcomes in bulk:
         counts = {one: full.number() for one in outcomes}
-        reply = c.BulkWriteReply(watermark=b"w", counts=counts, rejections=[full.of(c.WriteResult)])
-        replies.append(loop.crossed(to_proto(reply)))
-        assert same(from_proto(replies[-1]), reply)
-    return [*loop.messages, *stream.messages, *replies]
+        total = c.BulkWriteReply(watermark=b"w", counts=counts, rejections=[full.of(c.WriteResult)])
+        replies.append(loop.crossed(to_proto(total)))
+        assert same(from_proto(replies[-1]), total)
+    return [*loop.messages, *imports.messages, *stream.messages, *replies]
 
 
 DELETED, ABSENT = c.WriteOutcome.DELETED, c.WriteOutcome.ABSENT
@@ -226,6 +237,16 @@ class _Writer:
             return replace(reply, results=results, watermark=b"")
 
         return write
+
+
+class _Importer:
+    def __init__(self, full: FullRecords) -> None:
+        self.reply = full.of(c.ImportReply)
+        self.seen: list[Any] = []
+
+    async def import_interactions(self, batches: AsyncIterator[Any], **more: Any) -> c.ImportReply:
+        self.seen = [[one async for one in batches], more]
+        return cast(c.ImportReply, self.reply)
 
 
 class _Embedder:

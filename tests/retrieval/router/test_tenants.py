@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.contract import Audience, Facet, Item, Query, RecommendOptions, SearchOptions
-from nearline.errors import InvalidRequest, NotFound
+from nearline.errors import InvalidRequest, NotFound, PermissionDenied
 from nearline.filters import Equals, In, Not
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents
 from tests.metric_labels import label_values, naming
@@ -346,3 +346,19 @@ async def test_two_tenants_at_once_never_see_each_other(tenants: Tenants) -> Non
         for client, own in ((tenants.a, OF_A), (tenants.b, OF_B)):
             for _ in range(4):
                 group.create_task(ask(client, own))
+
+
+async def test_imports_and_their_users_belong_to_a_tenant(tenants: Tenants) -> None:
+    async def one(user: str, item: str) -> AsyncIterator[c.InteractionColumns]:
+        yield c.InteractionColumns([user], [item], [1])
+
+    for client, item in ((tenants.a, "i01"), (tenants.b, "i02"), (tenants.operator, "i03")):
+        # The same name is another import for each.
+        for reply in (c.ImportReply(1, 1, 0), c.ImportReply(1, 0, 1)):
+            assert await client.import_interactions(one("ann", item), import_id="past") == reply
+    # The operator sees whose user it is.
+    again = await tenants.operator.import_interactions(one("tenant/a/ann", "i01"), import_id="of-a")
+    assert again.recorded == 1
+    assert (await tenants.b.delete_user("ann")).imports_left_out
+    with pytest.raises(PermissionDenied):
+        await tenants.staff.import_interactions(one("ann", "i01"), import_id="past")
