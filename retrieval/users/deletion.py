@@ -7,7 +7,7 @@ from retrieval.redis_client.durability import Durability
 from retrieval.users import lua_scripts
 from retrieval.users.codec import event_count
 from retrieval.users.keys import session_keys, user_keys
-from retrieval.users.log_entries import entries_of_user
+from retrieval.users.log_entries import encode_mark, entries_of_user
 from retrieval.users.records import NEEDED_BY, DeletionResult
 
 
@@ -16,8 +16,9 @@ async def delete_user(
 ) -> DeletionResult:
     """Deletes the history, events, log entries and sessions of a user; returns once durable.
 
-    They can no longer be read. The bytes of a log entry stay in Redis until the log is trimmed that
-    far, and in the append-only file until Redis rewrites the file.
+    They can no longer be read; marks in the log tell those who have read the entries before. The
+    bytes of a log entry stay in Redis until the log is trimmed that far, and in the append-only
+    file until Redis rewrites the file.
 
     Args:
         client: The Redis client. durability: Its durability.
@@ -27,7 +28,8 @@ async def delete_user(
     await durability.check()
     keys = user_keys(collection, user_id)
     async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
-        pipe.eval(lua_scripts.ERASE, 3, keys.state, keys.recent, keys.log, ttl_s)
+        own = (keys.state, keys.recent, keys.log)
+        pipe.eval(lua_scripts.ERASE, len(own), *own, ttl_s, *encode_mark(user_id))
         [reply], kept = await durability.execute(pipe)
         if isinstance(reply, Exception):
             raise reply
@@ -42,12 +44,14 @@ async def delete_user(
                 session = session_keys(collection, name)
                 pipe.delete(session.state)
                 pipe.delete(session.recent)
+                mark = iter(encode_mark(session_id=name))
+                pipe.xadd(session.log, dict(zip(mark, mark, strict=True)), nomkstream=True)
             pipe.xdel(keys.log, *(entry.entry_id for entry in page))
             replies, kept = await durability.execute(pipe)
             for error in replies:
                 if isinstance(error, Exception):
                     raise error
         durability.check_reply(kept)
-        sessions += sum(replies[:-1:2])
+        sessions += sum(replies[:-1:3])
         entries += replies[-1]
     return DeletionResult(int(deleted_us), event_count(blob), entries, sessions)

@@ -1,4 +1,8 @@
-"""The log of interactions: encodes, decodes, and reads its entries page by page."""
+"""The log of interactions: encodes, decodes, and reads its entries page by page.
+
+An entry is an interaction, or a mark: the digest of a user or a session whose interactions before
+it were deleted.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,14 @@ from nearline.store.snapshot import PARTITIONS
 from nearline.times import from_us
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.users import lua_scripts
-from retrieval.users.keys import log_key
+from retrieval.users.keys import log_key, owner_digest
 from retrieval.users.records import NEEDED_BY, LoggedInteraction
 
 # Entries that Redis scans in one call; the call takes about a millisecond.
 _SCANNED = 1_000
 # Entries in one reply; parsing an entry blocks the event loop for about 40 microseconds.
 _MAX_ENTRIES = 512
+_MARK = b"erased"
 
 
 def encode_entry(interaction: Interaction, time_us: int, event_id: str) -> Sequence[str]:
@@ -34,6 +39,17 @@ def encode_entry(interaction: Interaction, time_us: int, event_id: str) -> Seque
         "event": event_id,
     }
     return [word for name, value in fields.items() if value for word in (name, value)]
+
+
+def encode_mark(user_id: str = "", session_id: str = "") -> tuple[str, str]:
+    """Returns the mark of a deleted user, or of a session, as the name and value of an entry."""
+    return _MARK.decode(), owner_digest(user_id, session_id).hex()
+
+
+def decode_mark(fields: Mapping[bytes, bytes]) -> bytes | None:
+    """Returns the digest of the owner whose interactions were deleted; None of an interaction."""
+    mark = fields.get(_MARK)
+    return None if mark is None else bytes.fromhex(mark.decode())
 
 
 def decode_logged_interaction(fields: Mapping[bytes, bytes]) -> LoggedInteraction:
@@ -111,12 +127,13 @@ async def all_entries(client: Redis, collection: str) -> AsyncIterator[LoggedInt
                     log_key(collection, partition), min=after, count=_MAX_ENTRIES
                 )
             for _, fields in entries:
-                yield decode_logged_interaction(fields)
+                if _MARK not in fields:
+                    yield decode_logged_interaction(fields)
             after = f"({entries[-1][0].decode()}" if len(entries) == _MAX_ENTRIES else ""
 
 
 async def count_entries(client: Redis, collection: str) -> int:
-    """Returns the number of entries in the log of a collection.
+    """Returns the number of entries in the log of a collection, with the marks of deletions.
 
     Raises: NotReady.
     """
