@@ -1,9 +1,10 @@
 """Maintains change logs: `python -m index_builder.maintenance --store DIR --redis URL …`.
 
 Every `every_s` seconds it archives and trims the change log of each collection. A second task
-counts trends every second. A third one builds, one collection at a time: it compacts a log if enough changes have accumulated, and proposes
-a new snapshot if requests drifted or models are old. Several instances with one folder as their
-store skip the builds of the others, and so do those over a bucket with one Redis.
+counts trends every second. A third one builds, one collection at a time: it compacts a log if
+enough changes have accumulated, and proposes a new snapshot if requests drifted or models are old.
+Several instances with one folder as their store skip the builds of the others, and so do those over
+a bucket with one Redis.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ proposal_age = Gauge(
 )
 trends_lag = Gauge(
     "nearline_upkeep_trends_lag_seconds",
-    "Age that the oldest new interaction had when it was counted in the trends; 0 without new ones.",
+    "Age of the oldest new interaction when it was counted in the trends; 0 without new ones.",
     ("collection",),
 )
 trends_rows = Gauge(

@@ -226,8 +226,8 @@ class TrendFollower:
         if self._unswept and not self._others:
             self._unswept = False
             items = await asyncio.to_thread(self._window.most_visited, _MOST_LISTS)
-            # Taken from the end: the most visited ones come last, so they are the last to be removed
-            # if there are too many.
+            # Taken from the end: the most visited ones come last, so they are removed last if there
+            # are too many.
             self._others = [*items, *(set(listed) - set(items))]
         until_s = time.monotonic() + (_OTHERS_S if self._swept else _URGENT_S)
         while self._others and time.monotonic() < until_s:
@@ -251,9 +251,9 @@ class TrendFollower:
             if removed:
                 pipe.hdel(of_items, *removed)
             for item, data in related.items():
-                pipe.hset(of_items, item, data)  # type: ignore[arg-type]
-            if fields:
-                pipe.hset(lists, mapping=dict(fields))
+                pipe.hset(of_items, item, data)
+            for field, data in fields.items():
+                pipe.hset(lists, field, data)
             for key in (lists, of_items):
                 pipe.expire(key, _TTL_S)
             await pipe.execute()
