@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nearline import contract as c
 from retrieval.recommend.candidate_pool import CandidateQuery
+from retrieval.recommend.policies import NO_PAYLOAD
 from retrieval.search import item_lookup, listing
 
 # Items that are compared: more than most lists show.
@@ -27,25 +28,35 @@ async def fresh_items(query: CandidateQuery, count: int) -> Sequence[str]:
     Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: the filter names
         an attribute that does not exist.
     """
-    served, _, filter, context = query
-    ids = list(served.newest(max(count, _COMPARED)))
-    if len(ids) < count or len(ids) < _COMPARED:
+    ids, found = await _matching(query, query.served.newest(_COMPARED))
+    if len(ids) < max(count, _COMPARED):
         page = await listing.read_page(
-            served,
+            query.served,
             size=c.MAX_PAGE,
             token="",
-            filter=filter,
-            payload=frozenset(),
-            context=context,
+            filter=query.filter,
+            payload=NO_PAYLOAD,
+            context=query.context,
         )
-        others = sorted((one.id for one in page.items), key=_digest)
-        ids = list(dict.fromkeys([*ids, *others]))
-    found = await item_lookup.fetch_items(served, ids[:_COMPARED], _VECTOR, context, filter)
-    first = [one for one in ids[:_COMPARED] if one in found.items]
-    vectors = [found.items[one].vector for one in first]
+        others = sorted({one.id for one in page.items}.difference(ids), key=_digest)
+        _, more = await _matching(query, others[: _COMPARED - len(ids)])
+        ids, found = [*ids, *others], {**found, **more}
+    first = [one for one in ids[:_COMPARED] if one in found]
+    vectors = [found[one].vector for one in first]
     if first and all(one is not None for one in vectors):
         first = [first[at] for at in _spread(np.array(vectors, np.float32))]
     return [*first, *ids[_COMPARED:]]
+
+
+async def _matching(
+    query: CandidateQuery, ids: Sequence[str]
+) -> tuple[list[str], Mapping[str, c.Item]]:
+    """Returns those of some items that match, in order, and their vectors."""
+    if not ids:
+        return [], {}
+    served, _, filter, context = query
+    found = (await item_lookup.fetch_items(served, ids, _VECTOR, context, filter)).items
+    return [one for one in ids if one in found], found
 
 
 def _digest(item_id: str) -> bytes:

@@ -23,7 +23,7 @@ from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.explanations import DEBIASED, add_discount, complete_absence
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
 from retrieval.recommend.pool_filler import CONTENT, content_examples, fill_pool, rank
-from retrieval.recommend.ranking import ItemRanking, places_gained
+from retrieval.recommend.ranking import ITEMS, ItemRanking, places_gained
 from retrieval.recommend.rules import Placement, apply_rules
 from retrieval.recommend.strategies import RankingContext, Strategy, strategy_of
 from retrieval.recommend.user_profile import UserProfile
@@ -320,7 +320,9 @@ class ListBuilder:
                 reasons_for=keys_of(ids),
             )
             found = (await find_candidates(query.served, request, query.context)).reasons
-        similar_to = content_examples(context)[:MAX_REASONS] if source == CONTENT else ()
+        # Similar items also follow those that were visited together.
+        is_similar = source == CONTENT or (source == ITEMS and bool(live))
+        similar_to = content_examples(context)[:MAX_REASONS] if is_similar else ()
         by_content = tuple(f"because:{item_id}" for item_id in similar_to)
         reasons: dict[str, Sequence[str]] = {}
         for placement, of_item in zip(places, found, strict=True):

@@ -92,8 +92,10 @@ async def rank_by_visits(query: RankingQuery, events: Sequence[UserEvent]) -> It
     newest = list(dict.fromkeys(one.item_id for one in events))[:_MOST_EVENTS]
     weights = {one: math.exp(-place / _RECENCY) for place, one in enumerate(newest)}
     first, reasons = await _co_visited(query, weights)
-    if not first.ids:
+    trends = query.served.trends
+    if trends is None or not first.ids:
         return None
+    reasons = dict.fromkeys(trends.lists.popular.ids, ("popular",)) | dict(reasons)
     following = _without(frozenset(first.ids), _popular(query))
     return ItemRanking(HISTORY, first, first.ids, following, is_live=True, reasons=reasons)
 

@@ -151,7 +151,7 @@ class InteractionWindow:
         )
 
     def related(self, item_ids: Sequence[str]) -> dict[str, TrendItems]:
-        """Returns what the visitors of items visited, too, for each item with interactions or none.
+        """Returns what the visitors of items visited, too, by item; nothing without interactions.
 
             visitors of both / (visitors of the item ^ 0.5  interactions with the other ^ 0.25)
 
@@ -164,7 +164,7 @@ class InteractionWindow:
         visits = np.flatnonzero(np.isin(rows["item"], wanted[wanted >= 0]))
         visits = visits[np.lexsort((-rows["time_us"][visits], rows["item"][visits]))]
         items, starts = np.unique(rows["item"][visits], return_index=True)
-        for number, found in zip(items.tolist(), np.split(visits, starts[1:]), strict=True):
+        for number, found in zip(items.tolist(), np.split(visits, starts[1:]), strict=False):
             newest = np.unique(owners[found], return_index=True)[1]
             visitors = owners[found[np.sort(newest)[:_VISITORS]]]
             ends = np.searchsorted(owners, visitors, "right")
