@@ -87,11 +87,13 @@ async def test_changes_after_the_snapshot_are_tracked() -> None:
 async def test_the_newest_items_that_exist_are_known() -> None:
     log = MemoryLog()
     await log.append([upsert("a"), upsert("b"), upsert("c")])
-    await log.append([delete("c"), set_attribute("a", "price", 1)])
+    await log.append([delete("c")])
     registry = ChangeTrackerRegistry(cast(Store, None), None)
     async with following(log, lambda: [log.log_id]) as touched:
         await until(lambda: not touched.stale_reason)
         registry["shop"] = touched
+        await log.append([set_attribute("a", "price", 1)])
+        await until(lambda: [*touched.items][-1] == "a")
         assert list(registry.newest("shop", 5)) == ["a", "b"]
         assert list(registry.newest("shop", 1)) == ["a"]
         assert list(registry.newest("other", 5)) == []
