@@ -42,7 +42,7 @@ async def rank_popular(query: RankingQuery, generator: str, source: str) -> Item
     trends = query.served.trends
     if trends is None or generator not in (names.POPULAR, names.TRENDING):
         return await rank_for_everyone(query, generator, source)
-    lists = trends.lists
+    lists = await trends.read()
     is_trending = generator == names.TRENDING
     live = lists.trending if is_trending else lists.popular
     fading = lists.fading(lists.trending_days if is_trending else lists.popular_days)

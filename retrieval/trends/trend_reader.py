@@ -19,7 +19,8 @@ from retrieval.trends.trend_lists import (
     trend_keys,
 )
 
-_FRESH_S = 1.0
+# Lists are read again in the background after the first time, and waited for after the second.
+_FRESH_S, _STALE_S = 1.0, 3.0
 # Lists are better without trends than late.
 _TIMEOUT_S = 0.1
 
@@ -43,9 +44,17 @@ class TrendReader:
 
     @property
     def lists(self) -> TrendLists:
-        """The lists as of about a second ago; reads them again in the background."""
-        if time.monotonic() >= self._read_s + _FRESH_S and not self._reading:
+        """The lists as they were last read; reads them again in the background after a second."""
+        if time.monotonic() >= self._read_s + _FRESH_S and self._reading is None:
             self._reading = asyncio.create_task(self.refresh())
+        return self._lists
+
+    async def read(self) -> TrendLists:
+        """Returns the lists as they were at most three seconds ago, if Redis answers in time."""
+        lists = self.lists
+        if self._reading is None or time.monotonic() < self._read_s + _STALE_S:
+            return lists
+        await asyncio.shield(self._reading)
         return self._lists
 
     async def refresh(self) -> None:

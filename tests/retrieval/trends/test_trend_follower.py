@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -176,7 +177,9 @@ async def test_lists_are_bounded(
         assert progress is not None and progress.rows <= 20
 
 
-async def test_a_reader_keeps_what_it_knows(states: UserStates, shared_redis: str) -> None:
+async def test_a_reader_keeps_what_it_knows(
+    states: UserStates, shared_redis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = connect(shared_redis, timeout_s=10.0, retries=0)
     reader = TrendReader(client, "c")
     await reader.refresh()
@@ -184,8 +187,12 @@ async def test_a_reader_keeps_what_it_knows(states: UserStates, shared_redis: st
     async with follower(shared_redis) as one:
         await states.record("c", visits(2, "a", "b"))
         await one.advance(UNTRAINED)
-    await reader.refresh()
-    assert reader.lists == published(shared_redis)[0] != NO_TRENDS
+    # They are a moment old, then too old.
+    assert await reader.read() == NO_TRENDS
+    later = time.monotonic() + 3
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert await reader.read() == published(shared_redis)[0] != NO_TRENDS
+    monkeypatch.undo()
     assert [found.ids for found in await reader.related(["b", "x"])] == [("a",), ()]
     with Redis.from_url(shared_redis) as redis:
         redis.hset(KEYS.related, "b", b"\xff")
