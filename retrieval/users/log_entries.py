@@ -41,9 +41,13 @@ def encode_entry(interaction: Interaction, time_us: int, event_id: str) -> Seque
     return [word for name, value in fields.items() if value for word in (name, value)]
 
 
-def encode_mark(user_id: str = "", session_id: str = "") -> tuple[str, str]:
-    """Returns the mark of a deleted user, or of a session, as the name and value of an entry."""
-    return _MARK.decode(), owner_digest(user_id, session_id).hex()
+def encode_mark(user_id: str = "", session_id: str = "") -> Sequence[str]:
+    """Returns the mark of a deleted user, or of a session, as alternating names and values.
+
+    To readers of an older release, it is an interaction without a user, which they ignore.
+    """
+    mark = (_MARK.decode(), owner_digest(user_id, session_id).hex())
+    return [*mark, "item", "", "kind", "", "time", "0"]
 
 
 def decode_mark(fields: Mapping[bytes, bytes]) -> bytes | None:

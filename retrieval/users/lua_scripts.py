@@ -92,7 +92,7 @@ end
 return 1
 """
 
-# KEYS: state, recent, log. ARGV: seconds to remember the deletion; name and value of its mark in
+# KEYS: state, recent, log. ARGV: seconds to remember the deletion; then the words of its mark in
 # the log, for those who have read the entries already.
 # Returns its time in microseconds, the deleted history, and the last entry of the log before.
 ERASE = """
@@ -104,7 +104,7 @@ redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('HSET', KEYS[1], 'x', time)
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
-if last then redis.call('XADD', KEYS[3], '*', ARGV[2], ARGV[3]) end
+if last then redis.call('XADD', KEYS[3], '*', unpack(ARGV, 2)) end
 return {time, state[1] or '', last and last[1] or '0-0'}
 """
 
