@@ -154,13 +154,14 @@ class TrendFollower:
         return oldest_ms
 
     def _decode(self, arrived_ms: int, fields: Mapping[bytes, bytes]) -> Row | None:
-        """Returns an interaction; None if its kind weighs nothing."""
-        one = decode_logged_interaction(fields)
-        weight = one.weight
-        if weight is None:
-            weight = self._trained.kind_weights.get(one.kind, 1.0)
+        """Returns an interaction; None if training would leave its kind out."""
+        one, weights = decode_logged_interaction(fields), self._trained.kind_weights
+        weight = weights.get(one.kind, 0.0) if weights else 1.0
+        if weight <= 0:
+            return None
         owner = int.from_bytes(owner_digest(one.user_id, one.session_id))
-        return Row(owner, one.item_id, one.time_us, arrived_ms, weight) if weight > 0 else None
+        weight = weight if one.weight is None else one.weight
+        return Row(owner, one.item_id, one.time_us, arrived_ms, weight)
 
     async def _apply(self, erased: Iterable[int], rows: Sequence[Row]) -> None:
         def apply() -> set[str]:

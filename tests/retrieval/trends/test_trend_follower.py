@@ -146,9 +146,11 @@ async def test_only_what_the_models_do_not_know_counts(
     async with follower(shared_redis) as one:
         await one.advance(UNTRAINED)
         assert popular(shared_redis) == {"a": 1.0, "b": 2.0}
-        await one.advance(Trained(to_us(at(1)), {"hide": 0.0}))
+        await one.advance(Trained(to_us(at(1)), {"hide": 0.0, "view": 1.0}))
         assert popular(shared_redis) == {"b": 1.0}
-        await one.advance(Trained(to_us(at(5)), {"hide": 0.0}))
+        await one.advance(Trained(to_us(at(0)), {"hide": 2.0}))
+        assert popular(shared_redis) == {"b": 2.0}
+        await one.advance(Trained(to_us(at(5)), {"hide": 2.0}))
         assert popular(shared_redis) == {}
         assert published(shared_redis)[0].newest_us == to_us(at(5))
 
