@@ -44,8 +44,8 @@ class Trained(NamedTuple):
     """What the models of a snapshot counted already.
 
     newest_us: Newest interaction; 0 without models. kind_weights: By kind of interaction; other
-    kinds are left out. If empty, every kind weighs 1. popular_days: After how many days an interaction counts 1 / e in the table of
-    popularity; inf: all count the same.
+    kinds are left out. If empty, every kind weighs 1. popular_days: After how many days an
+    interaction counts 1 / e in the table of popularity; inf: all count the same.
     """
 
     newest_us: int = 0
