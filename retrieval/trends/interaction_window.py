@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -111,9 +111,13 @@ class InteractionWindow:
             self._keep((self._rows["owner"] & np.uint64(self.scale - 1)) == 0)
         return {one.item_id for one in kept}
 
-    def erase(self, owners: Iterable[int]) -> set[str]:
-        """Removes the interactions of owners; returns their items."""
-        erased = np.isin(self._rows["owner"], np.fromiter(owners, np.uint64))
+    def erase(self, upto_ms: Mapping[int, int]) -> set[str]:
+        """Removes the interactions of owners that were logged up to a time; returns their items."""
+        owners, erased = self._rows["owner"], np.zeros(len(self), np.bool_)
+        for owner, ms in upto_ms.items():
+            start = np.searchsorted(owners, np.uint64(owner))
+            end = np.searchsorted(owners, np.uint64(owner), "right")
+            erased[start:end] = self._rows["arrived_ms"][start:end] <= ms
         return self._remove(erased)
 
     def expire(self, before_ms: int) -> set[str]:

@@ -21,8 +21,8 @@ from retrieval.trends.interaction_window import (
     Trained,
 )
 from retrieval.trends.trend_lists import NEEDED_BY, VERSION, TrendItems, trend_keys
-from retrieval.users.keys import log_key, owner_digest
-from retrieval.users.log_entries import decode_logged_interaction, decode_mark
+from retrieval.users.keys import log_key, marks_key, owner_digest
+from retrieval.users.log_entries import decode_logged_interaction
 
 # Interactions count for this long after they were logged; the log keeps them a little longer.
 _WINDOW_MS = 28 * 86_400_000
@@ -69,6 +69,7 @@ class TrendFollower:
         self._client = client
         self._keys = trend_keys(collection)
         self._logs = [log_key(collection, partition) for partition in range(PARTITIONS)]
+        self._marks = frozenset(marks_key(collection, one) for one in range(PARTITIONS))
         self._lease = RedisLease(client, self._keys.lease, NEEDED_BY)
         self._limit = limit
         self._trained = UNTRAINED
@@ -110,7 +111,9 @@ class TrendFollower:
 
     def _begin(self) -> None:
         self._window = InteractionWindow(self._limit)
-        self._after = dict.fromkeys(self._logs, "0-0")
+        self._after = dict.fromkeys((*self._logs, *self._marks), "0-0")
+        # When the last deleted interaction of an owner was logged, in milliseconds.
+        self._erased: dict[int, int] = {}
         # Whether the interactions are others than those of the lists, and of the last sweep.
         self._changed = self._unswept = True
         self._swept = False
@@ -126,31 +129,28 @@ class TrendFollower:
         """Adds all new entries to the window; returns when the first of them was logged, or 0."""
         oldest_ms = 0
         rows: list[Row] = []
-        erased: set[int] = set()
+        erased: dict[int, int] = {}
         left = dict(self._after)
         while left:
             async with translate_redis_errors(NEEDED_BY):
                 found = await read_streams(self._client, left, _ENTRIES, 0)
             left = {}
             for name, entries in found:
-                log = name.decode()
-                self._after[log] = entries[-1][0].decode()
+                stream = name.decode()
+                self._after[stream] = entries[-1][0].decode()
                 if len(entries) == _ENTRIES:
-                    left[log] = self._after[log]
+                    left[stream] = self._after[stream]
+                if stream in self._marks:
+                    erased |= {int(one[b"owner"], 16): int(one[b"upto"]) for _, one in entries}
+                    continue
                 for entry_id, fields in entries:
                     arrived_ms = int(entry_id.partition(b"-")[0])
                     oldest_ms = min(oldest_ms or arrived_ms, arrived_ms)
-                    if (mark := decode_mark(fields)) is not None:
-                        owner = int.from_bytes(mark)
-                        erased.add(owner)
-                        rows = [one for one in rows if one.owner != owner]
-                    elif (row := self._decode(arrived_ms, fields)) is not None:
+                    if (row := self._decode(arrived_ms, fields)) is not None:
                         rows.append(row)
-            if rows and (not left or len(rows) >= _BATCH):
+            if len(rows) >= _BATCH or not left:
                 await self._apply(erased, rows)
-                rows, erased = [], set()
-        if erased:
-            await self._apply(erased, ())
+                rows, erased = [], {}
         return oldest_ms
 
     def _decode(self, arrived_ms: int, fields: Mapping[bytes, bytes]) -> Row | None:
@@ -163,13 +163,17 @@ class TrendFollower:
         weight = weight if one.weight is None else one.weight
         return Row(owner, one.item_id, one.time_us, arrived_ms, weight)
 
-    async def _apply(self, erased: Iterable[int], rows: Sequence[Row]) -> None:
-        def apply() -> set[str]:
-            # Interactions after a deletion count again.
-            items = self._window.erase(erased) if erased else set()
-            return items | self._window.add(rows)
+    async def _apply(self, erased: Mapping[int, int], rows: Sequence[Row]) -> None:
+        # An entry may be read after the mark of its deletion.
+        self._erased |= erased
+        kept = [one for one in rows if one.arrived_ms > self._erased.get(one.owner, 0)]
 
-        self._note(await asyncio.to_thread(apply))
+        def apply() -> set[str]:
+            items = self._window.erase(erased) if erased else set()
+            return items | self._window.add(kept) if kept else items
+
+        if erased or kept:
+            self._note(await asyncio.to_thread(apply))
 
     async def _expire(self) -> None:
         if time.monotonic() < self._expiry_s:
@@ -177,6 +181,7 @@ class TrendFollower:
         self._expiry_s = time.monotonic() + _EXPIRY_S
         before_ms = time.time_ns() // 1_000_000 - _WINDOW_MS
         self._note(await asyncio.to_thread(self._window.expire, before_ms))
+        self._erased = {one: ms for one, ms in self._erased.items() if ms >= before_ms}
 
     def _note(self, items: Iterable[str]) -> None:
         """Notes items whose visitors have changed; those that wait already keep their turn."""

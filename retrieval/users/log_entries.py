@@ -1,8 +1,4 @@
-"""The log of interactions: encodes, decodes, and reads its entries page by page.
-
-An entry is an interaction, or a mark: the digest of a user or a session whose interactions before
-it were deleted.
-"""
+"""The log of interactions: encodes, decodes, and reads its entries page by page."""
 
 from __future__ import annotations
 
@@ -14,14 +10,13 @@ from nearline.store.snapshot import PARTITIONS
 from nearline.times import from_us
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.users import lua_scripts
-from retrieval.users.keys import log_key, owner_digest
+from retrieval.users.keys import log_key
 from retrieval.users.records import NEEDED_BY, LoggedInteraction
 
 # Entries that Redis scans in one call; the call takes about a millisecond.
 _SCANNED = 1_000
 # Entries in one reply; parsing an entry blocks the event loop for about 40 microseconds.
 _MAX_ENTRIES = 512
-_MARK = b"erased"
 
 
 def encode_entry(interaction: Interaction, time_us: int, event_id: str) -> Sequence[str]:
@@ -39,21 +34,6 @@ def encode_entry(interaction: Interaction, time_us: int, event_id: str) -> Seque
         "event": event_id,
     }
     return [word for name, value in fields.items() if value for word in (name, value)]
-
-
-def encode_mark(user_id: str = "", session_id: str = "") -> Sequence[str]:
-    """Returns the mark of a deleted user, or of a session, as alternating names and values.
-
-    To readers of an older release, it is an interaction without a user, which they ignore.
-    """
-    mark = (_MARK.decode(), owner_digest(user_id, session_id).hex())
-    return [*mark, "item", "", "kind", "", "time", "0"]
-
-
-def decode_mark(fields: Mapping[bytes, bytes]) -> bytes | None:
-    """Returns the digest of the owner whose interactions were deleted; None of an interaction."""
-    mark = fields.get(_MARK)
-    return None if mark is None else bytes.fromhex(mark.decode())
 
 
 def decode_logged_interaction(fields: Mapping[bytes, bytes]) -> LoggedInteraction:
@@ -131,13 +111,12 @@ async def all_entries(client: Redis, collection: str) -> AsyncIterator[LoggedInt
                     log_key(collection, partition), min=after, count=_MAX_ENTRIES
                 )
             for _, fields in entries:
-                if _MARK not in fields:
-                    yield decode_logged_interaction(fields)
+                yield decode_logged_interaction(fields)
             after = f"({entries[-1][0].decode()}" if len(entries) == _MAX_ENTRIES else ""
 
 
 async def count_entries(client: Redis, collection: str) -> int:
-    """Returns the number of entries in the log of a collection, with the marks of deletions.
+    """Returns the number of entries in the log of a collection.
 
     Raises: NotReady.
     """

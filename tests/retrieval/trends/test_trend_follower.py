@@ -119,7 +119,7 @@ async def test_a_deleted_user_is_in_no_count(states: UserStates, shared_redis: s
         await states.delete("c", "user 0")
         await one.advance(UNTRAINED)
         assert published(shared_redis)[1] == {}
-    # Readers of interactions skip the marks. The second "b" is of the session alone.
+    # The second "b" is of the session alone.
     logged = [one.item_id async for one in states.logged("c")]
     assert sorted(logged) == ["a", "b", "b", "back"]
     async with follower(shared_redis) as two:
