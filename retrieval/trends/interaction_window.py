@@ -92,11 +92,6 @@ class InteractionWindow:
         """How many interactions each one stands for, 1 unless some owners were left out."""
         return 1 << self._level
 
-    @property
-    def could_hold_more(self) -> bool:
-        """Whether owners were left out that would fit by now."""
-        return self._level > 0 and len(self._rows) * 4 < self._limit
-
     def add(self, rows: Sequence[Row]) -> set[str]:
         """Adds interactions, those of each owner in the order of the log; returns their items."""
         kept = [one for one in rows if self._samples(one.owner)]

@@ -101,7 +101,9 @@ class TrendFollower:
             raise
         lag_s = max(0.0, time.time() - oldest_ms / 1_000) if oldest_ms else 0.0
         progress = Progress(lag_s, len(self._window))
-        if self._window.could_hold_more:
+        self._most_rows = max(self._most_rows, progress.rows)
+        if self._window.scale > 1 and progress.rows < self._most_rows / 4:
+            # Owners that were left out may fit by now.
             self._begin()
         return progress
 
@@ -111,6 +113,7 @@ class TrendFollower:
 
     def _begin(self) -> None:
         self._window = InteractionWindow(self._limit)
+        self._most_rows: int = 0
         self._after = dict.fromkeys((*self._logs, *self._marks), "0-0")
         # When the last deleted interaction of an owner was logged, in milliseconds.
         self._erased: dict[int, int] = {}

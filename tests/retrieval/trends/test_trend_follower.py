@@ -179,6 +179,18 @@ async def test_lists_are_bounded(
         assert progress is not None and progress.rows <= 20
 
 
+async def test_owners_that_were_left_out_come_back(states: UserStates, shared_redis: str) -> None:
+    async with follower(shared_redis, limit=48) as one:
+        await states.record("c", visits(60, "a"))
+        progress = await one.advance(UNTRAINED)
+        assert progress is not None and 2 * progress.rows == popular(shared_redis)["a"]
+        for user in range(54):
+            await states.delete("c", f"user {user}")
+        for _ in range(2):
+            progress = await one.advance(UNTRAINED)
+        assert progress is not None and progress.rows == popular(shared_redis)["a"] == 6
+
+
 async def test_a_reader_keeps_what_it_knows(
     states: UserStates, shared_redis: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
