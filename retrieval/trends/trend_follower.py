@@ -73,7 +73,7 @@ class TrendFollower:
         self._lease = RedisLease(client, self._keys.lease, NEEDED_BY)
         self._limit = limit
         self._trained = UNTRAINED
-        self._term = 0
+        self._term = self._most_rows = 0
         self._begin()
 
     async def advance(self, trained: Trained) -> Progress | None:
@@ -113,7 +113,7 @@ class TrendFollower:
 
     def _begin(self) -> None:
         self._window = InteractionWindow(self._limit)
-        self._most_rows: int = 0
+        self._most_rows = 0
         self._after = dict.fromkeys((*self._logs, *self._marks), "0-0")
         # When the last deleted interaction of an owner was logged, in milliseconds.
         self._erased: dict[int, int] = {}
