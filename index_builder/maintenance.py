@@ -1,9 +1,10 @@
 """Maintains change logs: `python -m index_builder.maintenance --store DIR --redis URL …`.
 
 Every `every_s` seconds it archives and trims the change log of each collection. A second task
-builds, one collection at a time: it compacts a log if enough changes have accumulated, and proposes
-a new snapshot if requests drifted or models are old. Several instances with one folder as their
-store skip the builds of the others, and so do those over a bucket with one Redis.
+counts trends every second. A third one builds, one collection at a time: it compacts a log if
+enough changes have accumulated, and proposes a new snapshot if requests drifted or models are old.
+Several instances with one folder as their store skip the builds of the others, and so do those over
+a bucket with one Redis.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from retrieval.redis_client.connection import Redis, connect
 from retrieval.shards.topology import parse_addresses
 from retrieval.snapshots import aliases
 from retrieval.snapshots.training_statuses import TrainingStatuses
+from retrieval.trends.trend_upkeep import TrendUpkeep
 
 _log = logging.getLogger("index_builder.upkeep")
 # Pruning costs reading the manifests of all snapshots, and alias records.
@@ -299,11 +301,15 @@ async def main(argv: list[str]) -> None:
         upkeep = Maintenance(
             config, store, logs, embedders, RebuildRequests(redis), admin, redis, statuses
         )
+        trends = TrendUpkeep(
+            store, logs.clients[-1], config.collection_names(), upkeep_metrics.show_trends
+        )
         tasks: list[asyncio.Task[None]] = []
 
         async def ready() -> None:
-            tasks.append(asyncio.create_task(upkeep.run()))
-            tasks[0].add_done_callback(_end_after_failure)
+            for work in (upkeep.run(), trends.run()):
+                tasks.append(asyncio.create_task(work))
+                tasks[-1].add_done_callback(_end_after_failure)
 
         async def close() -> None:
             # A thread of a build cannot be ended, and the interpreter would wait for it, even if

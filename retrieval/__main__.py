@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ from retrieval.snapshots.aliases import operator_name
 from retrieval.snapshots.collection_names import CollectionNames
 from retrieval.snapshots.follower import AliasFollower
 from retrieval.snapshots.training_statuses import TrainingStatuses
+from retrieval.trends.trend_reader import TrendReader
 from retrieval.writes.feed_block import (
     FeedBlock,
     disk_resource,
@@ -183,6 +185,8 @@ async def main(argv: Sequence[str]) -> None:
         feed_block=feed_block,
     )
 
+    trends: dict[str, TrendReader] = {}
+
     async def load(snapshot: SnapshotRef) -> ServedCollection:
         _, shards, model = await asyncio.gather(
             _make_log(logs, snapshot.collection),
@@ -192,7 +196,12 @@ async def main(argv: Sequence[str]) -> None:
                 lambda: load_behaviour_model(store, snapshot, local=config.backend == "milvus")
             ),
         )
-        collection = ServedCollection(snapshot, shards, model)
+        name = snapshot.collection
+        if logs is not None and name not in trends:
+            trends[name] = TrendReader(logs.clients[-1], name)
+            await trends[name].refresh()
+        newest = partial(trackers.newest, name)
+        collection = ServedCollection(snapshot, shards, model, trends.get(name), newest)
         await trackers.follow(snapshot)
         await candidates.prewarm(collection, config.hot_lists)
         return collection
@@ -201,6 +210,7 @@ async def main(argv: Sequence[str]) -> None:
         if logs is not None:
             logs.forget(name)
         policies.forget(name)
+        trends.pop(name, None)
         await trackers.forget(name)
 
     canaries = CanaryController(store, collections, load, lambda *key: follower.forget(*key))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge
 
+from retrieval.trends.trend_follower import Progress
+
 round_time = Gauge(
     "nearline_upkeep_round_timestamp_seconds",
     "End of the last round over all collections, in seconds since 1970; 0 before the first one.",
@@ -55,6 +57,16 @@ proposal_age = Gauge(
     "Age of the snapshot that waits for promotion; 0 if none does.",
     ("collection",),
 )
+trends_lag = Gauge(
+    "nearline_upkeep_trends_lag_seconds",
+    "Age of the oldest new interaction when it was counted in the trends; 0 without new ones.",
+    ("collection",),
+)
+trends_rows = Gauge(
+    "nearline_upkeep_trends_interactions",
+    "Interactions in memory from which trends are counted.",
+    ("collection",),
+)
 _OF_COLLECTIONS = (
     success_time,
     pending_changes,
@@ -64,6 +76,8 @@ _OF_COLLECTIONS = (
     failed_builds,
     proposals,
     proposal_age,
+    trends_lag,
+    trends_rows,
 )
 
 
@@ -76,6 +90,12 @@ def show(collection: str, pending: int, kept: int, size_bytes: int) -> None:
         for outcome in OUTCOMES:
             # Prometheus sees an increase only of a series that it knew before.
             builds.labels(collection, kind, outcome)
+
+
+def show_trends(collection: str, progress: Progress) -> None:
+    """Exports how far the trends of a collection have been counted."""
+    trends_lag.labels(collection).set(progress.lag_s)
+    trends_rows.labels(collection).set(progress.rows)
 
 
 def count_build(collection: str, kind: str, outcome: str, failures: int = 0) -> None:

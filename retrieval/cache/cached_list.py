@@ -15,6 +15,8 @@ from nearline.errors import SettingsError, SnapshotMismatch
 from retrieval.protocols.watermark import Watermark, decode_watermark
 
 _JITTER = 0.1
+# How long a list that new interactions may change is fresh, and how long it is served.
+_LIVE_S, _LIVE_STALE_S = 1.0, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class CachedList:
     computation started, microseconds since 1970. cost_s: Duration of the computation. watermark:
     The changes of items that the list reflects, see `protocols.watermark`; empty if unknown.
     expires_us: When the first of its items expires; 0 if none does. from_content: Whether its items
-    were chosen by the similarity of their vectors, not by behaviour. stale: Why it may lack later
+    were chosen by the similarity of their vectors, not by behaviour. is_live: Whether new
+    interactions may change it. stale: Why it may lack later
     changes; empty if it does not. Other processes are not told.
     """
 
@@ -39,6 +42,7 @@ class CachedList:
     watermark: bytes = b""
     expires_us: int = 0
     from_content: bool = False
+    is_live: bool = False
     stale: str = ""
 
     def without(self, deleted: Collection[str]) -> CachedList:
@@ -163,7 +167,10 @@ class CacheLifetimes:
             gone_us = now_us + int(self.negative_s * 1e6)
             return CacheEntry(None, None, now_us, gone_us, gone_us)
         fresh_s = self.ttl_s * (1 + _JITTER * (2 * self.random() - 1))
-        gone_us = cached.computed_us + int(self.stale_s * 1e6)
+        stale_s = self.stale_s
+        if cached.is_live:
+            fresh_s, stale_s = min(fresh_s, _LIVE_S), min(stale_s, _LIVE_STALE_S)
+        gone_us = cached.computed_us + int(stale_s * 1e6)
         # After that time, the entry is replaced by a list without the expired item.
         if cached.expires_us:
             gone_us = min(gone_us, cached.expires_us)

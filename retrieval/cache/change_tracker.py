@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from nearline.errors import NearlineError
@@ -63,7 +64,7 @@ class RecentChanges:
         self._items: dict[str, ItemChange] = {}
 
     @property
-    def items(self) -> Mapping[str, ItemChange]:
+    def items(self) -> dict[str, ItemChange]:
         """The last change of each item by id, oldest first."""
         return self._items
 
@@ -162,7 +163,7 @@ class ChangeTracker:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def items(self) -> Mapping[str, ItemChange]:
+    def items(self) -> dict[str, ItemChange]:
         """The last change of each changed item, by id."""
         return self._changes.items
 
@@ -250,6 +251,12 @@ class ChangeTrackerRegistry(dict[str, ChangeTracker]):
         )
         self[name] = tracker
         await tracker.start()
+
+    def newest(self, collection: str, most: int) -> Sequence[str]:
+        """Returns the items that changed last and still exist, newest first."""
+        tracker = self.get(collection)
+        items = {} if tracker is None else tracker.items
+        return list(islice((one for one in reversed(items) if not items[one].deleted), most))
 
     async def forget(self, collection: str) -> None:
         """Stops to track the changes of a collection that was dropped."""

@@ -27,7 +27,7 @@ _NEEDED_BY = "cached lists"
 # stale lists until then.
 _LOCK_MS = 5_000
 # The number is the version of the format.
-_PREFIX = "nearline:hot:3"
+_PREFIX = "nearline:hot:4"
 _CHECKSUM_BYTES = 4
 
 
@@ -59,6 +59,7 @@ def pack(stored: StoredList) -> bytes:
             mark,
             cached.expires_us,
             cached.from_content,
+            cached.is_live,
             cached.ids,
             sizes,
         ]
@@ -77,7 +78,7 @@ def unpack(data: bytes) -> StoredList | None:
         computed_us, *rest = json.loads(head)
         if not rest:
             return StoredList(None, int(computed_us))
-        cost_s, mark, expires_us, from_content, ids, sizes = rest
+        cost_s, mark, expires_us, from_content, is_live, ids, sizes = rest
         ends = list(accumulate(sizes, initial=0))
         parts = tuple(map(messages.__getitem__, map(slice, ends, ends[1:])))
         if len(parts) != len(ids):
@@ -90,6 +91,7 @@ def unpack(data: bytes) -> StoredList | None:
             bytes.fromhex(mark),
             int(expires_us),
             bool(from_content),
+            bool(is_live),
         )
         watermark.decode_watermark(cached.watermark)
         return StoredList(cached, cached.computed_us)

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from nearline import contract as c, wire
-from nearline.errors import NearlineError, ShardsUnavailable
+from nearline.errors import NearlineError, NotReady, ShardsUnavailable
 from nearline.times import to_us
 from retrieval.cache.cached_list import CachedList, CacheLevel, ComputeList, ListKey
 from retrieval.cache.change_tracker import ChangeTracker
@@ -44,7 +44,7 @@ def list_computation(
         query: Which items match and which fields to read; its context holds the changes that the
             list must reflect.
         policy: The policy of the surface.
-        item_id: Item that the list goes with; empty: none, which needs a behaviour model.
+        item_id: Item that the list goes with; empty: none, which needs interactions.
         depth: Items needed.
         debias: Discount of the request for popularity; None uses the policy's.
     """
@@ -65,6 +65,8 @@ def list_computation(
         ranking = await rank(own_query, strategy, ranked_for, hidden, depth)
         if ranking is not None:
             await pool.fill(own_query, ranking.blocks(), depth)
+        elif not item_id:
+            raise NotReady("there are no interactions, so there is no list for everyone")
         else:
             bare = own_query._replace(payload=NO_PAYLOAD)
             similar = await find_similar_items(bare, [item_id], depth, hidden)
@@ -84,6 +86,7 @@ def list_computation(
             watermark=context.watermark,
             expires_us=to_us(pool.expires) if pool.expires else 0,
             from_content=ranking is None,
+            is_live=query.served.trends is not None and (ranking is None or ranking.is_live),
             stale=context.stale,
         )
 
@@ -176,11 +179,11 @@ class CandidateCache:
             debias: Discount of the request for popularity; None uses the policy's. Without an item,
                 nothing is discounted.
         Returns: A future of the list, or of None if it cannot be shared: with vectors, while shards
-            are away, or without an item if the snapshot has no behaviour model.
+            are away, or without an item if there are no interactions.
         """
         served, payload, filter, context = query
         done: asyncio.Future[CachedCandidates | None] = asyncio.get_running_loop().create_future()
-        if not payload <= _CACHEABLE or not (item_id or served.learned):
+        if not payload <= _CACHEABLE or not (item_id or _has_interactions(served)):
             done.set_result(None)
             return done
         list_depth = _SHORT if depth <= _SHORT // 2 else policy.candidates
@@ -267,6 +270,11 @@ class CandidateCache:
             for one in variants
             if strategy_of(self._policies[one.policy_digest]).list_name(item_id) == name
         )
+
+
+def _has_interactions(served: ServedCollection) -> bool:
+    trends = served.trends
+    return served.learned is not None or (trends is not None and bool(trends.lists.popular.ids))
 
 
 @lru_cache(64)

@@ -23,7 +23,7 @@ from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.explanations import DEBIASED, add_discount, complete_absence
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
 from retrieval.recommend.pool_filler import CONTENT, content_examples, fill_pool, rank
-from retrieval.recommend.ranking import ItemRanking, places_gained
+from retrieval.recommend.ranking import ITEMS, ItemRanking, places_gained
 from retrieval.recommend.rules import Placement, apply_rules
 from retrieval.recommend.strategies import RankingContext, Strategy, strategy_of
 from retrieval.recommend.user_profile import UserProfile
@@ -49,6 +49,7 @@ class BuiltList:
     source: Origin of the candidates: items, history, popular, surface, content or unordered.
     cached: The cached list that it was made from; None if it was computed for this request.
     expires_us: When the first of its candidates expires, microseconds since 1970; 0 if none does.
+    is_live: Whether new interactions of others may change it.
     """
 
     recommendations: Sequence[c.Recommendation]
@@ -57,6 +58,7 @@ class BuiltList:
     cached: CachedCandidates | None
     why_not: c.WhyNot | None = None
     expires_us: int = 0
+    is_live: bool = False
 
     def with_messages(self, messages: Sequence[bytes]) -> BuiltList:
         """Returns the list with its recommendations encoded already."""
@@ -181,9 +183,11 @@ class ListBuilder:
         pool, pinned = CandidatePool(options.payload), CandidatePool(options.payload)
         if start.messages is None:
             hidden = seen | plan.excluded | policy.blocked
-            source = await fill_pool(pool, plan.query, plan.strategy, context, hidden, plan.depth)
+            source, is_live = await fill_pool(
+                pool, plan.query, plan.strategy, context, hidden, plan.depth
+            )
         else:
-            source = self._shared_source(start)
+            source, is_live = self._shared_source(start), False
             for message in start.messages:
                 pool.add_hit(wire.recommended_hit_from_bytes(message))
         if policy.pinned:
@@ -224,7 +228,8 @@ class ListBuilder:
                 why_not = add_discount(why_not, moved.get(why_not.id, 0))
         reasons: Mapping[str, Sequence[str]] = {}
         if options.explain:
-            reasons = await self._reasons(context, result.places, source, moved)
+            live = {} if ranking is None else ranking.reasons
+            reasons = await self._reasons(context, result.places, source, moved, live)
         return BuiltList(
             recommendations=[
                 c.Recommendation(
@@ -239,6 +244,7 @@ class ListBuilder:
             cached=start.cached,
             why_not=why_not,
             expires_us=_first_expiry(pool, pinned),
+            is_live=is_live,
         )
 
     async def _start(self, is_known: bool, hidden: frozenset[str]) -> _Start:
@@ -293,8 +299,13 @@ class ListBuilder:
         places: Sequence[Placement],
         source: str,
         moved: Mapping[str, int],
+        live: Mapping[str, Sequence[str]],
     ) -> Mapping[str, Sequence[str]]:
-        """Returns the reasons of the rules, then those of the strategy, strongest first, by id."""
+        """Returns the reasons of the rules, then those of the strategy, strongest first, by id.
+
+        Args:
+            live: Reasons of items that live interactions speak for.
+        """
         query, ids = self._plan.query, [placement.candidate.id for placement in places]
         found: Sequence[Sequence[str]] = [()] * len(ids)
         if query.served.learned is not None and ids:
@@ -309,11 +320,16 @@ class ListBuilder:
                 reasons_for=keys_of(ids),
             )
             found = (await find_candidates(query.served, request, query.context)).reasons
-        similar_to = content_examples(context)[:MAX_REASONS] if source == CONTENT else ()
+        # Similar items also follow those that were visited together.
+        is_similar = source == CONTENT or (source == ITEMS and bool(live))
+        similar_to = content_examples(context)[:MAX_REASONS] if is_similar else ()
         by_content = tuple(f"because:{item_id}" for item_id in similar_to)
         reasons: dict[str, Sequence[str]] = {}
         for placement, of_item in zip(places, found, strict=True):
             item_id = placement.candidate.id
+            if item_id in live:
+                # For the model, they are new.
+                of_item = live[item_id]
             if of_item:
                 debiased = (DEBIASED,) if moved.get(item_id, 0) > 0 else ()
                 reasons[item_id] = (*placement.reasons, *of_item, *debiased)

@@ -23,6 +23,8 @@ _MAX_BYTES = 64 << 20
 _ENTRY_BYTES, _ITEM_BYTES = 1_500, 120
 # Shares of `fresh` and repurchases depend on the time of a request, but not to five minutes.
 _KEEP_S = 300.0
+# Lists that interactions of others may change.
+_KEEP_LIVE_US = 2_000_000
 
 
 class ListSpec(NamedTuple):
@@ -103,7 +105,10 @@ class PersonalLists:
         if kept is None or kept.state != state:
             return None
         cached = kept.cached
-        if cached.expires_us and cached.expires_us <= time.time_ns() // 1_000:
+        now_us = time.time_ns() // 1_000
+        if cached.expires_us and cached.expires_us <= now_us:
+            return None
+        if cached.is_live and cached.computed_us + _KEEP_LIVE_US <= now_us:
             return None
         tracker = self._trackers.get(spec.collection)
         if tracker is not None:
@@ -140,6 +145,7 @@ class PersonalLists:
             cost_s=0.0,
             watermark=context.watermark,
             expires_us=built.expires_us,
+            is_live=built.is_live,
         )
         size = _ENTRY_BYTES + sum(_ITEM_BYTES + len(one) for one in messages)
         size += len(state.user) + len(state.session)

@@ -6,12 +6,13 @@ The strategies themselves are in `strategies`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from typing import NamedTuple
 
 from retrieval.protocols.candidates import NO_EVENTS
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
+from retrieval.recommend.fresh_items import fresh_items
 from retrieval.recommend.ranking import POPULAR, ItemRanking, RankingQuery
-from retrieval.recommend.similar_items import find_similar_items, list_items
+from retrieval.recommend.similar_items import find_similar_items
 from retrieval.recommend.strategies import RankingContext, Strategy
 from retrieval.recommend.user_profile import UserProfile
 
@@ -22,6 +23,16 @@ UNORDERED = "unordered"
 _FIRST_BLOCK = 64
 
 
+class PoolSource(NamedTuple):
+    """What a pool was filled from: the source of a ranking, CONTENT or UNORDERED.
+
+    is_live: Whether new interactions may change it.
+    """
+
+    name: str
+    is_live: bool
+
+
 async def fill_pool(
     pool: CandidatePool,
     query: CandidateQuery,
@@ -29,34 +40,34 @@ async def fill_pool(
     context: RankingContext,
     hidden: frozenset[str],
     depth: int,
-) -> str:
+) -> PoolSource:
     """Fills a pool from the best source that has candidates.
 
     Args:
         pool: An empty pool.
         hidden: Ids to leave out.
         depth: Candidates needed.
-    Returns: The source: of the ranking, CONTENT or UNORDERED.
+    Returns: The source.
     Raises: as `CandidatePool.read`.
     """
+    is_live = query.served.trends is not None
     ranking = await rank(query, strategy, context, hidden, depth)
     if ranking is not None:
         await pool.fill(query, ranking.blocks(), depth)
-        return ranking.source
+        return PoolSource(ranking.source, ranking.is_live)
     examples = content_examples(context)
     if examples and (similar := await find_similar_items(query, examples, depth, hidden)):
         for item, score in similar:
             pool.add(item, score)
-        return CONTENT
+        return PoolSource(CONTENT, is_live)
     unknown = context._replace(item_ids=(), profile=UserProfile())
     ranking = await rank(query, strategy, unknown, hidden, depth)
     if ranking is not None:
         await pool.fill(query, ranking.blocks(), depth)
-        return POPULAR
-    items = await list_items(query, depth + len(hidden))
-    for item in islice((one for one in items if one.id not in hidden), depth):
-        pool.add(item, 0.0)
-    return UNORDERED
+        return PoolSource(POPULAR, is_live)
+    ids = [one for one in await fresh_items(query, depth + len(hidden)) if one not in hidden]
+    await pool.read(query, [(one, 0.0) for one in ids[:depth]])
+    return PoolSource(UNORDERED, is_live)
 
 
 async def rank(
@@ -66,18 +77,15 @@ async def rank(
     hidden: frozenset[str],
     depth: int,
 ) -> ItemRanking | None:
-    """Ranks items by a strategy; returns None if the snapshot's behaviour model cannot.
+    """Ranks items by a strategy; returns None if neither models nor live interactions can.
 
     Raises: as `CandidatePool.read`.
     """
-    model = query.served.learned
-    if model is None:
-        return None
     profile = context.profile
     return await strategy.rank(
         RankingQuery(
             served=query.served,
-            model=model,
+            model=query.served.learned,
             context=query.context,
             depth=max(depth, _FIRST_BLOCK),
             filter=query.filter,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
@@ -54,13 +54,16 @@ class ItemRanking(NamedTuple):
     """A ranking in blocks; the following ones are read from the shards when they are requested.
 
     source: Source of the first items: ITEMS, HISTORY or POPULAR. first: The best items.
-    undiscounted: Ids of `first` in the order without the discount for popularity.
+    undiscounted: Ids of `first` in the order without the discount for popularity. is_live: Whether
+    new interactions may change it. reasons: Of items that live interactions speak for, by id.
     """
 
     source: str
     first: Block
     undiscounted: Sequence[str]
     following: AsyncIterator[Block]
+    is_live: bool = False
+    reasons: Mapping[str, Sequence[str]] = {}
 
     async def blocks(self) -> AsyncIterator[Block]:
         """Yields all blocks."""
@@ -73,12 +76,13 @@ class ItemRanking(NamedTuple):
 class RankingQuery:
     """Which items may be ranked, and how many are needed.
 
-    depth: Items of the first block, unless fewer are scored. hidden: Ids of items to leave out.
+    model: None if the snapshot has none; functions that need it then return None. depth: Items of
+    the first block, unless fewer are scored. hidden: Ids of items to leave out.
     history: Of the user. had: The items of the history, if all of them are left out; else empty.
     """
 
     served: ServedCollection
-    model: BehaviourModel
+    model: BehaviourModel | None
     context: RequestContext
     depth: int
     filter: c.Filter | None = None
@@ -113,6 +117,8 @@ async def rank_by_items(
         debias: 0..1, see `discount_popularity`; None uses the model's value.
     Returns: None if none of the items has interactions.
     """
+    if query.model is None:
+        return None
     given = history_of_items(item_ids)
     debias = query.model.similar_debias if debias is None else debias
     generators = [names.GOES_WITH, names.TAIL]
@@ -146,13 +152,15 @@ async def rank_for_user(
         debias: As in `rank_by_items`.
     Returns: None if the snapshot has none of the items of the history.
     """
-    history = query.history
-    debias = query.model.debias(repeats=repeats) if debias is None else debias
+    history, model = query.history, query.model
+    if model is None:
+        return None
+    debias = model.debias(repeats=repeats) if debias is None else debias
 
     def score(found: ShardCandidates) -> tuple[_FirstItems, ScoredRows] | None:
         if not (found.events != UNKNOWN).any():
             return None
-        scored = query.model.score_user(found, history, repeats=repeats)
+        scored = model.score_user(found, history, repeats=repeats)
         return _first_items(found, [scored], debias), scored
 
     request = CandidatesRequest([names.USER], history, DEPTH, repeats=repeats)
@@ -163,8 +171,10 @@ async def rank_for_user(
     return ItemRanking(HISTORY, *first, _following(query, names.NEAREST, history, scored.rows))
 
 
-async def rank_for_everyone(query: RankingQuery, generator: str, source: str) -> ItemRanking:
+async def rank_for_everyone(query: RankingQuery, generator: str, source: str) -> ItemRanking | None:
     """Ranks items by a statistic of theirs; the others follow by their number of interactions."""
+    if query.model is None:
+        return None
     found = await query.find(CandidatesRequest([generator], NO_EVENTS, query.depth))
     following = _following(query, names.COUNTS, NO_EVENTS, found.scored[0].rows)
     return _ranking(source, found, found.scored, 0.0, following)
@@ -175,6 +185,8 @@ async def rank_repurchases(query: RankingQuery, now_us: int) -> ItemRanking | No
 
     Returns: None if the snapshot has none of them.
     """
+    if query.model is None:
+        return None
     found = await query.find(
         CandidatesRequest([names.REPURCHASE], query.history, _MOST_FOLLOWING, now_us=now_us)
     )

@@ -67,8 +67,9 @@ _R = TypeVar("_R")
 _log = logging.getLogger(__name__)
 _FALLBACK_REASONS = {
     POPULAR: "nothing is known about the user, the session or the items",
-    CONTENT: "the items have no interactions yet, so similar items are listed",
-    UNORDERED: "the snapshot has no interactions: build it with --interactions FILE",
+    CONTENT: "the items have too few interactions yet, so similar items are listed",
+    UNORDERED: "there are no interactions yet, so new and different items are listed: record some, "
+    "or build with --interactions FILE",
 }
 
 

@@ -1,4 +1,4 @@
-"""Candidates from vectors: items similar to others, or any items when there is no signal."""
+"""Candidates from vectors: items similar to others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nearline import contract as c
 from nearline.errors import NotFound
 from retrieval.protocols.shard import ShardQueries
 from retrieval.recommend.candidate_pool import CandidateQuery
-from retrieval.search import executor, listing
+from retrieval.search import executor
 from retrieval.search.example_queries import build_queries
 from retrieval.search.queries import QueryBatch, align_to_metric
 
@@ -44,22 +44,6 @@ async def find_similar_items(
     result = await executor.search(served, batch, options, context)
     visible = [hit for hit in result.lists[0] if hit.id not in hidden]
     return [(_item(hit), hit.score) for hit in visible[:depth]]
-
-
-async def list_items(query: CandidateQuery, count: int) -> Sequence[c.Item]:
-    """Returns the first matching items in order of id.
-
-    Raises: as `find_similar_items`.
-    """
-    page = await listing.read_page(
-        query.served,
-        size=min(count, c.MAX_PAGE),
-        token="",
-        filter=query.filter,
-        payload=query.payload,
-        context=query.context,
-    )
-    return page.items
 
 
 def _item(hit: c.Hit) -> c.Item:

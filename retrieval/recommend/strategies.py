@@ -14,10 +14,10 @@ from retrieval.recommend.ranking import (
     ItemRanking,
     RankingQuery,
     rank_by_items,
-    rank_for_everyone,
     rank_for_user,
     rank_repurchases,
 )
+from retrieval.recommend.trend_candidates import rank_by_visits, rank_co_visited, rank_popular
 from retrieval.recommend.user_profile import UserProfile, history_of_items
 
 # Source of a list whose surface is non-personalized by design: not a fallback for a better list.
@@ -49,7 +49,7 @@ class ReasonsQuery(NamedTuple):
 
 
 class Strategy(Protocol):
-    """A source of candidates that ranks the items of a behaviour model.
+    """A source of candidates that ranks items by behaviour.
 
     To add one, write a class with these members, add its name to `policies.Origin`, and register it
     in `_STRATEGIES` below. Describe it in docs/guides/surfaces.md. A source that needs no behaviour
@@ -79,7 +79,7 @@ class Strategy(Protocol):
         ...
 
     async def rank(self, query: RankingQuery, context: RankingContext) -> ItemRanking | None:
-        """Ranks items; returns None if the model cannot, so that vectors have to."""
+        """Ranks items; returns None if no interactions can, so that vectors have to."""
         ...
 
     def reasons(self, context: RankingContext) -> ReasonsQuery:
@@ -115,12 +115,19 @@ class AutoStrategy:
         return ITEMS if item_id else POPULAR
 
     async def rank(self, query: RankingQuery, context: RankingContext) -> ItemRanking | None:
-        """Ranks by the items, else by the history, else by popularity."""
+        """Ranks by the items, else by the history, else by popularity.
+
+        Of items and histories that the model does not know, co-visits decide.
+        """
         if context.item_ids:
-            return await rank_by_items(query, context.item_ids, context.debias)
+            return await rank_by_items(
+                query, context.item_ids, context.debias
+            ) or await rank_co_visited(query, context.item_ids)
         if context.profile.is_known:
-            return await rank_for_user(query, repeats=context.repeats, debias=context.debias)
-        return await rank_for_everyone(query, generator_names.POPULAR, POPULAR)
+            return await rank_for_user(
+                query, repeats=context.repeats, debias=context.debias
+            ) or await rank_by_visits(query, context.profile.events)
+        return await rank_popular(query, generator_names.POPULAR, POPULAR)
 
     def reasons(self, context: RankingContext) -> ReasonsQuery:
         """Asks for the items, or else the events of the history, that speak for an item."""
@@ -152,7 +159,7 @@ class PopularStrategy:
 
     async def rank(self, query: RankingQuery, context: RankingContext) -> ItemRanking | None:
         """Ranks by the statistic of the strategy; the remaining items follow by counts."""
-        return await rank_for_everyone(query, self.generator, self.source)
+        return await rank_popular(query, self.generator, self.source)
 
     def reasons(self, context: RankingContext) -> ReasonsQuery:
         """Asks whether an item has interactions."""

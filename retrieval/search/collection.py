@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from nearline.contract import Coverage, Term
 from nearline.store.snapshot import KIND_NAMES
@@ -14,6 +14,7 @@ from retrieval.protocols.shard import Shard
 from retrieval.protocols.snapshot import COSINE, SnapshotRef
 from retrieval.search.fusion import FusionParams
 from retrieval.search.price import IndexPrice
+from retrieval.trends.trend_reader import TrendReader
 
 
 class ServedCollection:
@@ -23,6 +24,8 @@ class ServedCollection:
         snapshot: The snapshot to serve.
         shards: By number, 0..n-1.
         learned: The model that the snapshot learned from interactions; None if it has none.
+        trends: Counts of interactions as they are recorded. Optional; None without Redis.
+        newest: Returns the items that changed last, at most a number, newest first. Optional.
 
     attribute_kinds: By name, a kind of `nearline.items.attributes.KINDS`. single_valued: Names of
     attributes that hold no lists. index_price: What a query costs. approximate: Whether the index
@@ -35,9 +38,13 @@ class ServedCollection:
         snapshot: SnapshotRef,
         shards: Sequence[Shard],
         learned: BehaviourModel | None = None,
+        trends: TrendReader | None = None,
+        newest: Callable[[int], Sequence[str]] = lambda most: (),
     ) -> None:
         manifest = snapshot.manifest
         self.learned = learned
+        self.trends = trends
+        self.newest = newest
         self.local_behaviour = learned.local if learned else None
         self.name = snapshot.collection
         self.epoch = snapshot.epoch

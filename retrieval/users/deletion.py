@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from nearline.store.snapshot import partition_of
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability
 from retrieval.users import lua_scripts
 from retrieval.users.codec import event_count
-from retrieval.users.keys import session_keys, user_keys
+from retrieval.users.keys import marks_key, owner_digest, session_keys, user_keys
 from retrieval.users.log_entries import entries_of_user
 from retrieval.users.records import NEEDED_BY, DeletionResult
 
@@ -16,8 +19,9 @@ async def delete_user(
 ) -> DeletionResult:
     """Deletes the history, events, log entries and sessions of a user; returns once durable.
 
-    They can no longer be read. The bytes of a log entry stay in Redis until the log is trimmed that
-    far, and in the append-only file until Redis rewrites the file.
+    They can no longer be read, and marks tell those who have read them. The bytes of a log entry
+    stay in Redis until the log is trimmed that far, and in the append-only file until Redis
+    rewrites the file.
 
     Args:
         client: The Redis client. durability: Its durability.
@@ -27,12 +31,14 @@ async def delete_user(
     await durability.check()
     keys = user_keys(collection, user_id)
     async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
-        pipe.eval(lua_scripts.ERASE, 3, keys.state, keys.recent, keys.log, ttl_s)
+        own = (keys.state, keys.recent, keys.log, marks_key(collection, partition_of(user_id)))
+        pipe.eval(lua_scripts.ERASE, len(own), *own, ttl_s, owner_digest(user_id).hex())
         [reply], kept = await durability.execute(pipe)
         if isinstance(reply, Exception):
             raise reply
     durability.check_reply(kept)
     deleted_us, blob, last = reply
+    upto_ms = int(deleted_us) // 1_000
     entries = sessions = 0
     async for page in entries_of_user(client, keys.log, user_id, last):
         names = {entry.fields.get(b"session", b"").decode() for entry in page} - {""}
@@ -42,12 +48,16 @@ async def delete_user(
                 session = session_keys(collection, name)
                 pipe.delete(session.state)
                 pipe.delete(session.recent)
+                marks = marks_key(collection, partition_of(name))
+                mark: dict[Any, Any] = {"owner": owner_digest("", name).hex(), "upto": upto_ms}
+                pipe.xadd(marks, mark, minid=upto_ms - ttl_s * 1_000)
+                pipe.expire(marks, ttl_s)
             pipe.xdel(keys.log, *(entry.entry_id for entry in page))
             replies, kept = await durability.execute(pipe)
             for error in replies:
                 if isinstance(error, Exception):
                     raise error
         durability.check_reply(kept)
-        sessions += sum(replies[:-1:2])
+        sessions += sum(replies[:-1:4])
         entries += replies[-1]
     return DeletionResult(int(deleted_us), event_count(blob), entries, sessions)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from nearline.store.snapshot import partition_of
 
 _DIGEST_BYTES = 12
+# Of the digest of a user or a session, in counts and marks.
+OWNER_BYTES = 8
 
 
 class OwnerKeys(NamedTuple):
@@ -57,6 +59,22 @@ def user_keys(collection: str, user_id: str) -> OwnerKeys:
 def session_keys(collection: str, session_id: str) -> OwnerKeys:
     """Returns the keys of a session."""
     return _owner_keys(collection, session_id, "s", b"session")
+
+
+def owner_digest(user_id: str, session_id: str = "") -> bytes:
+    """Returns 8 bytes that stand for a user, or for a session without a user."""
+    owner, person = (user_id, b"visitor") if user_id else (session_id, b"visit")
+    return hashlib.blake2b(owner.encode(), digest_size=OWNER_BYTES, person=person).digest()
+
+
+def marks_key(collection: str, partition: int) -> str:
+    """Returns the key of the marks of a partition.
+
+    A stream: for each deletion of a user or a session, its digest (owner), and when its last
+    deleted interaction was logged at the latest (upto), milliseconds since 1970. Whoever has read
+    the log learns from it what no longer counts.
+    """
+    return f"nl:{{{collection}/u{partition:02d}}}:marks"
 
 
 def log_key(collection: str, partition: int) -> str:

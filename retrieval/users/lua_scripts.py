@@ -92,7 +92,7 @@ end
 return 1
 """
 
-# KEYS: state, recent, log. ARGV: seconds to remember the deletion.
+# KEYS: state, recent, log, marks. ARGV: seconds to remember the deletion; digest of the user.
 # Returns its time in microseconds, the deleted history, and the last entry of the log.
 ERASE = """
 local state = redis.call('HMGET', KEYS[1], 'h', 'x')
@@ -103,6 +103,14 @@ redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('HSET', KEYS[1], 'x', time)
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
+if last then
+  local ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+  local upto = math.max(ms, tonumber(string.match(last[1], '%d+')))
+  local oldest = string.format('%.0f', ms - ARGV[1] * 1000)
+  redis.call('XADD', KEYS[4], 'MINID', '~', oldest, '*',
+    'owner', ARGV[2], 'upto', string.format('%.0f', upto))
+  redis.call('EXPIRE', KEYS[4], ARGV[1])
+end
 return {time, state[1] or '', last and last[1] or '0-0'}
 """
 

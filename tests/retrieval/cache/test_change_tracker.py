@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,7 +18,7 @@ from nearline.v1 import snapshot_pb2
 from nearline_cli.local.processes import free_port
 from retrieval.cache import change_tracker
 from retrieval.cache.cached_list import CachedList
-from retrieval.cache.change_tracker import ChangeTracker
+from retrieval.cache.change_tracker import ChangeTracker, ChangeTrackerRegistry
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.creation import start_new_log
 from retrieval.changelog.retention import log_lineage
@@ -81,6 +82,21 @@ async def test_changes_after_the_snapshot_are_tracked() -> None:
         touched.rebase(manifest(head))
         assert not touched.items
         assert touched.read(listed("d", has=head)).least is None
+
+
+async def test_the_newest_items_that_exist_are_known() -> None:
+    log = MemoryLog()
+    await log.append([upsert("a"), upsert("b"), upsert("c")])
+    await log.append([delete("c")])
+    registry = ChangeTrackerRegistry(cast(Store, None), None)
+    async with following(log, lambda: [log.log_id]) as touched:
+        await until(lambda: not touched.stale_reason)
+        registry["shop"] = touched
+        await log.append([set_attribute("a", "price", 1)])
+        await until(lambda: [*touched.items][-1] == "a")
+        assert list(registry.newest("shop", 5)) == ["a", "b"]
+        assert list(registry.newest("shop", 1)) == ["a"]
+        assert list(registry.newest("other", 5)) == []
 
 
 async def test_tracked_changes_stay_in_use_while_the_log_is_away() -> None:

@@ -46,7 +46,9 @@ def learned(
 
 def ranking_query(model: BehaviourModel, depth: int = 64, **options: Any) -> RankingQuery:
     """Asks for items of a collection that has only a model."""
-    served = SimpleNamespace(name="default", learned=model, local_behaviour=model.local, shards=())
+    served = SimpleNamespace(
+        name="default", learned=model, local_behaviour=model.local, shards=(), trends=None
+    )
     context = RequestContext()
     return RankingQuery(
         served=cast(Any, served), model=model, context=context, depth=depth, **options
