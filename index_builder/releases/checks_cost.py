@@ -45,8 +45,8 @@ def _model(comparison: Comparison) -> str:
 
 def check_size(comparison: Comparison) -> Check:
     """Compares the size of the files."""
-    limit = comparison.limits.max_size_ratio
-    live = comparison.require_live(limit)
+    live = comparison.require_live(comparison.limits.max_size_ratio)
+    limit = comparison.limits.max_size_ratio * comparison.growth
     ours, theirs = comparison.candidate.bytes, live.bytes
     ratio = ours / theirs if theirs else 1.0
     found = f"{ours:,} bytes, {ratio:.2f} times the live snapshot"
@@ -64,8 +64,8 @@ async def check_load_time(comparison: Comparison) -> Check:
     A candidate that was slower is loaded once more, and the shorter time counts: the first load
     also reads files from disk and imports libraries, and other processes may have delayed it.
     """
-    limit = comparison.limits.max_load_ratio
-    live = comparison.require_live(limit)
+    live = comparison.require_live(comparison.limits.max_load_ratio)
+    limit = comparison.limits.max_load_ratio * comparison.growth
     candidate = comparison.candidate
     ours, theirs = candidate.load_s, live.load_s
 
@@ -93,8 +93,8 @@ async def check_latency(comparison: Comparison) -> Check:
     If the candidate was slower, the requests are sent once more, and for each request and
     snapshot the shorter time counts: other processes may have delayed the first.
     """
-    limit = comparison.limits.max_latency_ratio
-    comparison.require_live(limit)
+    comparison.require_live(comparison.limits.max_latency_ratio)
+    limit = comparison.limits.max_latency_ratio * comparison.growth
     replay = comparison.replay
     pairs = [] if replay is None else replay.answered
     if replay is None or len(pairs) < _MIN_TIMED:

@@ -57,6 +57,18 @@ class Comparison:
         return self.live
 
     @property
+    def growth(self) -> float:
+        """How many times as many documents the candidate has as the live snapshot, at least 1.
+
+        What a snapshot costs may grow as much: a collection that is filled over the API begins
+        empty.
+        """
+        if self.live is None:
+            return 1.0
+        ours, theirs = self.candidate.manifest.documents, self.live.manifest.documents
+        return max(1.0, ours / max(1, theirs))
+
+    @property
     def same_model(self) -> bool:
         """Whether both snapshots have the same vector space."""
         live = self.live

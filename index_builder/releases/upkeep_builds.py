@@ -126,14 +126,15 @@ class UpkeepBuilds:
             async with self._leased(name):
                 await self._compact(name, log, inputs)
             return True
-        # A compaction would outdate the proposal, so it goes first.
-        if pending or check.reason:
+        if pending:
             return False
         if (await asyncio.to_thread(self._store.alias_in_force, name)).canary:
             return False  # A new snapshot would end the trial.
+        # It compacts, too, so it does not wait for a compaction that was refused.
         if card is None and await self._train_first(name, log, inputs):
             return True
-        if self._settings.releases == "off":
+        # A compaction would outdate the proposal, so it goes first.
+        if check.reason or self._settings.releases == "off":
             return False
         return await self._rebuild(name, log, inputs)
 

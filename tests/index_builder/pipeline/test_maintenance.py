@@ -386,6 +386,22 @@ async def test_first_models_that_the_gate_refuses_do_not_serve_and_are_not_train
     assert not await maintenance.run_once("default")
 
 
+async def test_first_models_are_trained_although_the_last_compaction_was_refused(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    await living.upsert("new", "New.")
+    maintenance = _maintenance(living, share=0.0, first_training=1)
+    failed = make_check("recall", False, "recall@10 is 0.5", "build again")
+    with monkeypatch.context() as patch, pytest.raises(GateFailed):
+        patch.setitem(gate._CHECKS, "recall", lambda comparison: failed)
+        await maintenance.run_once("default")
+    monkeypatch.setattr(living.log, "user_states", _Walkers, raising=False)
+    assert await _train_first(maintenance)
+    assert living.store.alias_in_force("default").why.startswith("training: first models")
+    assert "new" in living.texts()
+
+
 async def test_a_rebuild_that_the_gate_refuses_is_not_proposed_nor_repeated(
     living: Living, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -298,6 +298,25 @@ async def test_inherited_and_unmeasured_models_are_not_compared_with_popular_ite
         await run("popular", unmeasured, {})
 
 
+@pytest.mark.parametrize(("documents", "before", "allowed"), [(30, 10, 3), (5_000, 0, 5_000)])
+async def test_what_a_snapshot_costs_may_grow_as_its_documents_do(
+    documents: int, before: int, allowed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = {1: (1.0, 1.5 * allowed), 2: (1.0, 1.5 * allowed + 0.1)}
+    for number, outcome in ((1, CheckOutcome.PASSED), (2, CheckOutcome.FAILED)):
+        pairs = [pair(seconds=slow[number])] * 20
+        made = timed(monkeypatch, pairs, pairs)
+        for one, count in (("candidate", documents), ("live", before)):
+            made[one].manifest.documents = count
+        assert (await run("latency", made, {})).outcome is outcome
+    size = of_size(monkeypatch, 2.0 * allowed)
+    for one, count in (("candidate", documents), ("live", before)):
+        size[one].manifest.documents = count
+    assert (await run("size", size, {})).outcome is CheckOutcome.PASSED
+    size["candidate"].manifest.documents = before
+    assert (await run("size", size, {})).outcome is CheckOutcome.FAILED
+
+
 async def test_too_few_requests_give_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     few = compare(replay=replayed([pair(seconds=(1.0, 100.0))] * 19))
     with pytest.raises(SkippedCheck, match="19 requests; 20 are needed"):
