@@ -127,25 +127,46 @@ def hit_rates(gateway: str, shop: Shop, users: Sequence[str]) -> dict[str, objec
     return {name: round(count / len(users), 4) for name, count in hits.items()}
 
 
-def until_promoted(gateway: str, before: str, limit_s: float) -> dict[str, Any]:
-    """Waits until another snapshot is current; returns the status of the collection then.
+def read_status(gateway: str) -> Any:
+    """Returns the status of the collection."""
+    (status,) = call(gateway, "GET", "/v1/status")["collections"]
+    return status
 
-    Each estimate of the time that is left of the training is compared with the truth.
+
+def until_trained(gateway: str, limit_s: float) -> dict[str, Any]:
+    """Waits for the first models; returns how long it took, and how well that was foretold.
+
+    worst: Of the estimates of the time that was left, made after the first tenth of the training,
+    the largest factor to the truth.
     """
     began = time.monotonic()
     estimates: list[tuple[float, float]] = []
-    while True:
-        (status,) = call(gateway, "GET", "/v1/status")["collections"]
+    while not (training := read_status(gateway).get("training", {})).get("trained"):
         elapsed_s = time.monotonic() - began
-        if status["snapshot_id"] != before:
-            break
-        progress = status.get("training", {}).get("progress", "")
-        head, _, left = progress.rpartition(", ")
-        if "behaviour" in head and left.endswith(" s left"):
-            estimates.append((elapsed_s, float(left.removesuffix(" s left").replace(",", ""))))
-        assert elapsed_s < limit_s, f"not promoted after {limit_s} s: {status}"
+        assert elapsed_s < limit_s, f"not trained after {limit_s} s: {training}"
+        head, _, left = training.get("progress", "").rpartition(", ")
+        if "behaviour" in head:
+            seconds = float(left.removesuffix(" s left").replace(",", ""))
+            estimates.append((time.monotonic(), seconds))
         time.sleep(0.5)
-    return {"seconds": round(elapsed_s, 1), "estimates": estimates, "status": status}
+    end_s = estimates[-1][0] if estimates else 0.0
+    spans = [(end_s - at, left) for at, left in estimates if end_s - at > 2.0]
+    later = [(true, left) for true, left in spans if true <= 0.9 * spans[0][0]]
+    worst = max((max(true / left, left / true) for true, left in later), default=0.0)
+    return {
+        "seconds": round(time.monotonic() - began, 1),
+        "training_s": round(spans[0][0], 1) if spans else 0.0,
+        "worst": round(worst, 2),
+        "estimates": [(round(true, 1), left) for true, left in spans[:: max(1, len(spans) // 20)]],
+    }
+
+
+def until_served(gateway: str, before: str, limit_s: float) -> None:
+    """Waits until another snapshot is served."""
+    began = time.monotonic()
+    while read_status(gateway)["snapshot_id"] == before:
+        assert time.monotonic() - began < limit_s, f"{before} is still served"
+        time.sleep(0.5)
 
 
 @contextlib.asynccontextmanager
@@ -188,18 +209,12 @@ async def _run(options: argparse.Namespace) -> None:
         folder.chmod(0o755)
         async with deployment(options.fleet, folder / "fleet") as one:
             show("filled", seconds=await asyncio.to_thread(fill, one.gateway, shop))
-            (status,) = (await asyncio.to_thread(call, one.gateway, "GET", "/v1/status"))[
-                "collections"
-            ]
             show("before", **await asyncio.to_thread(hit_rates, one.gateway, shop, users))
-            found = await asyncio.to_thread(
-                until_promoted, one.gateway, status["snapshot_id"], options.limit_s
-            )
-            show("promoted", **found)
+            show("trained", **await asyncio.to_thread(until_trained, one.gateway, options.limit_s))
             show("learned", **await asyncio.to_thread(hit_rates, one.gateway, shop, users))
+            before = read_status(one.gateway)["snapshot_id"]
             await one.build()
-            before = found["status"]["snapshot_id"]
-            await asyncio.to_thread(until_promoted, one.gateway, before, options.limit_s)
+            await asyncio.to_thread(until_served, one.gateway, before, options.limit_s)
             show("built by hand", **await asyncio.to_thread(hit_rates, one.gateway, shop, users))
 
 

@@ -19,6 +19,8 @@ _RECENT_S = 30.0
 _MOST_POINTS = 512
 # Shown while work goes on that should be done already.
 _LEAST_S = 1.0
+# An estimate that is shown rises only if the new one is so many times as long.
+_WRONG = 4 / 3
 
 
 class Duration(float):
@@ -59,7 +61,8 @@ class RemainingTime:
     """The time that is left of some work, from how much of it is done.
 
     Of the rate since the beginning and the recent one, the lower counts: an estimate that is too
-    long falls quickly, while one that is too short would have to wait until it is true.
+    long falls quickly, while one that is too short has to wait until it is true. It rises only if
+    it was wrong by a third.
 
     Args:
         clock: Returns seconds.
@@ -90,5 +93,7 @@ class RemainingTime:
         if self._end is None:
             return None
         left = max(self._end - self._clock(), _LEAST_S)
-        self._shown = left if self._shown is None else min(self._shown, left)
+        shown = self._shown
+        if shown is None or left < shown or left > _WRONG * shown:
+            self._shown = left
         return self._shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from index_builder.behaviour.item_to_item import item_to_item_lists
 from index_builder.behaviour.popularity import popularity
 from index_builder.behaviour.session_cooccurrence import SessionOptions, session_lists
 from index_builder.behaviour.sparse_ease import sparse_ease_lists
+from index_builder.behaviour.training_cost import CandidateSeconds
 from index_builder.behaviour.user_item_matrix import newest_counted, newest_rows, users_by_items
 from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
@@ -55,7 +56,12 @@ class CandidateGenerator(NamedTuple):
 
 
 def train_candidates(
-    train: Interactions, *, repeats: bool, seed: int = 0, device: BuildDevice = CPU_DEVICE
+    train: Interactions,
+    *,
+    repeats: bool,
+    seed: int = 0,
+    device: BuildDevice = CPU_DEVICE,
+    done: Callable[[float], None] = lambda seconds: None,
 ) -> list[CandidateGenerator]:
     """Trains all generators; the first of each model has the settings "plain".
 
@@ -66,7 +72,9 @@ def train_candidates(
     Args:
         repeats: Whether items of a user's history may be recommended again.
         device: Trains the factors.
+        done: Called with the seconds that finished parts were estimated to take.
     """
+    seconds = CandidateSeconds.of(train)
     matrix = users_by_items(train)
     countable = newest_rows(train, newest_counted(train))
     counted = matrix if countable is train else users_by_items(countable)
@@ -75,12 +83,14 @@ def train_candidates(
         *_item_to_item(counted),
         *_als(matrix, seed, device),
         *_sessions(train.by_time()),
-        *_ease(counted),
     ]
+    done(seconds.others)
+    generators += _ease(counted)
+    done(seconds.ease)
     if repeats:
         generators += _ridge(countable)
-    if repeats:
         generators += _buy_again(train)
+    done(seconds.ease)
     return generators
 
 

@@ -20,6 +20,7 @@ from index_builder.behaviour.ease import MOST_ITEMS
 from index_builder.behaviour.evaluation_task import make_task, only_known_items
 from index_builder.behaviour.lambdamart import LambdaMartOptions, train_trees, unavailable_reason
 from index_builder.behaviour.ranker_dataset import RankerDataset, build_dataset, build_features
+from index_builder.behaviour.training_cost import LISTS_S, ranker_seconds
 from index_builder.evaluation.bootstrap import paired_interval
 from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
@@ -88,7 +89,7 @@ def fit_rankers(
     split_name: str,
     k: int,
     seed: int,
-    advance: Callable[[int], None] = lambda steps: None,
+    done: Callable[[float], None] = lambda seconds: None,
     device: BuildDevice = CPU_DEVICE,
 ) -> Mapping[bool, TrainedRanker]:
     """Trains and evaluates rankers for lists without and with repeats.
@@ -100,7 +101,7 @@ def fit_rankers(
             without an entry, no ranker is trained.
         split_name: Name of the split.
         k: Length of each list.
-        advance: Called with the number of steps done.
+        done: Called with the seconds that finished parts were estimated to take.
         device: Trains the factors.
     Returns: Rankers by the same key; without an entry if there is too little to learn from.
     """
@@ -121,7 +122,7 @@ def fit_rankers(
         candidates = trial
         if number:
             candidates = train_candidates(
-                window.train, repeats=any(trainable), seed=seed, device=device
+                window.train, repeats=any(trainable), seed=seed, device=device, done=done
             )
         for repeats in trainable:
             features = build_features(
@@ -133,12 +134,12 @@ def fit_rankers(
             )
             found = build_dataset(features, tasks[repeats][number], seed)
             lists[repeats].append(found if not number else found.with_positives())
-        advance(1)
+        done(LISTS_S)
     fitted = {}
     for repeats, of_windows in lists.items():
         if min(len(one.with_positives().sizes) for one in of_windows) >= MIN_LISTS:
             fitted[repeats] = _fit(of_windows, split_name, k, seed)
-            advance(1)
+            done(ranker_seconds(windows[0].train))
     return fitted
 
 

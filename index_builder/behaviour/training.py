@@ -27,7 +27,12 @@ from index_builder.behaviour.model_selection import (
 from index_builder.behaviour.ranker_dataset import feature_generators
 from index_builder.behaviour.ranker_selection import WINDOWS, TrainedRanker, fit_rankers, obstacle
 from index_builder.behaviour.tables import build_tables
-from index_builder.behaviour.training_memory import check_memory
+from index_builder.behaviour.training_cost import (
+    BLEND_S,
+    DEBIAS_S,
+    TrainingProgress,
+    check_memory,
+)
 from index_builder.behaviour.user_item_matrix import newest_counted
 from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
@@ -70,7 +75,7 @@ def train_behaviour(
     Args:
         learning: Interactions and options.
         ids: Ids of the items of a snapshot, ascending; the number of an item is its position.
-        advance: Called with the number of steps done.
+        advance: Called with the percent that are done; one is left at the end, for the tables.
         device: Trains the factors.
         serving: The models that serve, to compare with. Optional.
     Raises: InvalidRequest: no interaction is with any of the items, or the requested split leaves
@@ -84,11 +89,12 @@ def train_behaviour(
             f"some users have very many interactions: pairs of items are counted in the newest "
             f"{newest} of each user"
         )
+    progress = TrainingProgress(rows, not obstacle(rows), advance)
     choices, rankers, debias, comparisons = _select_blends(
-        learning, rows, seed, notes, advance, device, serving
+        learning, rows, seed, notes, progress, device, serving
     )
-    candidates = train_candidates(rows, repeats=True, seed=seed, device=device)
-    advance(1)
+    candidates = train_candidates(rows, repeats=True, seed=seed, device=device, done=progress.add)
+    progress.finish()
     cards = [
         _blend_card(repeats, weights, choice, rankers.get(repeats), candidates, learning)
         for repeats, weights, choice in choices
@@ -160,7 +166,7 @@ def _select_blends(
     rows: Interactions,
     seed: int,
     notes: list[str],
-    advance: Callable[[int], None],
+    progress: TrainingProgress,
     device: BuildDevice,
     serving: ServingModels | None,
 ) -> tuple[
@@ -180,8 +186,9 @@ def _select_blends(
         same = unmeasured(learning.popularity_debias)
         debias = DebiasChoice(same, {False: same, True: same})
         return [(repeats, _DEFAULT_BLEND, None) for repeats in (False, True)], {}, debias, ()
-    trial = train_candidates(parts[0].train, repeats=True, seed=seed, device=device)
-    advance(1)
+    trial = train_candidates(
+        parts[0].train, repeats=True, seed=seed, device=device, done=progress.add
+    )
     split_name = learning.validate_on or VALIDATE_ON
     chosen: list[_SelectedBlend] = []
     for repeats in (False, True):
@@ -198,13 +205,15 @@ def _select_blends(
         usable = [one for one in trial if repeats or not one.only_repeats]
         choice = choose_blend(usable, task, learning.k, seed)
         chosen.append((repeats, dict(choice.weights), choice))
-        advance(1)
+        progress.add(BLEND_S)
     weights = {repeats: of_blend for repeats, of_blend, choice in chosen if choice is not None}
     rankers: Mapping[bool, TrainedRanker] = {}
     if trouble := obstacle(rows):
         notes.append(f"no ranker was trained: {trouble}")
     else:
-        rankers = fit_rankers(parts, trial, weights, split_name, learning.k, seed, advance, device)
+        rankers = fit_rankers(
+            parts, trial, weights, split_name, learning.k, seed, progress.add, device
+        )
     only_known = only_known_items(split_name)
     choices = {repeats: choice for repeats, _, choice in chosen}
     debias = select_debias(learning, parts[0], trial, choices, rankers, only_known, seed)
@@ -219,7 +228,7 @@ def _select_blends(
             only_known=only_known,
             serving=serving,
         )
-    advance(1)
+    progress.add(DEBIAS_S)
     return chosen, rankers, debias, comparisons
 
 

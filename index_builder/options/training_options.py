@@ -14,9 +14,6 @@ from nearline.errors import InvalidRequest, SettingsError
 # to contain. A split by time leaves almost no users to test if they act on a single day
 # (ml-latest-small). For data whose rows are lines of baskets it is better, as it splits no basket.
 VALIDATE_ON = "last-n:5"
-# Progress steps of a full training: a training for validation, two blends chosen, three windows
-# compared, two rankers, discounts for popularity, a training on everything, and the tables written.
-STEPS = 11
 MAX_KEEP_DAYS = 36_525
 # Without LightGBM, a build trains everything but rankers, and says so.
 _PACKAGES = ("implicit", "scipy")

@@ -15,7 +15,7 @@ from index_builder.behaviour.id_remap import map_ids, remap_tables
 from index_builder.behaviour.manifest_entries import describe_debias, describe_ranker
 from index_builder.behaviour.table_writer import write_tables
 from index_builder.interactions.recorded_interactions import drop_deleted_histories
-from index_builder.options.training_options import STEPS, TrainingOptions
+from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.snapshot_writer import SnapshotInputs
 from index_builder.pipeline.training_data import InteractionCounts, collect_training_data
 from nearline.errors import NotFound, SnapshotCorrupt, SnapshotMismatch
@@ -94,8 +94,8 @@ async def add_behaviour(inputs: SnapshotInputs, folder: Path) -> BehaviourResult
     sources = InteractionCounts()
     if training is not None:
         training, sources = await collect_training_data(training, inputs)
-    total = None if training is None else STEPS
-    with inputs.clock.stage("behaviour", total, "steps") as advance:
+    total = None if training is None else 100
+    with inputs.clock.stage("behaviour", total, "%") as advance:
         result = await inputs.clock.in_thread(
             lambda: _add(inputs, training, parent, previous, folder, advance)
         )

@@ -16,7 +16,7 @@ from nearline.errors import Overloaded
 
 # Differences this small are harmless; their ratio would be due to chance.
 _SMALL_BYTES = 64 << 20
-_SMALL_LOAD_S = 1.0
+_SMALL_LOAD_S = 5.0
 _SMALL_LATENCY_S = 0.002
 _MIN_TIMED = 20
 

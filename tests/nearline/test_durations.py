@@ -60,7 +60,7 @@ def test_it_counts_down_between_reports_and_stays_above_zero(clock: Clock) -> No
     assert shown[:20] == [float(20 - n) for n in range(20)] and shown[20:] == [1.0] * 5
 
 
-def test_it_never_rises_whatever_the_rate_does(clock: Clock) -> None:
+def test_it_rises_only_if_it_was_wrong_by_a_third(clock: Clock) -> None:
     draw = random.Random(1)
     for _ in range(50):
         left, done, last = RemainingTime(clock), 0.0, float("inf")
@@ -69,7 +69,7 @@ def test_it_never_rises_whatever_the_rate_does(clock: Clock) -> None:
             done += draw.choice((0, 1, 30))
             left.update(done, 10_000)
             if (now := left.seconds()) is not None:
-                assert 1.0 <= now <= last
+                assert 1.0 <= now <= last or now > 4 / 3 * last
                 last = now
 
 

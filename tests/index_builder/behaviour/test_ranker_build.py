@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from index_builder.behaviour.candidate_generators import train_candidates
 from index_builder.behaviour.lambdamart import LambdaMartOptions
-from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
 from index_builder.options.build_options import BuildOptions, Mode
 from index_builder.options.training_options import TrainingOptions
@@ -42,9 +41,7 @@ _FEW |= {"session tau=5", "buy_again tau=5 popularity=0.6", "item_to_item plain"
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains only a few small candidates, to save time."""
 
-    def some(
-        rows: Interactions, *, repeats: bool, seed: int = 0, device: BuildDevice = CPU_DEVICE
-    ) -> object:
+    def some(rows: Interactions, **options: object) -> object:
         return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
 
     for module in ("training", "ranker_selection"):

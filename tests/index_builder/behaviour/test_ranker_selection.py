@@ -21,7 +21,6 @@ from index_builder.behaviour.ranker_selection import (
     obstacle,
 )
 from index_builder.evaluation.recommendation_metrics import measure
-from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import split, validation_windows
 from nearline.times import DAY_US
@@ -35,9 +34,7 @@ _FEW |= {"buy_again tau=5 popularity=0.6"}
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    def some(
-        rows: Interactions, *, repeats: bool, seed: int = 0, device: BuildDevice = CPU_DEVICE
-    ) -> object:
+    def some(rows: Interactions, **options: object) -> object:
         return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
 
     monkeypatch.setattr("index_builder.behaviour.ranker_selection.train_candidates", some)

@@ -149,13 +149,13 @@ TABLE = [
     ),
     Limit(
         check="load_time",
-        made=lambda patch, value: of_load(value * 8, value * 8, 8.0, patch),
+        made=lambda patch, value: of_load(value * 80, value * 80, 80.0, patch),
         inside=3.0,
         outside=3.0001,
     ),
     Limit(
         check="load_time",
-        made=lambda patch, value: of_load(value * 8, value * 8, 8.0, patch),
+        made=lambda patch, value: of_load(value * 80, value * 80, 80.0, patch),
         inside=1.5,
         outside=1.5001,
         limits={"max_load_ratio": 1.5},
@@ -163,21 +163,21 @@ TABLE = [
     # The shorter of two loads counts.
     Limit(
         check="load_time",
-        made=lambda patch, value: of_load(100.0, value * 8, 8.0, patch),
+        made=lambda patch, value: of_load(1000.0, value * 80, 80.0, patch),
         inside=3.0,
         outside=3.0001,
     ),
     Limit(
         check="load_time",
-        made=lambda patch, value: of_load(value * 8, 100.0, 8.0, patch),
+        made=lambda patch, value: of_load(value * 80, 1000.0, 80.0, patch),
         inside=3.0,
         outside=3.0001,
     ),
     Limit(
         check="load_time",
         made=lambda patch, value: of_load(0.125 + value, 0.125 + value, 0.125, patch),
-        inside=1.0,
-        outside=1.001,
+        inside=5.0,
+        outside=5.001,
         measured=False,
     ),
     Limit(check="latency", made=of_latency, inside=1.5, outside=1.5001),

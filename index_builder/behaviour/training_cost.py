@@ -1,0 +1,114 @@
+"""What a training takes: memory, which is checked before it begins, and time, for its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from index_builder.behaviour.ease import MOST_ITEMS
+from index_builder.interactions.records import Interactions
+from nearline.errors import InvalidRequest
+from retrieval.snapshots.memory import free_bytes
+
+# Measured with `benchmarks.training_scale`: rows and their copies, matrices and windows.
+_ROW_BYTES = 250
+# Of each item and user: 64 factors, their copies in order, and ids.
+_NUMBERED_BYTES = 1_500
+# Of each cell of the matrix that EASE inverts: two float64 and one float32.
+_INVERTED_BYTES = 20
+# Blocks and lists that are not mapped from files: they grow with the rows up to a limit.
+_MAX_BLOCK_BYTES = 1 << 30
+_BLOCK_ROW_BYTES = 4_096
+
+
+def needed_bytes(rows: int, users: int, items: int) -> int:
+    """Returns an estimate of the memory of a training; lists of items are in files."""
+    inverted = min(users, items) if items <= MOST_ITEMS else 0
+    numbered = _NUMBERED_BYTES * (users + items)
+    blocks = min(_MAX_BLOCK_BYTES, _BLOCK_ROW_BYTES * rows)
+    return blocks + _ROW_BYTES * rows + numbered + _INVERTED_BYTES * inverted**2
+
+
+def check_memory(rows: Interactions, free: int | None = None) -> None:
+    """Raises InvalidRequest if a training on some rows needs more memory than is free.
+
+    Args:
+        free: Free bytes; None asks the system, and checks nothing if it does not say.
+    """
+    free = free_bytes() if free is None else free
+    needed = needed_bytes(len(rows.user), len(rows.users), len(rows.items))
+    if free is not None and needed > free:
+        raise InvalidRequest(
+            f"training on {len(rows.user)} interactions of {len(rows.users)} users with "
+            f"{len(rows.items)} items needs about {needed / 2**30:.1f} GiB of memory, but "
+            f"{free / 2**30:.1f} GiB are free; leave out old interactions with --keep-days, pass "
+            "fewer, or build on a machine with more memory",
+            field="interactions",
+        )
+
+
+class CandidateSeconds(NamedTuple):
+    """Seconds of the candidates on two cores, of which only the ratios matter.
+
+    ease: Of each of the two kinds of EASE. others: Of all other candidates.
+    """
+
+    ease: float
+    others: float
+
+    @classmethod
+    def of(cls, rows: Interactions) -> CandidateSeconds:
+        """Estimates them, as measured with films, a shop and reviews on 2026-12-01."""
+        events, users, items = len(rows.user), len(rows.users), len(rows.items)
+        others = 1.2e-5 * events + 7.5e-5 * (users + items) + 1.0
+        if items > MOST_ITEMS:
+            return cls(5e-3 * items, others)
+        return cls(4.1e-8 * items**2 + 3.75e-11 * min(users, items) ** 3, others)
+
+    @property
+    def total(self) -> float:
+        """Of all of them."""
+        return 2 * self.ease + self.others
+
+
+# Of choosing a blend, of choosing the discount for popularity, and of the lists of a window.
+BLEND_S, DEBIAS_S, LISTS_S = 9.0, 10.0, 9.0
+# Windows besides that of the trial.
+_EARLIER = 2
+
+
+def ranker_seconds(rows: Interactions) -> float:
+    """Returns the seconds of training and comparing a ranker."""
+    return 15.0 + min(30.0, len(rows.users) / 150)
+
+
+class TrainingProgress:
+    """Tells how far a training is, in percent of its estimated time.
+
+    Args:
+        rows: What it trains on.
+        ranks: Whether rankers are trained.
+        advance: Called with percent that are done.
+    """
+
+    def __init__(self, rows: Interactions, ranks: bool, advance: Callable[[int], None]) -> None:
+        candidates = CandidateSeconds.of(rows).total
+        self._total = 2 * candidates + 2 * BLEND_S + DEBIAS_S
+        if ranks:
+            windows = _EARLIER * candidates + (1 + _EARLIER) * LISTS_S
+            self._total += windows + 2 * ranker_seconds(rows)
+        self._advance = advance
+        self._done, self._told = 0.0, 0
+
+    def add(self, seconds: float) -> None:
+        """Adds work that is done, in the seconds that it was estimated to take."""
+        self._done += seconds
+        # The last percent is that of the tables.
+        percent = min(99, int(100 * self._done / self._total))
+        if percent > self._told:
+            self._advance(percent - self._told)
+            self._told = percent
+
+    def finish(self) -> None:
+        """Adds what is left but the last percent; some work may not have been necessary."""
+        self.add(self._total)
