@@ -1,6 +1,6 @@
 """Learning of a deployment: from an empty store, over HTTP alone, to lists for users.
 
-    python -m benchmarks.learning events.csv.gz --fleet compose
+    python -m benchmarks.empty_shop events.csv.gz --fleet compose
 
 It runs compose.yaml, or the manifests for one node, as processes; writes items, and all
 interactions of their users but the last; and measures how often that last item is among ten
@@ -25,7 +25,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +51,7 @@ class Shop(NamedTuple):
     last: dict[str, str]
 
 
-class Deployment(NamedTuple):
+class RunningFleet(NamedTuple):
     """A running deployment. gateway: host:port. build: Runs the batch job."""
 
     gateway: str
@@ -170,7 +170,7 @@ def until_served(gateway: str, before: str, limit_s: float) -> None:
 
 
 @contextlib.asynccontextmanager
-async def deployment(kind: str, folder: Path) -> AsyncIterator[Deployment]:
+async def running_fleet(kind: str, folder: Path) -> AsyncIterator[RunningFleet]:
     """Runs a deployment over an empty store."""
     images = await asyncio.to_thread(image_folders)
     if kind == "compose":
@@ -181,7 +181,7 @@ async def deployment(kind: str, folder: Path) -> AsyncIterator[Deployment]:
                 done = await fleet.run("build", [], [])
                 assert done.code == 0, done.output
 
-            yield Deployment(fleet.address("gateway", 7706), build)
+            yield RunningFleet(fleet.address("gateway", 7706), build)
         return
     words = ["kustomize", "build", "--load-restrictor", "LoadRestrictionsNone", _OVERLAY]
     text = subprocess.run(words, check=True, capture_output=True, text=True, cwd=_ROOT).stdout
@@ -193,33 +193,34 @@ async def deployment(kind: str, folder: Path) -> AsyncIterator[Deployment]:
             done = await running.run_job("build")
             assert done.code == 0, done.output
 
-        yield Deployment(f"{running.of('gateway')[0].address}:7706", run_job)
+        yield RunningFleet(f"{running.of('gateway')[0].address}:7706", run_job)
 
 
 async def _run(options: argparse.Namespace) -> None:
     shop = read_shop(options.events, options.items)
     users = random.Random(0).sample(sorted(shop.last), min(options.sample, len(shop.last)))
 
-    def show(event: str, **fields: object) -> None:
+    def show(event: str, fields: Mapping[str, object]) -> None:
         print(json.dumps({"event": event, **fields}), flush=True)
 
-    show("shop", items=len(shop.items), interactions=len(shop.interactions), users=len(shop.last))
-    with tempfile.TemporaryDirectory(prefix="nearline-learning-") as name:
+    counts = {"items": len(shop.items), "users": len(shop.last)}
+    show("shop", {**counts, "interactions": len(shop.interactions)})
+    with tempfile.TemporaryDirectory(prefix="nearline-empty-shop-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        async with deployment(options.fleet, folder / "fleet") as one:
-            show("filled", seconds=await asyncio.to_thread(fill, one.gateway, shop))
-            show("before", **await asyncio.to_thread(hit_rates, one.gateway, shop, users))
-            show("trained", **await asyncio.to_thread(until_trained, one.gateway, options.limit_s))
-            show("learned", **await asyncio.to_thread(hit_rates, one.gateway, shop, users))
+        async with running_fleet(options.fleet, folder / "fleet") as one:
+            show("filled", {"seconds": await asyncio.to_thread(fill, one.gateway, shop)})
+            show("before", await asyncio.to_thread(hit_rates, one.gateway, shop, users))
+            show("trained", await asyncio.to_thread(until_trained, one.gateway, options.limit_s))
+            show("learned", await asyncio.to_thread(hit_rates, one.gateway, shop, users))
             before = read_status(one.gateway)["snapshot_id"]
             await one.build()
             await asyncio.to_thread(until_served, one.gateway, before, options.limit_s)
-            show("built by hand", **await asyncio.to_thread(hit_rates, one.gateway, shop, users))
+            show("built by hand", await asyncio.to_thread(hit_rates, one.gateway, shop, users))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.empty_shop")
     parser.add_argument("events", type=Path)
     parser.add_argument("--fleet", choices=("compose", "kubernetes"), default="compose")
     parser.add_argument("--items", type=int, default=5_000)
