@@ -5,7 +5,8 @@
 It runs compose.yaml, or the manifests for one node, as processes; writes items, and all
 interactions of their users but the last; and measures how often that last item is among ten
 recommended ones: before the first training, once upkeep has trained and promoted, and after a build
-by hand. It prints lines of JSON.
+by hand; how soon a burst is trending; and how many visitors a new item needs to go with another. It
+prints lines of JSON.
 
 Columns of the file: user, item, time; seconds since 1970, of which only the order counts.
 """
@@ -40,7 +41,8 @@ _ROOT = Path(__file__).parents[1]
 _OVERLAY = "deploy/kubernetes/overlays/dev"
 _COLLECTION = "/v1/collections/default"
 _K, _BATCH, _ITEM_BATCH = 10, 1_000, 500
-_DAY_S = 86_400
+# Seconds of a round of live lists, with those that routers keep a list; and until a burst counts.
+_ROUND_S, _SOON_S = 5.0, 60.0
 
 
 class Shop(NamedTuple):
@@ -120,11 +122,44 @@ def hit_rates(gateway: str, shop: Shop, users: Sequence[str]) -> dict[str, objec
     for surface in ("home", "trending"):
         hits[surface] = 0
         for user in users:
-            body = {"user_id": user, "surface": surface, "n": _K}
-            reply = call(gateway, "POST", f"{_COLLECTION}/recommend", body)
-            listed = {one["hit"]["id"] for one in reply["recommendations"]}
-            hits[surface] += shop.last[user] in listed
+            request = {"user_id": user, "surface": surface, "n": _K}
+            hits[surface] += shop.last[user] in listed(gateway, request)
     return {name: round(count / len(users), 4) for name, count in hits.items()}
+
+
+def burst_s(gateway: str, item: str, visitors: int = 200) -> float:
+    """Lets visitors see an item at once; returns the seconds until it is in ten trending ones."""
+    sent = [{"session_id": f"{item}-{n}", "item_id": item, "kind": "view"} for n in range(visitors)]
+    call(gateway, "POST", f"{_COLLECTION}/interactions", {"interactions": sent})
+    began = time.monotonic()
+    while item not in listed(gateway, {"surface": "trending", "n": _K}):
+        assert time.monotonic() - began < _SOON_S, f"{item} is not trending"
+        time.sleep(0.1)
+    return round(time.monotonic() - began, 2)
+
+
+def visitors_of_a_new_item(gateway: str, name: str, other: str) -> int:
+    """Adds an item; returns after how many visitors of both it goes with another one."""
+    item = {"id": name, "text": f"Product {name}"}
+    call(gateway, "PUT", f"{_COLLECTION}/items", {"items": [item]})
+    for number in range(1, 21):
+        seen = [
+            {"user_id": f"{name}-{number}", "item_id": one, "kind": "view"} for one in (other, name)
+        ]
+        call(gateway, "POST", f"{_COLLECTION}/interactions", {"interactions": seen})
+        until_s = time.monotonic() + 2 * _ROUND_S
+        while time.monotonic() < until_s:
+            found = listed(gateway, {"surface": "item_page", "item_ids": [name], "n": 3})
+            if found[:1] == [other]:
+                return number
+            time.sleep(0.2)
+    raise AssertionError(f"{name} does not go with {other} after 20 visitors")
+
+
+def listed(gateway: str, request: Mapping[str, object]) -> list[str]:
+    """Returns the ids of a list."""
+    reply = call(gateway, "POST", f"{_COLLECTION}/recommend", request)
+    return [one["hit"]["id"] for one in reply["recommendations"]]
 
 
 def read_status(gateway: str) -> Any:
@@ -209,10 +244,23 @@ async def _run(options: argparse.Namespace) -> None:
         folder = Path(name)
         folder.chmod(0o755)
         async with running_fleet(options.fleet, folder / "fleet") as one:
+
+            async def show_moves(when: str) -> None:
+                item, other = random.Random(when).sample(shop.items, 2)
+                found = {
+                    "burst_s": await asyncio.to_thread(burst_s, one.gateway, item),
+                    "visitors": await asyncio.to_thread(
+                        visitors_of_a_new_item, one.gateway, f"new-{when.split()[0]}", other
+                    ),
+                }
+                show(when, found)
+
             show("filled", {"seconds": await asyncio.to_thread(fill, one.gateway, shop)})
             show("before", await asyncio.to_thread(hit_rates, one.gateway, shop, users))
+            await show_moves("without models")
             show("trained", await asyncio.to_thread(until_trained, one.gateway, options.limit_s))
             show("learned", await asyncio.to_thread(hit_rates, one.gateway, shop, users))
+            await show_moves("with models")
             before = read_status(one.gateway)["snapshot_id"]
             await one.build()
             await asyncio.to_thread(until_served, one.gateway, before, options.limit_s)

@@ -86,7 +86,7 @@ class Maintenance:
         rebuilds: Rebuilds that routers request after a drift. Optional.
         admin: A router that tries snapshots. Optional.
         redis: Leases builds, so that no other upkeep builds the same collection. Optional.
-        statuses: Are told what is trained. Optional.
+        statuses: Receive the status of trainings. Optional.
     Raises: SettingsError: Trials are too short. InvalidRequest: A duration cannot be read.
     """
 
@@ -145,6 +145,8 @@ class Maintenance:
         one = self._collections.setdefault(name, _Collection(log_id))
         if record is None:
             # No live change was ever made, but there may be interactions to train on.
+            if one.lock.locked():
+                return
             async with one.lock:
                 nothing = await asyncio.to_thread(compaction.no_changes, self._store, name)
                 one.due = _Due(nothing, await self._advance(name))
@@ -297,10 +299,8 @@ async def main(argv: list[str]) -> None:
         admin = None
         if config.retrieval:
             admin = await stack.enter_async_context(AdminClient(config.retrieval))
-        statuses = TrainingStatuses(redis, keep_s=max(300.0, 3 * config.every_s))
-        upkeep = Maintenance(
-            config, store, logs, embedders, RebuildRequests(redis), admin, redis, statuses
-        )
+        requests, statuses = RebuildRequests(redis), TrainingStatuses(redis)
+        upkeep = Maintenance(config, store, logs, embedders, requests, admin, redis, statuses)
         trends = TrendUpkeep(
             store, logs.clients[-1], config.collection_names(), upkeep_metrics.show_trends
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -116,7 +117,8 @@ def train_behaviour(
         recorded=learning.recorded,
         comparisons=comparisons,
     )
-    card.newest_time.FromMicroseconds(int(rows.time_us.max()))
+    # A single wrong time of the future would make the models look new for years.
+    card.newest_time.FromMicroseconds(min(int(rows.time_us.max()), time.time_ns() // 1_000))
     return TrainedBehaviour(
         remap_tables(tables, map_ids(rows.items, ids), ids), card, unknown, notes
     )

@@ -81,7 +81,7 @@ class TextProgress:
         self._write(self.line())
 
     def line(self) -> str:
-        """Returns how far the stage is now, and how long it goes on; empty before the first one."""
+        """Returns how far the stage is now, and the seconds left; empty before the first one."""
         rate = self._done / max(time.monotonic() - self._started, 1e-6)
         # A rate below one per second is not informative.
         shown = f", {rate:,.0f}/s" if rate >= 1 else ""

@@ -134,6 +134,8 @@ def _add(
             return None
         card = snapshot_pb2.BehaviourCard()
         card.CopyFrom(parent.behaviour)
+        # They were judged when the models were new.
+        del card.comparisons[:]
         card.items = int(np.count_nonzero(tables.interactions))
         result = BehaviourResult(card, {}, inherited=parent.snapshot_id)
     tables = _with_cold_items(tables, documents, inputs)

@@ -158,7 +158,12 @@ class ReleaseLoop:
         status = await admin.rollout_status(name)
         ours = (arm for arm in status.arms if arm.snapshot_id == proposal.snapshot_id)
         answered = sum(arm.requests for arm in ours)
-        if answered >= self._settings.trial_requests or elapsed_s >= self._limit_s:
+        is_over = elapsed_s >= self._limit_s
+        if is_over and not status.running:
+            why = status.problem or "no router tried it"
+            why = f"the trial ended after {self._settings.trial_limit}: {why}"
+            await admin.split("", collection=name, expected_epoch=record.epoch, who=_WHO, why=why)
+        elif answered >= self._settings.trial_requests or is_over:
             requests = counted(answered, "request")
             await admin.promote(
                 proposal.snapshot_id,

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from nearline.v1 import snapshot_pb2
 
-# Models are trained again once twice as many interactions were recorded; after a day, a tenth more
-# are enough.
+# Models are trained again once as many interactions were recorded since as they know; after a day,
+# a tenth of them are enough.
 _DAY_S, _DAY_GROWTH = 86_400.0, 10
-# While a log grows by a tenth from one round to the next, somebody fills it: the first training
-# waits for the rest, at most so long.
+# While a log grows by a tenth from one round to the next, an import is running: the first training
+# waits up to ten minutes.
 _FILLED, _MAX_WAIT_S = 1.1, 600.0
 # Reading a log costs 40 microseconds for each entry: an hour passes between two readings, or the
 # log has grown by a tenth.
@@ -61,8 +61,8 @@ class TrainingSchedule:
         if card is None:
             return self._first
         is_old = time.time() - card.newest_time.ToNanoseconds() / 1e9 > _DAY_S
-        known = max(card.recorded, card.interactions)
-        return known + (max(1, known // _DAY_GROWTH) if is_old else known)
+        known = card.interactions
+        return card.recorded + (max(1, known // _DAY_GROWTH) if is_old else known)
 
     def is_filling(self, name: str, entries: int) -> bool:
         """Returns whether a log with enough for a first training is still being filled.

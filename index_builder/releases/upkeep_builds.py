@@ -33,7 +33,7 @@ from index_builder.releases.training_schedule import TrainingSchedule
 from nearline.contract import Embedder
 from nearline.counts import counted
 from nearline.durations import parse_duration
-from nearline.errors import Conflict, GateFailed, NearlineError, NotReady, Overloaded
+from nearline.errors import Conflict, GateFailed, NearlineError, NotReady, Overloaded, StoreError
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2, release_pb2, snapshot_pb2
 from retrieval.changelog.redis_log import RedisLog
@@ -72,7 +72,7 @@ class UpkeepBuilds:
         rebuilds: Rebuilds that routers request after a drift. Optional.
         proposals: Receives rebuilds.
         redis: Leases builds, so that no other upkeep builds the same collection. Optional.
-        statuses: Are told what is trained. Optional.
+        statuses: Receive the status of trainings. Optional.
     Raises: InvalidRequest: A duration cannot be read.
     """
 
@@ -95,6 +95,8 @@ class UpkeepBuilds:
         self._models_age_s = parse_duration(config.models_age, "models_age")
         self._failed = {kind: FailedBuilds() for kind in upkeep_metrics.KINDS}
         self._age_checked_s: dict[str, float] = {}
+        # Newest interaction when models were last found old; it may be with an unknown item.
+        self._trained_us: dict[str, int] = {}
         self._schedule = TrainingSchedule(config.first_training)
         self._statuses = statuses
         self._status: dict[str, admin_pb2.TrainingStatus] = {}
@@ -104,6 +106,7 @@ class UpkeepBuilds:
         for failed in self._failed.values():
             failed.forget(name)
         self._age_checked_s.pop(name, None)
+        self._trained_us.pop(name, None)
         self._schedule.forget(name)
         self._status.pop(name, None)
 
@@ -180,50 +183,54 @@ class UpkeepBuilds:
         return imported + await log.user_states().count_logged(name)
 
     async def _report(self, name: str, log: RedisLog) -> snapshot_pb2.BehaviourCard | None:
-        """Tells what the models know and need; returns what they were trained on, None if never."""
+        """Puts the status of the models into Redis; returns their card, None if there are none."""
         manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
         card = manifest.behaviour if manifest.HasField("behaviour") else None
-        entries = await self._count(name, log)
         status = self._status.setdefault(name, admin_pb2.TrainingStatus())
-        status.recorded = self._schedule.recorded(name, entries)
+        with contextlib.suppress(NotReady, StoreError):  # Compactions need no users.
+            status.recorded = self._schedule.recorded(name, await self._count(name, log))
         status.needed = self._schedule.needed(card)
         status.trained = 0 if card is None else card.interactions
         if card is not None:
             status.newest_time.CopyFrom(card.newest_time)
-        await self._tell(name)
+        await self._put_status(name)
         return card
 
-    async def _tell(self, name: str) -> None:
+    async def _put_status(self, name: str) -> None:
         if self._statuses is not None:
-            with contextlib.suppress(NotReady):  # It is told again in the next round.
+            with contextlib.suppress(NotReady):  # The next round puts it again.
                 await self._statuses.put(name, self._status[name])
 
     @contextlib.asynccontextmanager
-    async def _told(self, name: str, kind: str) -> AsyncIterator[TextProgress]:
-        """Yields the progress of a build, and tells it as well as the build's failure."""
+    async def _reported(
+        self, name: str, kind: str, training: TrainingOptions | None
+    ) -> AsyncIterator[TextProgress]:
+        """Yields the progress of a build; puts it into Redis, and why a training failed."""
         status = self._status.setdefault(name, admin_pb2.TrainingStatus())
         progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
 
-        async def tell() -> None:
+        async def report() -> None:
             while True:
                 status.progress = f"{kind}: {progress.line()}".removesuffix(": ")
-                await self._tell(name)
+                await self._put_status(name)
                 await asyncio.sleep(_REPORT_S)
 
-        task = asyncio.create_task(tell())
+        task = asyncio.create_task(report())
         try:
             yield progress
-            status.problem = ""
+            if training is not None:
+                status.problem = ""
         except Conflict:
             raise
         except Exception as error:
-            text = error.message if isinstance(error, NearlineError) else str(error)
-            status.problem = f"{kind}: {text}"[:_MAX_PROBLEM]
+            if training is not None:
+                text = error.message if isinstance(error, NearlineError) else str(error)
+                status.problem = f"{kind}: {text}"[:_MAX_PROBLEM]
             raise
         finally:
             task.cancel()
             status.progress = ""
-            await self._tell(name)
+            await self._put_status(name)
 
     async def _compact(
         self,
@@ -250,7 +257,7 @@ class UpkeepBuilds:
     async def _rebuild(self, name: str, log: RedisLog, inputs: BuildInputs) -> bool:
         """Builds a snapshot after drift, or with models trained again.
 
-        It is proposed or, if there is nobody to ask nor a router to try it, promoted.
+        It is proposed. With `releases` auto and no router, it is promoted at once.
 
         Returns: Whether there was a reason to.
         """
@@ -316,7 +323,7 @@ class UpkeepBuilds:
             options = replace(await self._options(name, log), training=training)
             embedder = await self._embedder_of(name)
             changes = log if await asyncio.to_thread(self._store.log_in_force, name) else None
-            async with self._told(name, kind) as progress:
+            async with self._reported(name, kind, training) as progress:
                 result = await compaction.compact(options, changes, embedder, progress)
                 manifest = await asyncio.to_thread(self._store.manifest, name, result.snapshot_id)
                 progress.start("release gate", None, "")
@@ -361,8 +368,8 @@ class UpkeepBuilds:
             return nothing
         if (training := await self._enough(name, log, card)) is not None:
             reason = (
-                f"{counted(training.recorded, 'interaction')} were recorded, and the models know "
-                f"{card.interactions:,}"
+                f"{counted(training.recorded, 'interaction')} were recorded, "
+                f"{card.recorded:,} when the models were trained"
             )
             return inputs._replace(reason=_join(reason, news)), training
         now_s = time.monotonic()
@@ -375,8 +382,9 @@ class UpkeepBuilds:
         training = await self._training(name, log)
         # Imported interactions stay, so that some are always there.
         newest_us = training.interactions.time_us.max(initial=0)
-        if newest_us <= card.newest_time.ToMicroseconds():
+        if newest_us <= max(card.newest_time.ToMicroseconds(), self._trained_us.get(name, 0)):
             return nothing
+        self._trained_us[name] = int(newest_us)
         reason = f"models know nothing newer than {age_s / 86_400:.1f} days"
         return inputs._replace(reason=_join(reason, news)), training
 

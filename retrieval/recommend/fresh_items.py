@@ -21,9 +21,9 @@ _VECTOR = frozenset({c.PayloadField.VECTOR})
 async def fresh_items(query: CandidateQuery, count: int) -> Sequence[str]:
     """Returns the ids of matching items, the same as long as no item changes.
 
-    The candidates are the items that changed last, then any others, in the order of a digest of
-    their ids. Of the first 128, the newest comes first; each of the others is the one that is least
-    similar to those before.
+    The candidates are the items that changed last, then the first 1,000 by id, in the order of a
+    digest of their ids. Of the first 128, the newest comes first; each of the others is the one
+    that is least similar to those before.
 
     Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: the filter names
         an attribute that does not exist.

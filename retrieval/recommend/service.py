@@ -241,6 +241,7 @@ class RecommendationService:
     ) -> c.ImportReply:
         """Stores interactions of the past; see `Recommender.import_interactions`."""
         self._collections.check_served(collection)
+        self._require_states()  # Without users, nobody could be deleted from it.
         importer = await asyncio.to_thread(self._importer, collection, import_id, first_row)
         async for columns in batches:
             # It may have been dropped meanwhile.
@@ -248,6 +249,7 @@ class RecommendationService:
             size = len(columns.user_ids) * _ROW_BYTES
             with self._feed_block.adding("interactions", size, only=(DISK,)):
                 await asyncio.to_thread(importer.add, columns)
+        self._collections.check_served(collection)
         return await asyncio.to_thread(importer.finish)
 
     def _importer(self, collection: str, import_id: str, first_row: int) -> Importer:

@@ -48,7 +48,9 @@ async def rank_popular(query: RankingQuery, generator: str, source: str) -> Item
     fading = lists.fading(lists.trending_days if is_trending else lists.popular_days)
     deep = replace(query, depth=max(query.depth, len(live.ids)))
     trained = await rank_for_everyone(deep, generator, source)
-    if not live.ids:
+    # Live lists continue the counts of the current snapshot; a canary may know what they count.
+    is_other = trained is not None and lists.trained_us != query.served.trained_us
+    if not live.ids or is_other:
         return None if trained is None else trained._replace(is_live=True)
     scores: dict[str, float] = {}
     if trained is not None:

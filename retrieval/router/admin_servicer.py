@@ -57,7 +57,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         policies: The policies of the surfaces of each collection.
         warning: What an operator should know of the router's settings. Optional.
         feed_block: Knows how full the resources are. Optional.
-        trainings: Know what upkeep trains. Optional.
+        trainings: Have the status of trainings. Optional.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         )
 
     async def _add_trainings(self, collections: Sequence[admin_pb2.CollectionStatus]) -> None:
-        """Adds what upkeep last told about trainings; without a Redis that answers, nothing."""
+        """Adds the status that upkeep last wrote; without a Redis that answers, nothing."""
         if self._trainings is None or not collections:
             return
         try:

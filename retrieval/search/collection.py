@@ -14,6 +14,7 @@ from retrieval.protocols.shard import Shard
 from retrieval.protocols.snapshot import COSINE, SnapshotRef
 from retrieval.search.fusion import FusionParams
 from retrieval.search.price import IndexPrice
+from retrieval.trends.trend_lists import newest_known_us
 from retrieval.trends.trend_reader import TrendReader
 
 
@@ -29,7 +30,8 @@ class ServedCollection:
 
     attribute_kinds: By name, a kind of `nearline.items.attributes.KINDS`. single_valued: Names of
     attributes that hold no lists. index_price: What a query costs. approximate: Whether the index
-    may miss some of the best hits. lexical_chunks: Chunks in the lexical index; 0 without one.
+    may miss some of the best hits. trained_us: Newest interaction that the model knows; 0 without
+    one. lexical_chunks: Chunks in the lexical index; 0 without one.
     watermark: Position in the change log up to which the snapshot contains all changes.
     """
 
@@ -49,6 +51,7 @@ class ServedCollection:
         self.name = snapshot.collection
         self.epoch = snapshot.epoch
         self.snapshot_id = snapshot.snapshot_id
+        self.trained_us = newest_known_us(manifest)
         self.fingerprint = manifest.embedder.fingerprint
         self.dim = manifest.dim
         self.documents = manifest.documents

@@ -1,4 +1,4 @@
-"""What upkeep trains, told to routers through Redis."""
+"""Shares the status of trainings through Redis."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from nearline.v1 import admin_pb2
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 _NEEDED_BY = "the status of trainings"
+# While one collection is trained, the status of the others is not renewed.
+_KEEP_S, _PROGRESS_S = 86_400, 60
 
 
 class TrainingStatuses:
@@ -17,17 +19,19 @@ class TrainingStatuses:
 
     Args:
         redis: Redis of the change logs.
-        keep_s: How long a status is told after upkeep has written it.
     """
 
-    def __init__(self, redis: Redis, keep_s: float = 300.0) -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._keep_ms = int(keep_s * 1_000)
 
     async def put(self, collection: str, status: admin_pb2.TrainingStatus) -> None:
-        """Replaces the status of a collection. Raises: NotReady: Redis is unreachable."""
+        """Replaces the status of a collection; one with progress is kept for a minute only.
+
+        Raises: NotReady: Redis is unreachable.
+        """
+        keep_s = _PROGRESS_S if status.progress else _KEEP_S
         async with translate_redis_errors(_NEEDED_BY):
-            await self._redis.set(_key(collection), status.SerializeToString(), px=self._keep_ms)
+            await self._redis.set(_key(collection), status.SerializeToString(), ex=keep_s)
 
     async def get(self, collections: Sequence[str]) -> Mapping[str, admin_pb2.TrainingStatus]:
         """Returns the status of those collections that have one.

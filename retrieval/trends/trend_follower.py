@@ -94,10 +94,15 @@ class TrendFollower:
         try:
             oldest_ms = await self._read()
             await self._expire()
-            await self._publish()
         except BaseException:
             # Part of it may be done.
             self._begin()
+            raise
+        try:
+            await self._publish()
+        except BaseException:
+            # Part of it may be written; what was read stays.
+            self._forget_written()
             raise
         lag_s = max(0.0, time.time() - oldest_ms / 1_000) if oldest_ms else 0.0
         progress = Progress(lag_s, len(self._window))
@@ -111,21 +116,25 @@ class TrendFollower:
         """Lets another process follow the collection."""
         await self._lease.release()
 
+    def _forget_written(self) -> None:
+        """Publishes everything again."""
+        # Digests of the lists in Redis, the oldest first; None before they are known.
+        self._listed: dict[str, bytes] | None = None
+        self._version = b""
+        # Whether the interactions are others than those of the lists, and of the last sweep.
+        self._changed = self._unswept = True
+
     def _begin(self) -> None:
+        self._forget_written()
         self._window = InteractionWindow(self._limit)
         self._most_rows = 0
         self._after = dict.fromkeys((*self._logs, *self._marks), "0-0")
         # When the last deleted interaction of an owner was logged, in milliseconds.
         self._erased: dict[int, int] = {}
-        # Whether the interactions are others than those of the lists, and of the last sweep.
-        self._changed = self._unswept = True
         self._swept = False
         # Items whose list of related items has to be computed, those first in line first.
         self._urgent: dict[str, None] = {}
         self._others: list[str] = []
-        # Digests of the lists in Redis, the oldest first; None before they are known.
-        self._listed: dict[str, bytes] | None = None
-        self._version = b""
         self._expiry_s = self._ttl_renewal_s = 0.0
 
     async def _read(self) -> int:
@@ -261,8 +270,10 @@ class TrendFollower:
                 pipe.hdel(of_items, *removed)
             for item, data in related.items():
                 pipe.hset(of_items, item, data)
-            for field, data in fields.items():
-                pipe.hset(lists, field, data)
+            if fields:
+                # At once: a reader of the new version must find the new lists.
+                mapping: dict[Any, Any] = dict(fields)
+                pipe.hset(lists, mapping=mapping)
             for key in (lists, of_items):
                 pipe.expire(key, _TTL_S)
             await pipe.execute()

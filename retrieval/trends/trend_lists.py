@@ -11,12 +11,23 @@ from google.protobuf.message import DecodeError
 
 from nearline.internal.v1 import trends_pb2
 from nearline.times import DAY_US
+from nearline.v1 import snapshot_pb2
 
 # What needs Redis, for errors.
 NEEDED_BY = "trends"
 # Fields of the hash: a digest of the lists, and the lists.
 VERSION, LISTS = "version", "lists"
 _VERSION_BYTES = 8
+
+
+def newest_known_us(manifest: snapshot_pb2.Manifest) -> int:
+    """Returns the newest interaction that the models of a snapshot know; 0 without models.
+
+    In microseconds since 1970, at most when the snapshot was made: a wrong time of the future would
+    hide all that comes before it.
+    """
+    newest_us = manifest.behaviour.newest_time.ToMicroseconds()
+    return min(newest_us, manifest.create_time.ToMicroseconds() or newest_us)
 
 
 class TrendItems(NamedTuple):

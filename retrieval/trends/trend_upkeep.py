@@ -16,6 +16,7 @@ from nearline.v1 import snapshot_pb2
 from retrieval.redis_client.connection import Redis
 from retrieval.trends.interaction_window import UNTRAINED, Trained
 from retrieval.trends.trend_follower import Progress, TrendFollower
+from retrieval.trends.trend_lists import newest_known_us
 
 _ROUND_S = 1.0
 # New collections and snapshots are looked for less often.
@@ -88,19 +89,23 @@ class TrendUpkeep:
         """Follows new collections, and no longer those that were dropped."""
         names = self._names or await asyncio.to_thread(self._store.collections)
         for name in {*names, *self._followed}:
-            current, log_id = await asyncio.to_thread(self._state, name)
-            one = self._followed.get(name)
-            if one is not None and (not current or (one.log_id and one.log_id != log_id)):
-                # Dropped, and possibly created again.
-                await self._followed.pop(name).follower.close()
-                one = None
-            if one is None and current:
-                one = self._followed[name] = _Followed(TrendFollower(self._client, name))
-            if one is not None:
-                one.log_id = log_id
-                if one.snapshot_id != current:
-                    manifest = await asyncio.to_thread(self._store.manifest, name, current)
-                    one.trained, one.snapshot_id = trained_counts(manifest), current
+            await self._attempt(name, self._follow(name))
+
+    async def _follow(self, name: str) -> None:
+        """Follows a collection by its current snapshot, or no longer."""
+        current, log_id = await asyncio.to_thread(self._state, name)
+        one = self._followed.get(name)
+        if one is not None and (not current or (one.log_id and one.log_id != log_id)):
+            # Dropped, and possibly created again.
+            await self._followed.pop(name).follower.close()
+            one = None
+        if one is None and current:
+            one = self._followed[name] = _Followed(TrendFollower(self._client, name))
+        if one is not None:
+            one.log_id = log_id
+            if one.snapshot_id != current:
+                manifest = await asyncio.to_thread(self._store.manifest, name, current)
+                one.trained, one.snapshot_id = trained_counts(manifest), current
 
     def _state(self, name: str) -> tuple[str, str]:
         """Returns the current snapshot and the change log of a collection; empty if it has none."""
@@ -116,7 +121,7 @@ def trained_counts(manifest: snapshot_pb2.Manifest) -> Trained:
     card = manifest.behaviour
     decayed = _DECAYED.fullmatch(card.popularity_table)
     return Trained(
-        card.newest_time.ToMicroseconds(),
+        newest_known_us(manifest),
         dict(card.kind_weights),
         float(decayed[1]) if decayed else math.inf,
     )

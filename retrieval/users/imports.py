@@ -100,6 +100,8 @@ class ImportedInteractions:
         except AlreadyExists:
             if not self.read(part).equals(table):
                 raise
+        if self.parts(name).get(number) != part:
+            raise AlreadyExists(f"another stream stored part {number} of import {name!r}")
         return part
 
     def mark_deleted(self, user_id: str, deleted_us: int) -> bool:

@@ -258,7 +258,7 @@ async def test_models_are_trained_again_once_twice_as_many_interactions_were_rec
     assert not await maintenance.run_once("default")
     monkeypatch.setattr(living.log, "user_states", _Walking, raising=False)
     assert await maintenance.run_once("default")
-    why = f"rebuild: {2 * known} interactions were recorded, and the models know {known}"
+    why = f"rebuild: {2 * known} interactions were recorded, {known} when the models were trained"
     assert living.store.alias_in_force("default").why == why
     assert living.manifest.behaviour.interactions == 2 * known
     assert not await maintenance.run_once("default")
@@ -333,10 +333,51 @@ async def test_imported_interactions_count_for_the_first_models_but_not_of_who_w
 async def test_old_models_are_not_trained_again_on_imports_that_are_no_newer(
     living: Living, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await living.build(living.corpus(TEXTS, 10), training=TrainingOptions(interactions=walks()))
+    known = TrainingOptions(interactions=walks(), recorded=len(walks().user))
+    await living.build(living.corpus(TEXTS, 10), training=known)
     monkeypatch.setattr(living.log, "user_states", _NoInteractions, raising=False)
     _import_walks(living)
     assert not await _maintenance(living).run_once("default")
+
+
+async def test_old_models_are_trained_once_on_a_newer_interaction_with_an_unknown_item(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = TrainingOptions(interactions=walks(), recorded=len(walks().user))
+    await living.build(living.corpus(TEXTS, 10), training=known)
+
+    class Delisted(_Walkers):
+        async def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
+            async for one in super().logged(collection):
+                yield one
+            yield LoggedInteraction("u000", "", "delisted", "view", 2_000_000_000_000_000, None)
+
+    monkeypatch.setattr(living.log, "user_states", Delisted, raising=False)
+    maintenance = _maintenance(living, releases="auto")
+    assert await maintenance.run_once("default")
+    # An hour later.
+    monkeypatch.setattr("index_builder.releases.upkeep_builds._AGE_CHECK_S", 0.0)
+    assert not await maintenance.run_once("default")
+
+
+async def test_a_compaction_keeps_the_models_but_not_what_they_were_compared_with(
+    living: Living,
+) -> None:
+    await living.build(living.corpus(TEXTS, 10), training=TrainingOptions(interactions=walks()))
+    assert living.manifest.behaviour.comparisons
+    await living.upsert("new", "New.")
+    assert await _maintenance(living, share=0.0).run_once("default")
+    assert "new" in living.texts() and living.manifest.behaviour.interactions
+    assert not living.manifest.behaviour.comparisons
+
+
+async def test_chores_go_on_while_a_collection_without_changes_is_built(tmp_path: Path) -> None:
+    living = Living(tmp_path)
+    await living.build(living.corpus(TEXTS, 10))
+    maintenance = _maintenance(living)
+    await maintenance.do_chores("default")
+    async with maintenance._collections["default"].lock, asyncio.timeout(5):
+        await maintenance.do_chores("default")
 
 
 async def test_a_first_training_waits_for_the_end_of_a_trial(

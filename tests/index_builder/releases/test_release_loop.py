@@ -22,12 +22,13 @@ NAME = "default"
 class _Router:
     """A router that writes the records, and says what its canary answered.
 
-    requests: Answers of the canary.
+    requests: Answers of the canary. problem: Why it cannot try the canary.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.requests = 0
+        self.problem = ""
 
     async def split(
         self, canary: str, share: float = 0.0, collection: str = NAME, **change: object
@@ -47,6 +48,8 @@ class _Router:
             admin_pb2.ArmStatus(snapshot_id=record.current, requests=10**6),
             admin_pb2.ArmStatus(snapshot_id=record.canary, requests=self.requests),
         ]
+        if self.problem:
+            return admin_pb2.GetRolloutStatusResponse(in_force=record, problem=self.problem)
         return admin_pb2.GetRolloutStatusResponse(in_force=record, running=True, arms=arms)
 
 
@@ -124,6 +127,16 @@ async def test_a_trial_with_few_requests_ends_in_a_promotion_after_its_limit(
     await trial.loop.advance(NAME)
     assert trial.record.current == trial.proposed
     assert "on trial it answered 17 requests without harm" in trial.record.why
+
+
+async def test_a_canary_that_no_router_could_load_is_not_promoted(tmp_path: Path) -> None:
+    trial = await _trial(tmp_path)
+    trial.router.problem = "canary cannot be loaded"
+    trial.ahead_s = 86_500.0
+    await trial.loop.advance(NAME)
+    assert (trial.record.current, trial.record.canary) == (trial.current, "")
+    assert trial.record.why == "the trial ended after 24h: canary cannot be loaded"
+    assert trial.states == [ProposalState.REJECTED]
 
 
 async def test_after_a_canary_was_backed_out_a_rebuild_waits_two_days(tmp_path: Path) -> None:

@@ -159,6 +159,10 @@ async def test_counts_of_the_model_fade_and_go_on(
     async with trends(tmp_path, shared_redis, known) as on:
         assert (await on.ask(HOME, 3))[0] == ["f", "a", "b"]
         await on.publish(LISTS._replace(newest_us=9 * DAY_US, trained_us=2 * DAY_US))
+        # These count what came after other models, as for a canary: its own know it already.
+        assert (await on.ask(HOME, 3))[0] == ["f", "a", "b"]
+        (served,) = on.service.collections.in_force
+        served.trained_us = 2 * DAY_US
         # Plain counts do not fade: f 9, a 8, b 7 + 4, g 1 + 5, new 1.
         reply = await on.service.recommend(HOME, RecommendOptions(n=8))
         assert {one.hit.id: one.hit.score for one in reply.recommendations} == {

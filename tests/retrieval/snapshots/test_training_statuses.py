@@ -16,12 +16,15 @@ pytestmark = [pytest.mark.service, needs_redis]
 
 async def test_routers_read_what_upkeep_told_for_a_while(shared_redis: str) -> None:
     client = connect(shared_redis, timeout_s=10.0)
-    statuses = TrainingStatuses(client, keep_s=60.0)
+    statuses = TrainingStatuses(client)
     told = admin_pb2.TrainingStatus(recorded=680, needed=1_000)
     await statuses.put("shop", told)
     await client.set("nl:{odd}:training", b"\xff not a message")
     assert await statuses.get(["shop", "odd", "other"]) == {"shop": told}
-    assert 50_000 < await client.pttl("nl:{shop}:training") <= 60_000
+    assert 86_000 < await client.ttl("nl:{shop}:training") <= 86_400
+    # An upkeep that was killed says nothing more.
+    await statuses.put("shop", admin_pb2.TrainingStatus(progress="training"))
+    assert 50 < await client.ttl("nl:{shop}:training") <= 60
     await client.aclose()
 
 

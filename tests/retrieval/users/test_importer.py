@@ -132,6 +132,19 @@ def test_an_import_has_one_content(
         second.add(rows(10, 20))
 
 
+def test_of_two_streams_with_different_last_parts_one_is_refused(
+    imported: ImportedInteractions,
+) -> None:
+    first, second = (Importer(imported, "past", 0) for _ in range(2))
+    first.add(rows(0, 3))
+    second.add(rows(0, 4))
+    reply = first.finish()
+    assert (reply.rows, reply.recorded) == (3, 3)
+    with pytest.raises(AlreadyExists, match="other rows from row 1 on"):
+        second.finish()
+    assert imported.count_rows() == 3
+
+
 def test_a_stream_begins_at_a_part_that_is_due(imported: ImportedInteractions) -> None:
     send(imported, [0, 25])
     for first in (5, 30):
