@@ -97,7 +97,9 @@ def _without_nothing(options: BuildOptions) -> BuildOptions:
         return options
     if current_card(Store.open(options.store), options.collection) is not None:
         return options
-    _log.warning("nothing is learned: no interactions were recorded in `redis`, or imported")
+    _log.warning(
+        "nothing is learned: no interactions were imported, or recorded in the Redis of --redis"
+    )
     return replace(options, training=None)
 
 

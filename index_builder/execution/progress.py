@@ -83,8 +83,8 @@ class TextProgress:
     def line(self) -> str:
         """Returns how far the stage is now, and the seconds left; empty before the first one."""
         rate = self._done / max(time.monotonic() - self._started, 1e-6)
-        # A rate below one per second is not informative.
-        shown = f", {rate:,.0f}/s" if rate >= 1 else ""
+        # A rate below one per second is not informative, nor is one of percent.
+        shown = f", {rate:,.0f}/s" if rate >= 1 and self._unit != "%" else ""
         if self._total is None:
             done = f"{self._done:,} {self._unit}{shown}" if self._done else ""
             return ": ".join(part for part in (self._stage, done) if part)

@@ -11,8 +11,8 @@ from nearline.v1 import snapshot_pb2
 # Models are trained again once as many interactions were recorded since as they know; after a day,
 # a tenth of them are enough.
 _DAY_S, _DAY_GROWTH = 86_400.0, 10
-# While a log grows by a tenth from one round to the next, an import is running: the first training
-# waits up to ten minutes.
+# While a log grows by a tenth from one round to the next, an import is running: a training waits up
+# to ten minutes.
 _FILLED, _MAX_WAIT_S = 1.1, 600.0
 # Reading a log costs 40 microseconds for each entry: an hour passes between two readings, or the
 # log has grown by a tenth.
@@ -29,7 +29,7 @@ class _Reading(NamedTuple):
 
 
 class _Filling(NamedTuple):
-    """A log that has enough for a first training. since_s: When it first had."""
+    """A log that has enough for a training. since_s: When it first had."""
 
     since_s: float
     entries: int
@@ -65,7 +65,7 @@ class TrainingSchedule:
         return card.recorded + (max(1, known // _DAY_GROWTH) if is_old else known)
 
     def is_filling(self, name: str, entries: int) -> bool:
-        """Returns whether a log with enough for a first training is still being filled.
+        """Returns whether a log with enough for a training is still being filled.
 
         Args:
             entries: In the log now, at a round of upkeep.
@@ -90,6 +90,8 @@ class TrainingSchedule:
         reading = self._readings.get(name)
         return (
             reading is None
+            # The training that it led to was not finished.
+            or reading.recorded >= needed
             or entries >= _READ_GROWTH * reading.entries
             or self._clock() - reading.time_s >= _READ_S
         )
@@ -97,6 +99,7 @@ class TrainingSchedule:
     def note_reading(self, name: str, entries: int, recorded: int) -> None:
         """Notes that a log of so many entries had so many interactions of users."""
         self._readings[name] = _Reading(self._clock(), entries, recorded)
+        self._filling.pop(name, None)
 
     def forget(self, name: str) -> None:
         """Forgets a collection that was dropped."""

@@ -51,7 +51,7 @@ _LEASE_S = 10.0
 # Of the progress of a build, in `nearline status`.
 _REPORT_S = 2.0
 # Characters of an error in `nearline status`; the log has it whole.
-_MAX_PROBLEM = 300
+_MAX_PROBLEM = 1_000
 
 
 class _Built(NamedTuple):
@@ -171,7 +171,7 @@ class UpkeepBuilds:
         entries = await self._count(name, log)
         if not self._schedule.should_read(name, entries, needed):
             return None
-        if card is None and self._schedule.is_filling(name, entries):
+        if self._schedule.is_filling(name, entries):
             return None
         training = await self._training(name, log)
         self._schedule.note_reading(name, entries, training.recorded)
@@ -195,6 +195,12 @@ class UpkeepBuilds:
             status.newest_time.CopyFrom(card.newest_time)
         await self._put_status(name)
         return card
+
+    async def _put_problem(self, name: str, text: str) -> None:
+        """Puts into Redis why the newest training does not serve."""
+        status = self._status.setdefault(name, admin_pb2.TrainingStatus())
+        status.problem = " ".join(text.split())[:_MAX_PROBLEM]
+        await self._put_status(name)
 
     async def _put_status(self, name: str) -> None:
         if self._statuses is not None:
@@ -225,7 +231,7 @@ class UpkeepBuilds:
         except Exception as error:
             if training is not None:
                 text = error.message if isinstance(error, NearlineError) else str(error)
-                status.problem = f"{kind}: {text}"[:_MAX_PROBLEM]
+                await self._put_problem(name, f"{kind}: {text}")
             raise
         finally:
             task.cancel()
@@ -405,7 +411,11 @@ class UpkeepBuilds:
     async def _training(self, name: str, log: RedisLog) -> TrainingOptions:
         """Returns options to train on recorded interactions, with the choices made before."""
         options = BuildOptions(store=self._settings.store, collection=name)
-        options = await with_recorded_users(options, log.user_states(), learn=True)
+        try:
+            options = await with_recorded_users(options, log.user_states(), learn=True)
+        except NearlineError as error:
+            await self._put_problem(name, error.message)
+            raise
         assert options.training is not None, "it learns"
         return options.training
 

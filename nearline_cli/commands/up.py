@@ -193,7 +193,7 @@ def up(
         bool,
         typer.Option(
             help="Archive live changes, compact them into a new snapshot when enough have "
-            "accumulated, trim the log, and propose rebuilds after drift."
+            "accumulated, trim the log, and train models of users."
         ),
     ] = True,
     verbose: Annotated[

@@ -107,14 +107,16 @@ def _training(found: admin_pb2.CollectionStatus) -> dict[str, object] | None:
         "newest_s": _seconds_since(training, "newest_time"),
         "progress": training.progress,
         "problem": training.problem,
-        "next": _next_training(training),
+        "next": _next_training(training, found.canary_snapshot_id),
     }
 
 
-def _next_training(training: admin_pb2.TrainingStatus) -> str:
+def _next_training(training: admin_pb2.TrainingStatus, canary: str) -> str:
     """Returns what is trained now, why the last training failed, or what the next one needs."""
     if training.progress or training.problem:
         return training.progress or training.problem
+    if canary:
+        return f"after the trial of {canary}"
     if not training.needed:
         return "" if training.trained else "never: first_training is 0"
     missing = training.needed - training.recorded

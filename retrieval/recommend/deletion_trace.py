@@ -5,6 +5,7 @@ from __future__ import annotations
 from nearline import contract as c
 from nearline.errors import NotFound, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.snapshot import Store, shard_of
+from nearline.store.snapshot_ids import is_snapshot_id
 from retrieval.behaviour.tables import read_users
 from retrieval.users.imports import ImportedInteractions
 
@@ -12,7 +13,7 @@ from retrieval.users.imports import ImportedInteractions
 def influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c.Influence]:
     """Returns the snapshots that were trained on a user's interactions, newest first.
 
-    One that cannot be read may have been. This call blocks.
+    One that cannot be read, or that upkeep is building, may have been. This call blocks.
 
     Raises: StoreError: the store cannot be read.
     """
@@ -20,7 +21,10 @@ def influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c.
         current = store.alias_in_force(collection).current
     except NotFound:
         current = ""
-    influenced: list[c.Influence] = []
+    published = set(store.snapshot_ids(collection))
+    begun = filter(is_snapshot_id, store.files.names(f"{collection}/begun"))
+    building = sorted(set(begun) - published, reverse=True)
+    influenced = [c.Influence(snapshot_id, False) for snapshot_id in building]
     for snapshot_id in store.snapshot_ids(collection):
         try:
             manifest = store.manifest(collection, snapshot_id)

@@ -32,6 +32,8 @@ from retrieval.writes.feed_block import FeedBlock
 
 _MAX_PAGE_SIZE = 1_000
 _MAX_HISTORY = 1_000
+# A Redis that hangs must not hide the rest of the status.
+_TRAININGS_S = 1.0
 
 
 class PolicyStore(Protocol):
@@ -266,8 +268,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         if self._trainings is None or not collections:
             return
         try:
-            found = await self._trainings.get([one.collection for one in collections])
-        except NotReady:
+            async with asyncio.timeout(_TRAININGS_S):
+                found = await self._trainings.get([one.collection for one in collections])
+        except (NotReady, TimeoutError):
             return
         for one in collections:
             if one.collection in found:

@@ -209,7 +209,7 @@ class TrendFollower:
         if listed is None:
             async with translate_redis_errors(NEEDED_BY):
                 names: Any = await self._client.hkeys(self._keys.related)
-            listed = self._listed = {name.decode(): b"" for name in names}
+            listed = self._listed = {name.decode(errors="replace"): b"" for name in names}
         fields: Mapping[str, bytes] = {}
         if self._changed:
             fields = await asyncio.to_thread(lambda: self._window.trends(self._trained).encode())

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 from nearline.errors import AlreadyExists, SnapshotCorrupt
 from nearline.store.snapshot import Store, check_collection
 
+# Of every part.
+COLUMNS = ("user", "item", "time_us", "kind", "weight")
 _FOLDER, _DELETED = "interactions", ".deleted"
 _PART = re.compile(r"([0-9]{6})-([0-9]{6})\.parquet")
 _MARK = re.compile(r"([0-9a-f]{32})-([0-9]{1,16})")
@@ -76,12 +78,19 @@ class ImportedInteractions:
 
         data = io.BytesIO(self._files.read(part.path))
         try:
-            return pq.read_table(data, read_dictionary=list(dictionaries))
-        except pa.ArrowException as error:
+            table = pq.read_table(
+                data, read_dictionary=list(dictionaries), page_checksum_verification=True
+            )
+            if table.num_rows != part.rows or table.column_names != list(COLUMNS):
+                raise pa.ArrowInvalid(f"it has other rows or columns than {', '.join(COLUMNS)}")
+            if any(column.null_count for column in table.columns):
+                raise pa.ArrowInvalid("values are missing")
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise SnapshotCorrupt(
                 f"{self._files.url}/{part.path} cannot be read: {error}; remove the file, and "
                 "import it again"
             ) from error
+        return table
 
     def create(self, name: str, number: int, table: Any) -> ImportPart:
         """Creates a part, whole and durable or not at all; accepts one with the same rows.
@@ -93,7 +102,7 @@ class ImportedInteractions:
         path = f"{self._path}/{name}/{number:06d}-{table.num_rows:06d}.parquet"
         part = ImportPart(path, number, table.num_rows)
         data = io.BytesIO()
-        pq.write_table(table, data, compression="zstd")
+        pq.write_table(table, data, compression="zstd", write_page_checksum=True)
         try:
             # Who did what concerns no other user of the machine.
             self._files.create(path, data.getvalue(), private=True)

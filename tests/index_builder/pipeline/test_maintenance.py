@@ -17,7 +17,7 @@ from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.releases import gate
 from index_builder.releases.gate_report import make_check
 from nearline.contract import InteractionColumns
-from nearline.errors import GateFailed, NotReady
+from nearline.errors import GateFailed, NotReady, SnapshotCorrupt
 from nearline.v1 import admin_pb2
 from retrieval.embedders.endpoints import Embedders
 from retrieval.snapshots import aliases
@@ -257,6 +257,8 @@ async def test_models_are_trained_again_once_twice_as_many_interactions_were_rec
     assert living.manifest.behaviour.recorded == known
     assert not await maintenance.run_once("default")
     monkeypatch.setattr(living.log, "user_states", _Walking, raising=False)
+    # It may still be being filled.
+    assert not await maintenance.run_once("default")
     assert await maintenance.run_once("default")
     why = f"rebuild: {2 * known} interactions were recorded, {known} when the models were trained"
     assert living.store.alias_in_force("default").why == why
@@ -378,6 +380,28 @@ async def test_chores_go_on_while_a_collection_without_changes_is_built(tmp_path
     await maintenance.do_chores("default")
     async with maintenance._collections["default"].lock, asyncio.timeout(5):
         await maintenance.do_chores("default")
+
+
+async def test_a_damaged_import_is_a_problem_of_the_training(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await living.build(living.corpus(TEXTS, 10))
+    monkeypatch.setattr(living.log, "user_states", _NoInteractions, raising=False)
+    _import_walks(living)
+    imported = ImportedInteractions(living.store, "default")
+    (part,) = imported.parts("past").values()
+    path = Path(living.options.store) / part.path
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-500])
+    statuses = _Statuses()
+    maintenance = _maintenance(living, first_training=1, statuses=statuses)
+    with pytest.raises(SnapshotCorrupt):
+        await _train_first(maintenance)
+    assert "remove the file, and import it again" in statuses.told[-1].problem
+    path.unlink()
+    _import_walks(living)
+    assert await maintenance.run_once("default")
+    assert not statuses.told[-1].problem
 
 
 async def test_a_first_training_waits_for_the_end_of_a_trial(

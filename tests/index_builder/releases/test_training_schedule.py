@@ -70,6 +70,9 @@ def test_a_log_is_read_again_after_an_hour_or_once_it_has_grown_by_a_tenth() -> 
     assert not schedule.should_read("shop", 10_009, 1_000)
     assert not schedule.should_read("shop", 10_010, 1_000)
     assert schedule.should_read("shop", 11_000, 1_000)
+    # A training on enough was not finished, as after a kill or beside another upkeep.
+    schedule.note_reading("other", 10_000, 1_000)
+    assert schedule.should_read("other", 10_000, 1_000)
     clock.now_s = 3_600.0
     assert schedule.should_read("shop", 10_010, 1_000)
     assert not schedule.should_read("shop", 10_009, 1_000)

@@ -17,6 +17,7 @@ from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.protocols.snapshot import read_snapshot_ref
+from retrieval.recommend.deletion_trace import influenced_snapshots
 from retrieval.recommend.policies import default_policies
 from retrieval.recommend.service import RecommendationService
 from retrieval.rollout.collections import ServedCollections
@@ -174,3 +175,13 @@ async def test_of_another_user_nothing_was_learned(store: Store) -> None:
     known = learned(["a", "b"], {}, {"a": 1.0}, {"ann": [("a", 1)]})
     for model in (known, None):
         assert (await service(store, known=model).get_user("eve")).learned in ((), [])
+
+
+def test_a_snapshot_that_is_being_built_may_have_a_trace_as_well(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    published, building = write(store, 1, "ann"), "20260109T000000Z-000000"
+    for one in (published, building):
+        store.files.create(f"default/begun/{one}", b"")
+    for user, found in (("ann", [building, published]), ("bob", [building])):
+        influenced = influenced_snapshots(store, "default", user)
+        assert [one.snapshot_id for one in influenced] == found

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from nearline.contract import MAX_IMPORT_ROWS, ImportReply, InteractionColumns
 from nearline.errors import AlreadyExists, InvalidRequest, SnapshotCorrupt
@@ -221,6 +221,27 @@ def test_deletions_are_remembered_for_good_also_those_before_an_import(
     assert imported.names() == ["past"] and imported.count_rows() == 3
     stored = imported._files.names("shop/interactions/.deleted")
     assert len(stored) == 3 and not any("ann" in one for one in stored)
+
+
+@given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_flipped_bit_changes_what_is_read(tmp_path: Path, at: float, bit: int) -> None:
+    imported = ImportedInteractions(Store(tmp_path), "shop")
+    send(imported, [0, 3])
+    (part,) = imported.parts("past").values()
+    path = tmp_path / part.path
+    data = path.read_bytes()
+    table = imported.read(part)
+    damaged = bytearray(data)
+    damaged[int(at * len(data))] ^= 1 << bit
+    path.chmod(0o600)
+    path.write_bytes(damaged)
+    try:
+        assert imported.read(part).equals(table)
+    except SnapshotCorrupt as error:
+        assert "import it again" in error.message
+    finally:
+        path.write_bytes(data)
 
 
 def test_a_damaged_part_says_what_to_do(imported: ImportedInteractions, tmp_path: Path) -> None:
