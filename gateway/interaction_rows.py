@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from gateway.body import parse_json, read_lines
 from gateway.conversion import convert
 from nearline.errors import InvalidRequest
+from nearline.times import in_utc, to_us
 from nearline.v1 import retrieval_pb2
 
 CSV: Final = "text/csv"
@@ -24,7 +25,6 @@ _ROWS: Final = 10_000
 _BYTES: Final = 2 << 20
 # A number is in seconds below the first of these, in milliseconds below the second.
 _SECONDS_BELOW, _MILLISECONDS_BELOW = 1e11, 1e14
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _Line: TypeAlias = tuple[int, bytes]
 # Returns the values of a line by field.
@@ -108,9 +108,7 @@ def _time_us(value: Any) -> int:
     try:
         number = float(value)
     except ValueError:
-        time = datetime.fromisoformat(value)
-        since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH
-        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+        return to_us(in_utc(datetime.fromisoformat(value)))
     size = abs(number)
     if not math.isfinite(number) or size >= 1e18:
         raise ValueError(f"the time is {value!r}")

@@ -90,7 +90,7 @@ async def main(argv: list[str]) -> None:
 def _without_nothing(options: BuildOptions) -> BuildOptions:
     """Returns the options without a training that has nothing to learn from.
 
-    A nightly job must not fail because nobody has come to the shop yet.
+    A nightly job must not fail before the first interaction was recorded.
     """
     training = options.training
     if training is None or len(training.interactions.user):

@@ -1,4 +1,4 @@
-"""What images bring apart from packages: the model, converted as they are built."""
+"""Provides what images contain besides packages: the converted model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training takes: memory, which is checked before it begins, and time, for its progress."""
+"""Estimates the memory and the time of a training."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def ranker_seconds(rows: Interactions) -> float:
 
 
 class TrainingProgress:
-    """Tells how far a training is, in percent of its estimated time.
+    """Reports the progress of a training in percent of its estimated time.
 
     Args:
         rows: What it trains on.

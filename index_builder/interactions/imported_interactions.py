@@ -24,11 +24,6 @@ from retrieval.users.imports import ImportedInteractions
 from retrieval.users.states import UserStates
 
 
-def count_imported(store: Store, collection: str) -> int:
-    """Returns the number of imported interactions, with those of deleted users; blocks."""
-    return ImportedInteractions(store, collection).count_rows()
-
-
 async def add_recorded_and_imported(
     rows: Interactions,
     states: UserStates | None,

@@ -108,11 +108,7 @@ def check_popular(comparison: Comparison) -> Check:
         raise SkippedCheck(
             f"under {MIN_USERS} users of the newest week could be held out, so it was not compared"
         )
-    text = (
-        f"NDCG@{_K} is {found.ndcg:.4f} for {counted(found.users, 'user')} of the newest week, "
-        f"{found.against_ndcg:.4f} for the most popular items of that week (difference "
-        f"{found.gain_low:+.4f} to {found.gain_high:+.4f})"
-    )
+    text = _describe(found, "the most popular items of that week")
     remedy = (
         "lists of popular items are better: wait for more interactions, or check that the ids of "
         "users and items, and the times, are right"
@@ -123,6 +119,14 @@ def check_popular(comparison: Comparison) -> Check:
 
 def _compared(card: snapshot_pb2.BehaviourCard, against: str) -> snapshot_pb2.ComparisonCard | None:
     return next((one for one in card.comparisons if one.against == against), None)
+
+
+def _describe(found: snapshot_pb2.ComparisonCard, against: str) -> str:
+    return (
+        f"NDCG@{_K} is {found.ndcg:.4f} for {counted(found.users, 'user')} on held-out "
+        f"interactions of the newest week, {found.against_ndcg:.4f} for {against} "
+        f"(difference {found.gain_low:+.4f} to {found.gain_high:+.4f})"
+    )
 
 
 def check_recommend(comparison: Comparison) -> Check:
@@ -140,11 +144,7 @@ def check_recommend(comparison: Comparison) -> Check:
         held_out = _compared(card, live.manifest.behaviour.factors_id)
         if held_out is None:
             raise SkippedCheck(_NO_LATER)
-        found = (
-            f"NDCG@{_K} is {held_out.ndcg:.4f} for {counted(held_out.users, 'user')} on held-out "
-            f"interactions of the newest week, {held_out.against_ndcg:.4f} for the live snapshot "
-            f"(difference {held_out.gain_low:+.4f} to {held_out.gain_high:+.4f})"
-        )
+        found = _describe(held_out, "the live snapshot")
         lost = held_out.against_ndcg - held_out.ndcg
         ok = lost <= limit or held_out.gain_high >= 0
         return make_check("recommend", ok, found, _WORSE, lost, limit)

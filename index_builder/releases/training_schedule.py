@@ -21,7 +21,7 @@ _READ_GROWTH = 1.1
 
 
 class _Reading(NamedTuple):
-    """What a reading of a log found. entries: In the log. recorded: Interactions of users."""
+    """The result of reading a log. entries: In it. recorded: Interactions of users among them."""
 
     time_s: float
     entries: int
@@ -78,13 +78,13 @@ class TrainingSchedule:
         return grows and now_s - since_s < _MAX_WAIT_S
 
     def recorded(self, name: str, entries: int) -> int:
-        """Returns the probable number of interactions of users in a log with so many entries."""
+        """Returns the estimated number of interactions of users in a log of this size."""
         reading = self._readings.get(name)
         others = 0 if reading is None else reading.entries - reading.recorded
         return max(0, entries - others)
 
     def should_read(self, name: str, entries: int, needed: int) -> bool:
-        """Returns whether a log with so many entries has to be read to know whether it is due."""
+        """Returns whether a log of this size has to be read to know whether a training is due."""
         if not needed or self.recorded(name, entries) < needed:
             return False
         reading = self._readings.get(name)
@@ -97,7 +97,7 @@ class TrainingSchedule:
         )
 
     def note_reading(self, name: str, entries: int, recorded: int) -> None:
-        """Notes that a log of so many entries had so many interactions of users."""
+        """Notes the result of reading a log of this size."""
         self._readings[name] = _Reading(self._clock(), entries, recorded)
         self._filling.pop(name, None)
 

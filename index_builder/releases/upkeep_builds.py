@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index_builder.execution.progress import TextProgress
-from index_builder.interactions.imported_interactions import count_imported
 from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline import compaction, upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.pipeline.publisher import promote
-from index_builder.pipeline.training_data import with_recorded_users
+from index_builder.pipeline.training_data import current_card, with_recorded_users
 from index_builder.pipeline.work_folder import remove_stale_work
 from index_builder.releases.begun_builds import note_begun, remove_begun, settle_begun
 from index_builder.releases.build_gate import check_passed, gate_of_build
@@ -42,6 +41,7 @@ from retrieval.monitoring.rebuild_requests import RebuildRequests
 from retrieval.redis_client.connection import Redis
 from retrieval.redis_client.lease import RedisLease
 from retrieval.snapshots.training_statuses import TrainingStatuses
+from retrieval.users.imports import ImportedInteractions
 
 _log = logging.getLogger("index_builder.upkeep")
 # The age of models costs reading a manifest, and perhaps all interactions: not in every round.
@@ -124,7 +124,7 @@ class UpkeepBuilds:
             `FailedBuilds`.
         """
         inputs = BuildInputs(check.reason, check.epoch, check.changes, check.documents)
-        card = await self._report(name, log)
+        card, entries = await self._report(name, log)
         if check.reason and not self._failed["compaction"].pauses(name, check.epoch):
             async with self._leased(name):
                 await self._compact(name, log, inputs)
@@ -134,14 +134,16 @@ class UpkeepBuilds:
         if (await asyncio.to_thread(self._store.alias_in_force, name)).canary:
             return False  # A new snapshot would end the trial.
         # It compacts, too, so it does not wait for a compaction that was refused.
-        if card is None and await self._train_first(name, log, inputs):
+        if card is None and await self._train_first(name, log, inputs, entries):
             return True
         # A compaction would outdate the proposal, so it goes first.
         if check.reason or self._settings.releases == "off":
             return False
-        return await self._rebuild(name, log, inputs)
+        return await self._rebuild(name, log, inputs, card, entries)
 
-    async def _train_first(self, name: str, log: RedisLog, inputs: BuildInputs) -> bool:
+    async def _train_first(
+        self, name: str, log: RedisLog, inputs: BuildInputs, entries: int
+    ) -> bool:
         """Trains the first models of a collection once enough interactions were recorded.
 
         Lists without models have nothing to lose, so the snapshot is neither proposed nor tried,
@@ -151,7 +153,7 @@ class UpkeepBuilds:
         """
         if self._failed["training"].pauses(name, inputs.epoch):
             return False
-        training = await self._enough(name, log, None)
+        training = await self._enough(name, log, None, entries)
         if training is None:
             return False
         reason = f"first models, trained on {counted(training.recorded, 'recorded interaction')}"
@@ -160,15 +162,15 @@ class UpkeepBuilds:
         return True
 
     async def _enough(
-        self, name: str, log: RedisLog, card: snapshot_pb2.BehaviourCard | None
+        self, name: str, log: RedisLog, card: snapshot_pb2.BehaviourCard | None, entries: int
     ) -> TrainingOptions | None:
         """Returns options to train if enough interactions were recorded, else None.
 
         Args:
             card: What the current models were trained on; None if there are none.
+            entries: As `_report` returns them.
         """
         needed = self._schedule.needed(card)
-        entries = await self._count(name, log)
         if not self._schedule.should_read(name, entries, needed):
             return None
         if self._schedule.is_filling(name, entries):
@@ -177,24 +179,31 @@ class UpkeepBuilds:
         self._schedule.note_reading(name, entries, training.recorded)
         return training if training.recorded >= needed else None
 
-    async def _count(self, name: str, log: RedisLog) -> int:
-        """Returns the number of recorded and imported interactions, with those of sessions."""
-        imported = await asyncio.to_thread(count_imported, self._store, name)
-        return imported + await log.user_states().count_logged(name)
+    async def _report(
+        self, name: str, log: RedisLog
+    ) -> tuple[snapshot_pb2.BehaviourCard | None, int]:
+        """Puts the status of the models into Redis.
 
-    async def _report(self, name: str, log: RedisLog) -> snapshot_pb2.BehaviourCard | None:
-        """Puts the status of the models into Redis; returns their card, None if there are none."""
-        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
-        card = manifest.behaviour if manifest.HasField("behaviour") else None
+        Returns: Their card, None if there are none; and the number of recorded and imported
+            interactions, with those of sessions; 0 if they cannot be counted.
+        """
+        card = await asyncio.to_thread(current_card, self._store, name)
         status = self._status.setdefault(name, admin_pb2.TrainingStatus())
-        with contextlib.suppress(NotReady, StoreError):  # Compactions need no users.
-            status.recorded = self._schedule.recorded(name, await self._count(name, log))
+        entries = 0
+        try:
+            imported = await asyncio.to_thread(ImportedInteractions(self._store, name).count_rows)
+            entries = imported + await log.user_states().count_logged(name)
+            status.recorded = self._schedule.recorded(name, entries)
+        except (NotReady, StoreError) as error:
+            # Compactions need no users.
+            extra = {"collection": name, "reason": error.message}
+            _log.warning("interactions not counted", extra=extra)
         status.needed = self._schedule.needed(card)
         status.trained = 0 if card is None else card.interactions
         if card is not None:
             status.newest_time.CopyFrom(card.newest_time)
         await self._put_status(name)
-        return card
+        return card, entries
 
     async def _put_problem(self, name: str, text: str) -> None:
         """Puts into Redis why the newest training does not serve."""
@@ -260,16 +269,25 @@ class UpkeepBuilds:
         _log.info("built", extra={"collection": name, "snapshot_id": manifest.snapshot_id})
         await self._settle(name, manifest)
 
-    async def _rebuild(self, name: str, log: RedisLog, inputs: BuildInputs) -> bool:
+    async def _rebuild(
+        self,
+        name: str,
+        log: RedisLog,
+        inputs: BuildInputs,
+        card: snapshot_pb2.BehaviourCard | None,
+        entries: int,
+    ) -> bool:
         """Builds a snapshot after drift, or with models trained again.
 
         It is proposed. With `releases` auto and no router, it is promoted at once.
 
+        Args:
+            card, entries: As `_report` returns them.
         Returns: Whether there was a reason to.
         """
         if self._failed["rebuild"].pauses(name, inputs.epoch):
             return False
-        inputs, training = await self._rebuild_reason(name, log, inputs)
+        inputs, training = await self._rebuild_reason(name, log, inputs, card, entries)
         if not inputs.reason:
             return False
         _log.info("rebuilding", extra={"collection": name, "reason": inputs.reason})
@@ -352,7 +370,12 @@ class UpkeepBuilds:
         return _Built(manifest, verdict, judged)
 
     async def _rebuild_reason(
-        self, name: str, log: RedisLog, inputs: BuildInputs
+        self,
+        name: str,
+        log: RedisLog,
+        inputs: BuildInputs,
+        card: snapshot_pb2.BehaviourCard | None,
+        entries: int,
     ) -> tuple[BuildInputs, TrainingOptions | None]:
         """Returns the inputs with the reason for a rebuild, and its training.
 
@@ -364,15 +387,11 @@ class UpkeepBuilds:
         if news is None:
             return nothing
         if drift:
-            manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
-            trained = manifest.HasField("behaviour")
-            training = await self._training(name, log) if trained else None
+            training = None if card is None else await self._training(name, log)
             return inputs._replace(reason=_join(drift, news)), training
-        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
-        card = manifest.behaviour
-        if not manifest.HasField("behaviour"):
+        if card is None:
             return nothing
-        if (training := await self._enough(name, log, card)) is not None:
+        if (training := await self._enough(name, log, card, entries)) is not None:
             reason = (
                 f"{counted(training.recorded, 'interaction')} were recorded, "
                 f"{card.recorded:,} when the models were trained"

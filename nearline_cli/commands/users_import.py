@@ -16,6 +16,7 @@ from nearline.clients import RetrievalClient
 from nearline.counts import counted
 from nearline.errors import InvalidRequest
 from nearline.retry import retry_while_unavailable
+from nearline_cli.inputs.interactions import ItemColumn, TimeColumn, UserColumn
 from nearline_cli.terminal import options, output
 from nearline_cli.terminal.progress import open_progress
 
@@ -35,12 +36,9 @@ def import_(
             "as s3://bucket/prefix.",
         ),
     ],
-    user_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the user.")] = "user",
-    item_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the item.")] = "item",
-    time_column: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Column of the time: ISO 8601, or seconds since 1970."),
-    ] = "time",
+    user_column: UserColumn = "user",
+    item_column: ItemColumn = "item",
+    time_column: TimeColumn = "time",
     kind_column: Annotated[
         str, typer.Option(metavar="NAME", help="Column of the kind. \\[default: all are views]")
     ] = "",

@@ -54,7 +54,7 @@ async def open_change_log(store: Store, collection: str, redis: str) -> AsyncIte
 
 
 class Recorded(NamedTuple):
-    """What Redis holds of a collection.
+    """The state of a collection in Redis.
 
     changes: Its change log; None if it has none. states: Its users; None if no Redis is known.
     """

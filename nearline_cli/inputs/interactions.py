@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from index_builder.interactions.records import Interactions
 
 
+UserColumn = Annotated[str, typer.Option(metavar="NAME", help="Column of the user.")]
+ItemColumn = Annotated[str, typer.Option(metavar="NAME", help="Column of the item.")]
+TimeColumn = Annotated[
+    str, typer.Option(metavar="NAME", help="Column of the time: ISO 8601, or seconds since 1970.")
+]
+
+
 class CleanedInteractions(NamedTuple):
     """Interactions after cleaning.
 
@@ -31,12 +38,9 @@ class CleanedInteractions(NamedTuple):
 class InteractionOptions(NamedTuple):
     """Options that say how a file of interactions is read and cleaned."""
 
-    user_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the user.")] = "user"
-    item_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the item.")] = "item"
-    time_column: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Column of the time: ISO 8601, or seconds since 1970."),
-    ] = "time"
+    user_column: UserColumn = "user"
+    item_column: ItemColumn = "item"
+    time_column: TimeColumn = "time"
     kind_column: Annotated[
         str,
         typer.Option(metavar="NAME", help="Column of the kind. \\[default: all are of one kind]"),

@@ -1,4 +1,4 @@
-"""What is left of a deleted user: snapshots whose models contain a trace, and imported rows."""
+"""Finds the snapshots whose models still contain a trace of a deleted user."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from nearline.errors import NotFound, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.snapshot import Store, shard_of
 from nearline.store.snapshot_ids import is_snapshot_id
 from retrieval.behaviour.tables import read_users
-from retrieval.users.imports import ImportedInteractions
 
 
 def influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c.Influence]:
@@ -38,11 +37,3 @@ def influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c.
         if learned:
             influenced.append(c.Influence(snapshot_id, snapshot_id == current))
     return influenced
-
-
-def leave_out_imports(store: Store, collection: str, user_id: str, deleted_us: int) -> bool:
-    """Leaves out the imported interactions of a user from before a deletion; this call blocks.
-
-    Returns: Whether the collection has imports.
-    """
-    return ImportedInteractions(store, collection).mark_deleted(user_id, deleted_us)

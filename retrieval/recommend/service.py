@@ -28,7 +28,7 @@ from retrieval.cache.cached_list import CacheLevel
 from retrieval.protocols import metrics
 from retrieval.protocols.request_validation import check_id, check_list_request
 from retrieval.recommend.cached_candidates import CandidateCache
-from retrieval.recommend.deletion_trace import influenced_snapshots, leave_out_imports
+from retrieval.recommend.deletion_trace import influenced_snapshots
 from retrieval.recommend.history_cache import HistoryCache
 from retrieval.recommend.list_builder import BuiltList, ListBuilder, ListRequest
 from retrieval.recommend.personal_lists import PersonalLists, list_spec
@@ -318,8 +318,9 @@ class RecommendationService:
             snapshots: Sequence[c.Influence] = ()
             left_out = False
             if self._store is not None:
+                imported = ImportedInteractions(self._store, collection)
                 left_out = await asyncio.to_thread(
-                    leave_out_imports, self._store, collection, user_id, deletion.deleted_us
+                    imported.mark_deleted, user_id, deletion.deleted_us
                 )
                 snapshots = await asyncio.to_thread(
                     influenced_snapshots, self._store, collection, user_id

@@ -10,7 +10,6 @@ import pytest
 
 from index_builder.interactions.imported_interactions import (
     add_recorded_and_imported,
-    count_imported,
     read_imported,
 )
 from nearline.contract import InteractionColumns
@@ -36,7 +35,7 @@ def give_store(tmp_path: Path) -> Store:
 
 
 def test_without_imports_there_is_nothing(store: Store) -> None:
-    assert count_imported(store, "shop") == 0
+    assert ImportedInteractions(store, "shop").count_rows() == 0
     assert tuples(read_imported(store, "shop", {})) == []
 
 
@@ -44,7 +43,7 @@ def test_a_row_has_its_own_weight_or_that_of_its_kind(store: Store) -> None:
     write(
         store, "a", [("u", "x", 1, "view", 0), ("u", "y", 2, "buy", 0), ("v", "x", 3, "buy", 0.5)]
     )
-    assert count_imported(store, "shop") == 3
+    assert ImportedInteractions(store, "shop").count_rows() == 3
     assert tuples(read_imported(store, "shop", {})) == [
         ("u", "x", 1, 1.0), ("u", "y", 2, 1.0), ("v", "x", 3, 0.5)
     ]  # fmt: skip
