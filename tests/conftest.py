@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -75,6 +76,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="this machine has no NVIDIA GPU"))
+
+
+@pytest.fixture(autouse=True)
+def root_logging() -> Generator[None]:
+    """Restores the level and the handlers of the root logger.
+
+    A service that a test starts in this process configures both, and later tests of the same
+    worker would then see other records.
+    """
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    root.setLevel(level)
+    for one in [*root.handlers]:
+        if type(one) is logging.StreamHandler and one not in handlers:
+            root.removeHandler(one)
 
 
 @pytest.fixture
