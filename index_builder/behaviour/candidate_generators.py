@@ -23,6 +23,7 @@ from retrieval.behaviour.generator_spec import ALL_EVENTS
 from retrieval.behaviour.history import Recency
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
 from retrieval.behaviour.popularity import BuyAgainGenerator, ItemScores, PopularityGenerator
+from retrieval.behaviour.sequences import SEQUENCE, SequenceGenerator, SequenceModel
 from retrieval.behaviour.table_files import FACTORS
 from retrieval.behaviour.tables import POPULARITY, SESSIONS
 
@@ -35,7 +36,7 @@ _TIE = 1e-3
 class CandidateGenerator(NamedTuple):
     """A generator with its settings.
 
-    model: popular, item_to_item, als, ease, session or buy_again.
+    model: popular, item_to_item, als, ease, session, sequence or buy_again.
     settings: Distinguishes generators of one model; "plain" is the model without variations, as it
         was published.
     table: Name of the table that the generator reads, possibly with others; empty if no snapshot
@@ -62,6 +63,7 @@ def train_candidates(
     seed: int = 0,
     device: BuildDevice = CPU_DEVICE,
     done: Callable[[float], None] = lambda seconds: None,
+    sequences: SequenceModel | None = None,
 ) -> list[CandidateGenerator]:
     """Trains all generators; the first of each model has the settings "plain".
 
@@ -73,6 +75,7 @@ def train_candidates(
         repeats: Whether items of a user's history may be recommended again.
         device: Trains the factors.
         done: Called with the seconds that finished parts were estimated to take.
+        sequences: The model of order of these interactions. Optional.
     """
     seconds = CandidateSeconds.of(train)
     matrix = users_by_items(train)
@@ -84,13 +87,15 @@ def train_candidates(
         *_als(matrix, seed, device),
         *_sessions(train.by_time()),
     ]
+    if sequences is not None:
+        generators += _sequences(sequences)
     done(seconds.others)
     generators += _ease(counted)
     done(seconds.ease)
     if repeats:
         generators += _ridge(countable)
         generators += _buy_again(train)
-    done(seconds.ease)
+        done(seconds.ease)
     return generators
 
 
@@ -128,6 +133,12 @@ def _sessions(train: Interactions) -> Iterator[CandidateGenerator]:
         yield CandidateGenerator(
             "session", f"directed tau={tau:g}", generator, f"{SESSIONS}_directed"
         )
+
+
+def _sequences(model: SequenceModel) -> Iterator[CandidateGenerator]:
+    own = OrderedFactors.of(model.vectors)
+    generator = SequenceGenerator(model._replace(own=own))
+    yield CandidateGenerator(SEQUENCE, "plain", generator, SEQUENCE)
 
 
 def _ease(matrix: Any) -> Iterator[CandidateGenerator]:

@@ -32,12 +32,12 @@ def map_ids(old: Sequence[str], new: Sequence[str]) -> _Numbers:
 def remap_tables(tables: BehaviourTables, numbers: _Numbers, ids: Sequence[str]) -> BehaviourTables:
     """Returns the tables for other items; items that are gone are removed from lists and histories.
 
-    New items have no interactions, popularity 0, no list, and factors of 0. The gram matrix does
-    not change, since users are folded in against everything that was learned. Neither do the
-    rankers, which see items only through features.
+    New items have no interactions, popularity 0, no list, and factors and vectors of 0. The gram
+    matrix does not change, since users are folded in against everything that was learned. Neither
+    do the rankers, which see items only through features.
     """
     count = len(ids)
-    factors = tables.factors
+    factors, sequences = tables.factors, tables.sequences
     return BehaviourTables(
         ids,
         _placed(tables.interactions, numbers, count),
@@ -46,6 +46,7 @@ def remap_tables(tables: BehaviourTables, numbers: _Numbers, ids: Sequence[str])
         factors._replace(vectors=_placed(factors.vectors, numbers, count)),
         _histories(tables.histories, numbers),
         tables.rankers,
+        sequences and sequences._replace(vectors=_placed(sequences.vectors, numbers, count)),
     )
 
 

@@ -15,6 +15,7 @@ from index_builder.behaviour.evaluation_task import (
     only_known_items,
     top_lists,
 )
+from index_builder.behaviour.lambdamart import unavailable_reason
 from index_builder.behaviour.manifest_entries import describe_ranker
 from index_builder.behaviour.model_selection import BlendChoice, choose_blend
 from index_builder.behaviour.ranker_selection import (
@@ -22,8 +23,8 @@ from index_builder.behaviour.ranker_selection import (
     WINDOWS,
     TrainedRanker,
     fit_rankers,
-    obstacle,
 )
+from index_builder.behaviour.sequence_trainer import train_sequences
 from index_builder.behaviour.user_item_matrix import users_by_items
 from index_builder.evaluation.bootstrap import interval, paired_interval
 from index_builder.evaluation.recommendation_metrics import UserMetrics, coverage, measure, novelty
@@ -31,10 +32,11 @@ from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import split, validation_windows
 from nearline.errors import InvalidRequest
 from retrieval.behaviour.blend import Generator
+from retrieval.behaviour.sequences import SEQUENCE
 
 # Models with their published settings, and models whose settings validation chooses.
 _PLAIN = ("popular", "item_to_item", "als", "ease")
-_TUNED = ("session", "buy_again")
+_TUNED = ("session", SEQUENCE, "buy_again")
 BLENDED = "blended"
 RANKED = "ranked"
 
@@ -89,7 +91,8 @@ def evaluate(
     only_known = only_known_items(split_name)
     parts = split(interactions, split_name, seed)
     inner = validation_windows(parts.train, split_name, WINDOWS, seed)
-    trial = train_candidates(inner[0].train, repeats=repeats, seed=seed)
+    *earlier, newest = train_sequences([*(one.train for one in reversed(inner)), parts.train], seed)
+    trial = train_candidates(inner[0].train, repeats=repeats, seed=seed, sequences=earlier[-1])
     validation_task = make_task(inner[0], repeats=repeats, only_known=only_known)
     if not len(validation_task.users):
         raise InvalidRequest(
@@ -99,16 +102,24 @@ def evaluate(
             field="split",
         )
     choice = choose_blend(trial, validation_task, k, seed)
-    ranker_text = obstacle(parts.train)
+    ranker_text = unavailable_reason()
     trained: TrainedRanker | None = None
     if not ranker_text:
-        rankers = fit_rankers(inner, trial, {repeats: choice.weights}, split_name, k, seed)
+        rankers = fit_rankers(
+            inner,
+            trial,
+            {repeats: choice.weights},
+            split_name,
+            k,
+            seed,
+            sequences=earlier[::-1],
+        )
         trained = rankers.get(repeats)
         ranker_text = (
             describe_ranker(trained.card) if trained else f"under {MIN_LISTS} users to learn from"
         )
     task = make_task(parts, repeats=repeats, only_known=only_known)
-    candidates = train_candidates(parts.train, repeats=repeats, seed=seed)
+    candidates = train_candidates(parts.train, repeats=repeats, seed=seed, sequences=newest)
     generators: list[tuple[str, str, Generator]] = []
     by_name = {one.name: one for one in candidates}
     models = {one.model for one in candidates}

@@ -16,10 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.behaviour.candidate_generators import CandidateGenerator, train_candidates
-from index_builder.behaviour.ease import MOST_ITEMS
 from index_builder.behaviour.evaluation_task import make_task, only_known_items
-from index_builder.behaviour.lambdamart import LambdaMartOptions, train_trees, unavailable_reason
-from index_builder.behaviour.ranker_dataset import RankerDataset, build_dataset, build_features
+from index_builder.behaviour.lambdamart import LambdaMartOptions, train_trees
+from index_builder.behaviour.ranker_dataset import (
+    RankerDataset,
+    build_dataset,
+    build_features,
+    shuffled_users,
+)
 from index_builder.behaviour.training_cost import LISTS_S, ranker_seconds
 from index_builder.evaluation.bootstrap import paired_interval
 from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
@@ -27,15 +31,16 @@ from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.ranker import Ranker, RankerGenerator, combine_scores
+from retrieval.behaviour.sequences import SequenceModel
 from retrieval.behaviour.trees import Trees, read_trees
 
 # Windows to train on and be evaluated on, including the validation window.
 WINDOWS = 3
 # With fewer lists, nothing learned generalises, and no gain is significant.
 MIN_LISTS = 100
-# EASE inverts a matrix of this many rows in about half a minute (4,000 in 2.3 s, 20,000 in eight
-# times as long), and each window needs two.
-MAX_INVERTED = 10_000
+# Lists of the validation window that are measured, and lists of each window that are learned from:
+# they cost a few milliseconds and 50 kB each.
+_MAX_MEASURED, _MAX_TAUGHT = 2_000, 2_000
 # Weights of the blend and of the ranker: the ranker alone, or both added.
 _WEIGHTS = ((0.0, 1.0), (1.0, 0.5), (1.0, 1.0), (1.0, 2.0), (1.0, 4.0))
 
@@ -71,17 +76,6 @@ class TrainedRanker(NamedTuple):
         return RankerGenerator(ranker, features)
 
 
-def obstacle(rows: Interactions) -> str:
-    """Returns why no ranker can be trained on some rows on this machine; empty if one can."""
-    inverted = min(len(rows.items), len(rows.users))
-    if len(rows.items) <= MOST_ITEMS and inverted > MAX_INVERTED:
-        return (
-            f"EASE would invert matrices of {inverted} rows for each of {WINDOWS} windows, more "
-            f"than the limit of {MAX_INVERTED}"
-        )
-    return unavailable_reason()
-
-
 def fit_rankers(
     windows: Sequence[Split],
     trial: Sequence[CandidateGenerator],
@@ -91,6 +85,7 @@ def fit_rankers(
     seed: int,
     done: Callable[[float], None] = lambda seconds: None,
     device: BuildDevice = CPU_DEVICE,
+    sequences: Sequence[SequenceModel | None] = (),
 ) -> Mapping[bool, TrainedRanker]:
     """Trains and evaluates rankers for lists without and with repeats.
 
@@ -103,6 +98,7 @@ def fit_rankers(
         k: Length of each list.
         done: Called with the seconds that finished parts were estimated to take.
         device: Trains the factors.
+        sequences: The model of order of each window. Optional.
     Returns: Rankers by the same key; without an entry if there is too little to learn from.
     """
     tasks = {
@@ -117,12 +113,18 @@ def fit_rankers(
         for repeats, of_windows in tasks.items()
         if len(of_windows) == WINDOWS and min(len(one.users) for one in of_windows) >= MIN_LISTS
     ]
-    lists: dict[bool, list[RankerDataset]] = {repeats: [] for repeats in trainable}
+    measured: dict[bool, RankerDataset] = {}
+    taught: dict[bool, list[RankerDataset]] = {repeats: [] for repeats in trainable}
     for number, window in enumerate(windows if trainable else ()):
         candidates = trial
         if number:
             candidates = train_candidates(
-                window.train, repeats=any(trainable), seed=seed, device=device, done=done
+                window.train,
+                repeats=any(trainable),
+                seed=seed,
+                device=device,
+                done=done,
+                sequences=sequences[number] if sequences else None,
             )
         for repeats in trainable:
             features = build_features(
@@ -132,13 +134,18 @@ def fit_rankers(
                 repeats=repeats,
                 since_newest=_since_newest(split_name),
             )
-            found = build_dataset(features, tasks[repeats][number], seed)
-            lists[repeats].append(found if not number else found.with_positives())
+            task = tasks[repeats][number]
+            users = shuffled_users(task, seed)
+            if not number:
+                measured[repeats] = build_dataset(features, task, users[:_MAX_MEASURED])
+                users = users[_MAX_MEASURED:]
+            taught[repeats].append(build_dataset(features, task, users, _MAX_TAUGHT))
         done(LISTS_S)
     fitted = {}
-    for repeats, of_windows in lists.items():
-        if min(len(one.with_positives().sizes) for one in of_windows) >= MIN_LISTS:
-            fitted[repeats] = _fit(of_windows, split_name, k, seed)
+    for repeats, (newest, *earlier) in taught.items():
+        newest = measured[repeats].with_positives().concatenate(newest)
+        if min(len(one.sizes) for one in (newest, *earlier)) >= MIN_LISTS:
+            fitted[repeats] = _fit(measured[repeats], [newest, *earlier], split_name, k, seed)
             done(ranker_seconds(windows[0].train))
     return fitted
 
@@ -151,15 +158,21 @@ def _since_newest(split_name: str) -> bool:
     return split_name.startswith("time:")
 
 
-def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> TrainedRanker:
+def _fit(
+    validation: RankerDataset,
+    taught: Sequence[RankerDataset],
+    split_name: str,
+    k: int,
+    seed: int,
+) -> TrainedRanker:
     """Trains and evaluates a ranker.
 
     Args:
-        lists: Lists of the validation window, and of the two windows before it; the latter include
-            only lists with relevant items.
+        validation: Lists of the validation window, to measure on.
+        taught: Lists with relevant items, of this window and of the two before it.
     """
     options = LambdaMartOptions()
-    validation, before, earliest = lists
+    newest, before, earliest = taught
     blend_scores = validation.values[:, validation.names.index("blend.score")]
     blend_ndcg = ndcg_of(validation, blend_scores, k)
     trees, trial = _train(before.concatenate(earliest), options, seed)
@@ -188,7 +201,7 @@ def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> 
     )
     if not card.kept:
         return TrainedRanker(card, "")
-    newest = validation.with_positives().concatenate(before)
+    newest = newest.concatenate(before)
     trees, text = _train(newest, options, seed)
     card.trees, card.features[:] = len(trees.leaves), trees.names
     card.lists, card.positives = len(newest.sizes), int(newest.labels.sum())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nearline.store.durable import store_errors, sync_folder, write_durably
 from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_keys import ItemKeys
+from retrieval.behaviour.sequences import sequence_arrays
 from retrieval.behaviour.table_division import divide_histories, divide_lists, owners_of
 from retrieval.behaviour.table_files import (
     FACTORS,
@@ -77,6 +78,7 @@ def _item_arrays(tables: BehaviourTables) -> Mapping[str, NDArray[Any]]:
         FACTORS: factors.vectors,
         f"{FACTORS}.gram": factors.gram,
         f"{FACTORS}.options": np.array([factors.regularisation, factors.alpha]),
+        **({} if tables.sequences is None else sequence_arrays(tables.sequences)),
         **{name: one for name, one in tables.popularity.items() if name != POPULARITY},
     }
 

@@ -13,6 +13,7 @@ from index_builder.interactions.records import Interactions
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
 from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
+from retrieval.behaviour.sequences import SEQUENCE, SequenceGenerator, SequenceModel
 from retrieval.behaviour.table_files import FACTORS
 from retrieval.behaviour.tables import (
     ITEM_STATISTICS,
@@ -30,6 +31,7 @@ def build_tables(
     """Returns the tables in `chosen`, and those that every snapshot has."""
     lists: dict[str, ItemLists] = {}
     factors: ItemFactors | None = None
+    sequences: SequenceModel | None = None
     for one in candidates:
         generator = one.generator
         if one.table not in chosen | _ALWAYS:
@@ -39,12 +41,21 @@ def build_tables(
         elif isinstance(generator, FactorGenerator):
             # Other items are added, so their order is found anew where they are served.
             factors = generator.factors._replace(own=None)
+        elif isinstance(generator, SequenceGenerator):
+            sequences = generator.model._replace(own=None)
     assert factors is not None, "ALS is always trained"
     carried = chosen.union(_ALWAYS, ITEM_STATISTICS)
     popularity = {name: table for name, table in item_tables(rows).items() if name in carried}
-    assert chosen <= {*popularity, *lists, FACTORS}, "every other generator reads a table of items"
+    known = {*popularity, *lists, FACTORS, SEQUENCE}
+    assert chosen <= known, "every other generator reads a table of items"
     return BehaviourTables(
-        rows.items, item_counts(rows), popularity, lists, factors, build_histories(rows)
+        rows.items,
+        item_counts(rows),
+        popularity,
+        lists,
+        factors,
+        build_histories(rows),
+        sequences=sequences,
     )
 
 

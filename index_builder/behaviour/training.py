@@ -19,6 +19,7 @@ from index_builder.behaviour.debias_selection import (
 )
 from index_builder.behaviour.evaluation_task import make_task, only_known_items
 from index_builder.behaviour.id_remap import map_ids, remap_tables
+from index_builder.behaviour.lambdamart import unavailable_reason
 from index_builder.behaviour.manifest_entries import add_choice, add_ranker, blend_card, tables_read
 from index_builder.behaviour.model_selection import (
     BlendChoice,
@@ -26,7 +27,8 @@ from index_builder.behaviour.model_selection import (
     choose_popularity_table,
 )
 from index_builder.behaviour.ranker_dataset import feature_generators
-from index_builder.behaviour.ranker_selection import WINDOWS, TrainedRanker, fit_rankers, obstacle
+from index_builder.behaviour.ranker_selection import WINDOWS, TrainedRanker, fit_rankers
+from index_builder.behaviour.sequence_trainer import MAX_ITEMS, train_sequences
 from index_builder.behaviour.tables import build_tables
 from index_builder.behaviour.training_cost import (
     BLEND_S,
@@ -34,13 +36,14 @@ from index_builder.behaviour.training_cost import (
     TrainingProgress,
     check_memory,
 )
-from index_builder.behaviour.user_item_matrix import newest_counted
+from index_builder.behaviour.user_item_matrix import has_repeats, newest_counted
 from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split, validation_windows
 from index_builder.options.training_options import VALIDATE_ON, TrainingOptions
 from nearline.errors import InvalidRequest
 from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.sequences import SequenceModel
 from retrieval.behaviour.tables import BehaviourTables
 
 # With fewer users, NDCG is uncertain by 0.1, and the best of twenty candidates is a matter of
@@ -90,11 +93,36 @@ def train_behaviour(
             f"some users have very many interactions: pairs of items are counted in the newest "
             f"{newest} of each user"
         )
-    progress = TrainingProgress(rows, not obstacle(rows), advance)
-    choices, rankers, debias, comparisons = _select_blends(
-        learning, rows, seed, notes, progress, device, serving
+    unranked = unavailable_reason()
+    if unranked:
+        notes.append(f"no ranker was trained: {unranked}")
+    again = has_repeats(rows)
+    progress = TrainingProgress(rows, advance, ranks=not unranked, repeats=again)
+    windows = _windows(learning, rows, seed, notes)
+    # Each continues the one before.
+    *earlier, latest = train_sequences(
+        [*(one.train for one in reversed(windows)), rows], seed, progress.add
     )
-    candidates = train_candidates(rows, repeats=True, seed=seed, device=device, done=progress.add)
+    if latest is None:
+        notes.append(
+            "no model of order was trained: it needs users with two interactions, and at most "
+            f"{MAX_ITEMS} items"
+        )
+    choices, rankers, debias, comparisons = _select_blends(
+        learning,
+        windows,
+        earlier[::-1],
+        seed,
+        notes,
+        progress,
+        device,
+        serving,
+        ranks=not unranked,
+        again=again,
+    )
+    candidates = train_candidates(
+        rows, repeats=again, seed=seed, device=device, done=progress.add, sequences=latest
+    )
     progress.finish()
     cards = [
         _blend_card(repeats, weights, choice, rankers.get(repeats), candidates, learning)
@@ -165,12 +193,16 @@ _SelectedBlend = tuple[bool, dict[str, float], BlendChoice | None]
 
 def _select_blends(
     learning: TrainingOptions,
-    rows: Interactions,
+    parts: Sequence[Split],
+    sequences: Sequence[SequenceModel | None],
     seed: int,
     notes: list[str],
     progress: TrainingProgress,
     device: BuildDevice,
     serving: ServingModels | None,
+    *,
+    ranks: bool,
+    again: bool,
 ) -> tuple[
     list[_SelectedBlend],
     Mapping[bool, TrainedRanker],
@@ -179,21 +211,30 @@ def _select_blends(
 ]:
     """Selects the blends without and with repeats, and trains their rankers.
 
+    Args:
+        parts: The validation split and earlier ones; empty if there is nothing to choose on.
+        sequences: The model of order of each.
+        ranks: Whether rankers are trained.
+        again: Whether users have items again. If not, both kinds of lists have the same blend.
     Returns: For each blend, its weights by candidate name, and how it was chosen (None if nothing
         could be chosen); the rankers, by whether their lists may repeat items; the discounts for
         popularity; and comparisons with other lists.
     """
-    parts = _windows(learning, rows, seed, notes)
     if not parts:
         same = unmeasured(learning.popularity_debias)
         debias = DebiasChoice(same, {False: same, True: same})
         return [(repeats, _DEFAULT_BLEND, None) for repeats in (False, True)], {}, debias, ()
     trial = train_candidates(
-        parts[0].train, repeats=True, seed=seed, device=device, done=progress.add
+        parts[0].train,
+        repeats=again,
+        seed=seed,
+        device=device,
+        done=progress.add,
+        sequences=sequences[0],
     )
     split_name = learning.validate_on or VALIDATE_ON
     chosen: list[_SelectedBlend] = []
-    for repeats in (False, True):
+    for repeats in (False, True)[: 1 + again]:
         only_known = only_known_items(split_name)
         task = make_task(parts[0], repeats=repeats, only_known=only_known)
         if len(task.users) < MIN_TESTED:
@@ -210,11 +251,9 @@ def _select_blends(
         progress.add(BLEND_S)
     weights = {repeats: of_blend for repeats, of_blend, choice in chosen if choice is not None}
     rankers: Mapping[bool, TrainedRanker] = {}
-    if trouble := obstacle(rows):
-        notes.append(f"no ranker was trained: {trouble}")
-    else:
+    if ranks:
         rankers = fit_rankers(
-            parts, trial, weights, split_name, learning.k, seed, progress.add, device
+            parts, trial, weights, split_name, learning.k, seed, progress.add, device, sequences
         )
     only_known = only_known_items(split_name)
     choices = {repeats: choice for repeats, _, choice in chosen}
@@ -231,6 +270,9 @@ def _select_blends(
             serving=serving,
         )
     progress.add(DEBIAS_S)
+    if not again:
+        chosen.append((True, *chosen[0][1:]))
+        debias.by_repeats[True] = debias.by_repeats[False]
     return chosen, rankers, debias, comparisons
 
 

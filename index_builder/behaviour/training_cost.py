@@ -65,10 +65,15 @@ class CandidateSeconds(NamedTuple):
             return cls(5e-3 * items, others)
         return cls(4.1e-8 * items**2 + 3.75e-11 * min(users, items) ** 3, others)
 
-    @property
-    def total(self) -> float:
-        """Of all of them."""
-        return 2 * self.ease + self.others
+    def total(self, *, repeats: bool) -> float:
+        """Of all of them, with or without those for lists that may repeat items."""
+        return (1 + repeats) * self.ease + self.others
+
+
+def sequence_seconds(rows: Interactions, *, warm: bool) -> float:
+    """Returns the seconds of training the model of order, or of continuing one."""
+    read, most = (4, 2e6) if warm else (12, 6e6)
+    return 1e-5 * min(read * len(rows.user), most) + 1e-4 * len(rows.items)
 
 
 # Of choosing a blend, of choosing the discount for popularity, and of the lists of a window.
@@ -87,16 +92,21 @@ class TrainingProgress:
 
     Args:
         rows: What it trains on.
-        ranks: Whether rankers are trained.
         advance: Called with percent that are done.
+        ranks: Whether rankers are trained.
+        repeats: Whether lists that may repeat items have models of their own.
     """
 
-    def __init__(self, rows: Interactions, ranks: bool, advance: Callable[[int], None]) -> None:
-        candidates = CandidateSeconds.of(rows).total
-        self._total = 2 * candidates + 2 * BLEND_S + DEBIAS_S
+    def __init__(
+        self, rows: Interactions, advance: Callable[[int], None], *, ranks: bool, repeats: bool
+    ) -> None:
+        candidates, kinds = CandidateSeconds.of(rows).total(repeats=repeats), 1 + repeats
+        self._total = 2 * candidates + kinds * BLEND_S + DEBIAS_S
+        self._total += sequence_seconds(rows, warm=False)
+        self._total += (1 + _EARLIER) * sequence_seconds(rows, warm=True)
         if ranks:
             windows = _EARLIER * candidates + (1 + _EARLIER) * LISTS_S
-            self._total += windows + 2 * ranker_seconds(rows)
+            self._total += windows + kinds * ranker_seconds(rows)
         self._advance = advance
         self._done, self._told = 0.0, 0
 

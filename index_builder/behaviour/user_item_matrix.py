@@ -16,6 +16,8 @@ from nearline.times import DAY_US
 _BLOCK_PRODUCTS = 1 << 23
 # Of a whole matrix: about an hour. Only users with very long histories reach it.
 MOST_PRODUCTS = 200_000_000_000
+# Least share of repeated pairs for which lists that may repeat items have models of their own.
+_REPEATED = 0.01
 
 
 def users_by_items(
@@ -63,6 +65,12 @@ def newest_rows(interactions: Interactions, count: int | None) -> Interactions:
     ordered = interactions.by_time()
     stops = np.cumsum(np.bincount(ordered.user))
     return ordered.some(stops[ordered.user] - np.arange(len(ordered.user)) <= count)
+
+
+def has_repeats(interactions: Interactions) -> bool:
+    """Returns whether users have items again: whether one row of a hundred repeats a pair."""
+    pairs = interactions.user.astype(np.int64) * len(interactions.items) + interactions.item
+    return len(pairs) - len(np.unique(pairs)) >= _REPEATED * len(pairs)
 
 
 def item_counts(interactions: Interactions) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -11,6 +11,7 @@ from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.history import Recency
 from retrieval.behaviour.item_lists import ListGenerator
 from retrieval.behaviour.popularity import BuyAgainGenerator, PopularityGenerator
+from retrieval.behaviour.sequences import SEQUENCE, SequenceGenerator
 from retrieval.behaviour.shard_tables import ShardTables
 
 # More events than any history has.
@@ -42,6 +43,9 @@ def build_generator(part: snapshot_pb2.BlendPart, tables: ShardTables) -> Genera
         return BuyAgainGenerator(tables.scores[part.table], recency, part.popularity)
     if part.model == "als":
         return FactorGenerator(tables.factors, recency, newest)
+    if part.model == SEQUENCE:
+        assert tables.sequences is not None, "read with every card that names it"
+        return SequenceGenerator(tables.sequences)
     return ListGenerator(tables.lists[part.table], recency, newest)
 
 

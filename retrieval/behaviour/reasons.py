@@ -11,6 +11,7 @@ from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.history import History
 from retrieval.behaviour.item_lists import ListGenerator
+from retrieval.behaviour.sequences import SequenceGenerator
 
 MAX_REASONS = 3
 
@@ -50,8 +51,8 @@ def history_reasons(
     if not trained:
         otherwise = "new"
     elif not (because or again):
-        by_taste = len(history.items) and any(isinstance(g, FactorGenerator) for g in generators)
-        otherwise = "taste" if by_taste else "popular"
+        by_vector = any(isinstance(g, FactorGenerator | SequenceGenerator) for g in generators)
+        otherwise = "taste" if len(history.items) and by_vector else "popular"
     return HistoryReasons(again, because, (otherwise,) if otherwise else ())
 
 

@@ -19,6 +19,7 @@ from retrieval.behaviour.item_keys import ItemKeys
 from retrieval.behaviour.item_lists import ItemLists
 from retrieval.behaviour.popularity import ItemScores
 from retrieval.behaviour.popularity_discount import popularity_levels
+from retrieval.behaviour.sequences import SequenceModel
 from retrieval.behaviour.table_division import divide_histories, divide_lists, owners_of
 from retrieval.behaviour.table_files import (
     REMEDY,
@@ -51,7 +52,8 @@ class ShardTables(NamedTuple):
     trained: (n,) bool, whether an item has interactions. scores: By name of a table, of the rows.
     levels: (r,) float32, see `popularity_levels`. statistics: Of the rows. lists: By name; for each
     number, the rows that go with it. factors: Of all items, for user vectors; of the rows, to find
-    the nearest. histories: Of the users of the shard, with numbers of items.
+    the nearest. sequences: Likewise; None without. histories: Of the users of the shard, with
+    numbers of items.
     """
 
     numbers: NDArray[np.int32]
@@ -63,6 +65,7 @@ class ShardTables(NamedTuple):
     statistics: ItemStatistics
     lists: Mapping[str, ItemLists]
     factors: ItemFactors
+    sequences: SequenceModel | None
     histories: UserHistories
 
     def rows_of(self, numbers: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -91,6 +94,7 @@ def divide_tables(tables: BehaviourTables, shard: int, shards: int) -> ShardTabl
         tables.popularity,
         lists,
         tables.factors,
+        tables.sequences,
         divide_histories(tables.histories, own),
     )
 
@@ -126,6 +130,7 @@ def read_shard_tables(
         columns.popularity,
         {name: read_lists(part, name, count, len(numbers)) for name in columns.lists},
         read_factors(folder, count),
+        columns.sequences,
         read_histories(part, count),
     )
 
@@ -138,6 +143,7 @@ def _shard_tables(
     popularity: Mapping[str, NDArray[np.float32]],
     lists: Mapping[str, ItemLists],
     factors: ItemFactors,
+    sequences: SequenceModel | None,
     histories: UserHistories,
 ) -> ShardTables:
     """Returns the tables of a shard, with the statistics of its items."""
@@ -156,5 +162,6 @@ def _shard_tables(
         statistics if whole else statistics.at(numbers),
         lists,
         factors._replace(own=OrderedFactors.of(factors.vectors[numbers])),
+        sequences and sequences._replace(own=OrderedFactors.of(sequences.vectors[numbers])),
         histories,
     )

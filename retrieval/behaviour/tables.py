@@ -9,6 +9,8 @@ The files are in behaviour/. Items are in order of number, which is the order of
     first_day.npy: (items,) float32, day of an item's first interaction since 1970, 0 if it has
         none; only if a ranker reads it.
     ranker_no_repeats.txt, ranker_repeats.txt: trees in LightGBM's text format, if there are any.
+    sequence.npy, sequence.decay.npy, sequence.transition.npy: `SequenceModel`, the bias being the
+        last row of the third; only if a blend or a ranker reads it.
     factors.npy, factors.gram.npy: `ItemFactors`; factors.options.npy: (2,) float64, its
         regularisation and alpha.
 What grows with lists and users is in a folder for each shard, behaviour/NNN/:
@@ -38,6 +40,7 @@ from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.features import ITEM_TABLES
 from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_lists import ItemLists
+from retrieval.behaviour.sequences import SEQUENCE, SequenceModel, read_sequences
 from retrieval.behaviour.table_division import join_histories, join_lists
 from retrieval.behaviour.table_files import (
     ITEMS_FILE,
@@ -76,6 +79,7 @@ class BehaviourTables(NamedTuple):
         old. lists: By name.
     rankers: Trees in LightGBM's text format, by whether items that the user had may be shown again;
         empty without rankers.
+    sequences: None if neither a blend nor a ranker reads it.
     """
 
     ids: Sequence[str]
@@ -85,6 +89,7 @@ class BehaviourTables(NamedTuple):
     factors: ItemFactors
     histories: UserHistories
     rankers: Mapping[bool, str] = MappingProxyType({})
+    sequences: SequenceModel | None = None
 
 
 class RequiredTables(NamedTuple):
@@ -92,6 +97,7 @@ class RequiredTables(NamedTuple):
 
     popularity: frozenset[str]
     lists: frozenset[str]
+    sequences: bool
 
 
 def required_tables(card: snapshot_pb2.BehaviourCard) -> RequiredTables:
@@ -105,9 +111,10 @@ def required_tables(card: snapshot_pb2.BehaviourCard) -> RequiredTables:
     for part in parts:
         if part.model in _POPULARITY_MODELS:
             popularity.add(part.table)
-        elif part.model != _FACTOR_MODEL:
+        elif part.model not in (_FACTOR_MODEL, SEQUENCE):
             lists.add(part.table)
-    return RequiredTables(frozenset(popularity), frozenset(lists))
+    sequences = any(part.model == SEQUENCE for part in parts)
+    return RequiredTables(frozenset(popularity), frozenset(lists), sequences)
 
 
 def ranker_file(*, repeats: bool) -> str:
@@ -172,6 +179,7 @@ class ItemColumns(NamedTuple):
     interactions: NDArray[np.int64]
     popularity: Mapping[str, NDArray[np.float32]]
     lists: Sequence[str]
+    sequences: SequenceModel | None
 
 
 def read_item_columns(
@@ -209,7 +217,8 @@ def read_item_columns(
         check_range(folder / f"{name}.npy", arrays[name], 1 if name == REPEAT_RATE else np.inf)
     tables = {POPULARITY: popularity.to_numpy(), **arrays}
     check_range(folder / ITEMS_FILE, tables[POPULARITY], np.inf)
-    return ItemColumns(ids, interactions.to_numpy(), tables, sorted(lists))
+    sequences = read_sequences(folder, len(ids)) if wanted.sequences else None
+    return ItemColumns(ids, interactions.to_numpy(), tables, sorted(lists), sequences)
 
 
 def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> BehaviourTables:
@@ -246,4 +255,5 @@ def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> BehaviourTable
         read_factors(folder, count),
         histories,
         read_ranker_texts(store, manifest),
+        columns.sequences,
     )

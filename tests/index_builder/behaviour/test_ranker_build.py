@@ -107,7 +107,9 @@ async def test_a_build_says_what_it_kept_and_serves_it(tmp_path: Path) -> None:
 async def test_the_blend_serves_if_no_trees_can_be_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index_builder.behaviour.training.obstacle", lambda rows: "no libgomp here")
+    monkeypatch.setattr(
+        "index_builder.behaviour.training.unavailable_reason", lambda: "no libgomp here"
+    )
     learning = TrainingOptions(interactions=ROWS, validate_on="last-n:1", k=3)
     told = (await build(tmp_path, IDS, Mode.REPLACE, learning)).record()["behaviour"]
     assert isinstance(told, dict)

@@ -8,17 +8,14 @@ import numpy as np
 import pytest
 
 from index_builder.behaviour.candidate_generators import train_candidates
-from index_builder.behaviour.ease import MOST_ITEMS
 from index_builder.behaviour.evaluation_task import make_task, top_lists
 from index_builder.behaviour.manifest_entries import describe_ranker
 from index_builder.behaviour.model_selection import choose_blend
 from index_builder.behaviour.ranker_dataset import RankerDataset, first_days
 from index_builder.behaviour.ranker_selection import (
-    MAX_INVERTED,
     TrainedRanker,
     fit_rankers,
     ndcg_of,
-    obstacle,
 )
 from index_builder.evaluation.recommendation_metrics import measure
 from index_builder.interactions.records import Interactions
@@ -87,15 +84,6 @@ def test_a_ranker_without_a_gain_does_not_serve() -> None:
 def test_no_ranker_is_trained_with_few_users() -> None:
     parts = validation_windows(rounds(users=99), HOW, 3)
     assert fit_rankers(parts, [], {True: {}, False: {}}, HOW, K, 0) == {}
-
-
-def test_training_that_would_take_too_long_is_refused() -> None:
-    few = rounds(users=3, steps=2)
-    many = ["one"] * (MAX_INVERTED + 1)
-    assert "10001 rows for each of 3 windows" in obstacle(few._replace(users=many, items=many))
-    assert obstacle(few._replace(users=many)) == obstacle(few._replace(items=many)) == ""
-    # Above this limit EASE is not used.
-    assert obstacle(few._replace(users=many, items=["one"] * (MOST_ITEMS + 1))) == ""
 
 
 def test_ndcg_of_lists_is_that_of_the_metrics() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +44,14 @@ def _some(rows: Interactions, **options: object) -> object:
     return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
 
 
-def _leaking(features: FeatureExtractor, task: EvaluationTask, seed: int) -> RankerDataset:
+def _leaking(
+    features: FeatureExtractor,
+    task: EvaluationTask,
+    users: Sequence[int],
+    most_positive: int | None = None,
+) -> RankerDataset:
     """Returns lists whose features reveal the labels, as a careless join would."""
-    lists = build_dataset(features, task, seed)
+    lists = build_dataset(features, task, users, most_positive)
     values = lists.values.copy()
     values[:, lists.names.index("popularity")] = 1 + lists.labels
     return lists._replace(values=values)
