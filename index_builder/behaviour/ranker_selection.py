@@ -2,7 +2,7 @@
 
     window         2 earlier      1 earlier      validation     (serving)
     first trees    train          train          evaluated
-    final trees                   train          train          serve, if the first were better
+    final trees    train          train          train          serve, if the first were better
 The generators of a window know the interactions before the window; its labels are the interactions
 in the window.
 """
@@ -201,7 +201,7 @@ def _fit(
     )
     if not card.kept:
         return TrainedRanker(card, "")
-    newest = newest.concatenate(before)
+    newest = newest.concatenate(before).concatenate(earliest)
     trees, text = _train(newest, options, seed)
     card.trees, card.features[:] = len(trees.leaves), trees.names
     card.lists, card.positives = len(newest.sizes), int(newest.labels.sum())

@@ -122,7 +122,8 @@ def recommend(
         about |= {"repeats": repeats, "only_known_items": only_known_items(split)}
     discounts: list[Mapping[str, object]] = []
     if served:
-        evaluation, discounts = _with_served(evaluation, cleaned, split, k, content, seed)
+        evaluation, discounts, times = _with_served(evaluation, cleaned, split, k, content, seed)
+        about |= times
     if evaluation.content_fit:
         about["validation_explained"] = round(max(evaluation.content_fit.values()), 4)
     if evaluation.choice is not None:
@@ -179,10 +180,10 @@ def _with_served(
     k: int,
     content: NDArray[np.float32] | None,
     seed: int,
-) -> tuple[Evaluation, list[Mapping[str, object]]]:
+) -> tuple[Evaluation, list[Mapping[str, object]], Mapping[str, float]]:
     """Adds the lists that a running service gives for the same task.
 
-    Returns: Also a row for each discount for popularity.
+    Returns: Also a row for each discount for popularity; and how long the build and a list took.
     """
     from index_builder.behaviour.model_evaluation import ModelResult
     from index_builder.evaluation.recommendation_metrics import measure
@@ -196,4 +197,9 @@ def _with_served(
     per_user = measure(answered.lists, task.relevant, k)
     measured = ModelResult("served", answered.settings, per_user, answered.lists)
     rows = debias_rows(answered.debiased, evaluation.train, task, k)
-    return evaluation._replace(results=[*evaluation.results, measured]), rows
+    times = {
+        "build_s": round(answered.build_s, 1),
+        "list_p50_ms": round(answered.p50_ms, 2),
+        "list_p99_ms": round(answered.p99_ms, 2),
+    }
+    return evaluation._replace(results=[*evaluation.results, measured]), rows, times

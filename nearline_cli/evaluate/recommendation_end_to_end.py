@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,8 @@ COLLECTION = "evaluated"
 _HELD_OUT = "held_out"
 _AT_ONCE = 8
 _TIMEOUT_S = 60.0
+# Lists that are requested alone, to time them.
+_TIMED = 500
 
 
 class ServedLists(NamedTuple):
@@ -37,11 +40,15 @@ class ServedLists(NamedTuple):
     lists: (u, k) int32 item numbers, -1 where a list is shorter. settings: The blend of models.
     debiased: The same lists, and lists of similar items, without a discount for popularity, with
     that of the snapshot, and with the largest; empty if items are held out.
+    build_s: Seconds of the build. p50_ms, p99_ms: Milliseconds of a list that is requested alone.
     """
 
     lists: NDArray[np.int32]
     settings: str
     debiased: Sequence[DebiasedLists]
+    build_s: float
+    p50_ms: float
+    p99_ms: float
 
 
 async def measure_served(
@@ -86,12 +93,15 @@ async def measure_served(
             seed=seed,
             training=learning,
         )
+        began = time.monotonic()
         built = await build_snapshot(_documents(parts, task, content), options)
+        build_s = time.monotonic() - began
         async with _router(Path(folder), store, recorded=parts.fold_in is not None) as client:
             if parts.fold_in is not None:
                 await _record(client, parts)
             requests = _Requests(client, parts, k, cold=cold)
             lists = await requests.lists(_users(parts, task))
+            times_ms = await requests.times_ms(_users(parts, task)[:_TIMED])
             behaviour: Any = built.record()["behaviour"]
             kind = "repeats" if task.repeats else "no_repeats"
             debiased: Sequence[DebiasedLists] = ()
@@ -101,7 +111,9 @@ async def measure_served(
                     *await _user_lists(requests, parts, task, defaults[kind], lists),
                     *await _similar_lists(requests, parts, task, defaults["similar"], seed),
                 ]
-    return ServedLists(lists, str(behaviour["blend"][kind]), debiased)
+    p50_ms, p99_ms = np.percentile(times_ms, (50, 99)).tolist()
+    settings = str(behaviour["blend"][kind])
+    return ServedLists(lists, settings, debiased, build_s, p50_ms, p99_ms)
 
 
 def _documents(
@@ -201,6 +213,21 @@ class _Requests:
             for _ in range(_AT_ONCE):
                 group.create_task(ask())
         return lists
+
+    async def times_ms(self, audiences: Sequence[c.Audience]) -> list[float]:
+        """Requests a list for each audience, one after the other, and returns how long each took.
+
+        The lists are longer than those of `lists`, so that none comes from a cache.
+        """
+        options = replace(self._options, n=self._k + 1)
+        found = []
+        for audience in audiences:
+            began = time.perf_counter()
+            await self._client.recommend(
+                audience, options, collection=COLLECTION, timeout_s=_TIMEOUT_S
+            )
+            found.append((time.perf_counter() - began) * 1e3)
+        return found
 
 
 def _users(parts: Split, task: EvaluationTask) -> list[c.Audience]:
