@@ -30,9 +30,8 @@ from index_builder.lineage.lineage import Lineage
 from index_builder.lineage.parent_snapshot import DELETED_FILE
 from index_builder.options.build_options import COSINE, BuildOptions
 from index_builder.options.index_selection import IndexChoice
+from index_builder.pipeline.build_report import make_report
 from index_builder.pipeline.search_fields import SearchFields
-from index_builder.reports.build_report import make_report
-from index_builder.reports.build_report_page import render
 from nearline.contract import Embedder, EmbedderInfo
 from nearline.store.durable import store_errors, write_durably
 from nearline.store.manifest_files import list_files
@@ -133,7 +132,6 @@ async def write_snapshot(
             inputs.device,
         )
         write_durably(target / "report.json", report.to_json().encode())
-        write_durably(target / "report.html", render(report).encode())
         manifest.files.extend(await clock.in_thread(lambda: list_files(folder)))
     manifest.create_time.GetCurrentTime()
     return manifest

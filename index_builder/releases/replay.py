@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import NamedTuple, TypeAlias
 
-from index_builder.releases.probes import Probe, Probes
+from index_builder.releases.probes import RECORDED, Probe, Probes
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError
@@ -160,6 +160,12 @@ class Replay:
     source: str
     left_out: Mapping[str, int] = field(default_factory=dict)
     k: int = K
+
+    def describe_source(self) -> str:
+        """Returns where the requests come from, as text."""
+        if self.source == RECORDED:
+            return "These requests were recorded by routers."
+        return "No requests were recorded; these are the golden queries of the first snapshot."
 
     @property
     def answered(self) -> list[ReplayPair]:
