@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,13 +62,34 @@ def replay(
     users. If nothing was recorded, the golden queries of the first snapshot are used. With --json,
     prints one line per segment; that of all requests has the largest differences.
     """
-    from index_builder.releases.breakdown import breakdown_rows, worst_pairs
+    from index_builder.releases import replay as replays
+    from index_builder.releases.probes import probes_for
+    from index_builder.releases.snapshot_loader import load_snapshot
+    from nearline.clients import EmbeddingClient
+    from retrieval.recommend.policy_file import read_policies
+    from retrieval.shards.topology import parse_addresses
 
-    found = asyncio.run(
-        _replay(Store.open(store), collection, against, requests, k, passes, embedding, policies)
-    )
-    rows = breakdown_rows(found)
-    worst = [_difference(pair, k) for pair in worst_pairs(found, _WORST_SHOWN)]
+    opened = Store.open(store)
+    addresses = parse_addresses(embedding, "--embedding")
+    rules = read_policies(policies) if policies else None
+
+    async def run() -> Replay:
+        async with contextlib.AsyncExitStack() as stack:
+            embedders = {
+                one: await stack.enter_async_context(EmbeddingClient(one)) for one in addresses
+            }
+            first, second = [
+                await stack.enter_async_context(
+                    load_snapshot(opened, collection, snapshot_id, embedders, rules)
+                )
+                for snapshot_id in against
+            ]
+            probes = probes_for(opened, collection, first, requests)
+            return await replays.replay(first, second, probes, k=k, passes=passes)
+
+    found = asyncio.run(run())
+    rows = replays.breakdown_rows(found)
+    worst = [_difference(pair, k) for pair in replays.worst_pairs(found, _WORST_SHOWN)]
     if as_json:
         rows[0]["worst"] = worst
         about = {
@@ -89,39 +109,6 @@ def replay(
     output.console().print(found.describe_source())
     for why, count in found.left_out.items():
         output.console().print(f"{count:,} requests could not be replayed: {why}")
-
-
-async def _replay(
-    store: Store,
-    collection: str,
-    against: tuple[str, str],
-    requests: int,
-    k: int,
-    passes: int,
-    embedding: str,
-    policies: Path | None,
-) -> Replay:
-    from index_builder.releases.probes import probes_for
-    from index_builder.releases.replay import replay
-    from index_builder.releases.snapshot_loader import load_snapshot
-    from nearline.clients import EmbeddingClient
-    from retrieval.recommend.policy_file import read_policies
-    from retrieval.shards.topology import parse_addresses
-
-    addresses = parse_addresses(embedding, "--embedding")
-    rules = read_policies(policies) if policies else None
-    async with contextlib.AsyncExitStack() as stack:
-        embedders = {
-            one: await stack.enter_async_context(EmbeddingClient(one)) for one in addresses
-        }
-        first, second = [
-            await stack.enter_async_context(
-                load_snapshot(store, collection, snapshot_id, embedders, rules)
-            )
-            for snapshot_id in against
-        ]
-        probes = probes_for(store, collection, first, requests)
-        return await replay(first, second, probes, k=k, passes=passes)
 
 
 def _difference(pair: ReplayPair, k: int) -> dict[str, object]:

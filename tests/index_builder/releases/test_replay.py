@@ -7,9 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.releases.breakdown import breakdown_rows, worst_pairs
 from index_builder.releases.probes import probe_of, probes_for
-from index_builder.releases.replay import Answer, Replay, overlap, replay
+from index_builder.releases.replay import (
+    Answer,
+    Replay,
+    breakdown_rows,
+    overlap,
+    replay,
+    worst_pairs,
+)
 from index_builder.releases.snapshot_loader import load_snapshot
 from nearline import contract as c
 from nearline.contract import Embedder
