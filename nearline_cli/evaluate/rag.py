@@ -16,7 +16,7 @@ from nearline.errors import InvalidRequest
 from nearline_cli.compose.build_context import open_embedder
 from nearline_cli.evaluate.beir_build import BuildPlan, build_dataset
 from nearline_cli.evaluate.rag_measurement import QuestionSets, measure_calibrations
-from nearline_cli.terminal import output
+from nearline_cli.terminal import options, output
 from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
@@ -52,12 +52,7 @@ def rag(
         ),
     ] = 0.15,
     shards: Annotated[int, typer.Option(metavar="N", help="Number of shards to build.")] = 4,
-    embedding: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT", help="Embedding service. \\[default: a service is started]"
-        ),
-    ] = "",
+    embedding: options.EmbeddingOption = "",
     store: Annotated[
         str,
         typer.Option(

@@ -57,12 +57,7 @@ def recommend(
     id_column: options.IdColumnOption = "",
     title_column: options.TitleColumnOption = "",
     text_column: options.TextColumnOption = "",
-    embedding: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT", help="Embedding service. \\[default: a service is started]"
-        ),
-    ] = "",
+    embedding: options.EmbeddingOption = "",
     served: Annotated[
         bool,
         typer.Option(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nearline.counts import counted
+from nearline.store.snapshot import Store
 from nearline_cli.terminal import options, output
 
 if TYPE_CHECKING:
@@ -14,15 +16,26 @@ if TYPE_CHECKING:
     from nearline.v1 import release_pb2
 
 
-def show_build_summary(result: BuildResult, store: str) -> None:
+def print_build(
+    result: BuildResult, store: str, *, as_json: bool, more: Mapping[str, object] = {}
+) -> None:
     """Prints the results of a build, and the next steps.
 
     Args:
         result: Result of the build.
         store: The store, as the user named it.
+        as_json: Whether to print them as a JSON object, with the fields of `more`.
+    Raises:
+        GateFailed: The release gate refuses the snapshot.
     """
-    _show_choice(result)
-    _show_summary(result, store)
+    from index_builder.releases.build_gate import check_promoted
+
+    if as_json:
+        output.print_json({**result.record(), **more})
+    else:
+        _show_choice(result)
+        _show_summary(result, store)
+    check_promoted(result, Store.open(store))
 
 
 def show_learning_summary(result: BuildResult) -> None:
