@@ -24,7 +24,6 @@ from pathlib import Path
 import typer
 
 from benchmarks.scaling_parts.capacity import Scenario
-from benchmarks.scaling_parts.curve_plots import draw_curves
 from benchmarks.scaling_parts.measured_rows import LISTS, REDIS, SEARCHES, MeasuredRows
 from benchmarks.scaling_parts.measurements import CurveSizes, missing_measurements
 from benchmarks.scaling_parts.result_tables import print_results
@@ -60,8 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         fields = Scenario._fields
         scenario = Scenario(**{name: getattr(options, f"plan_{name}") for name in fields})
         print_results(measured, scenario, as_json=options.json)
-        if options.plot:
-            print_note(f"curves: {draw_curves(measured.rows, options.plot)}")
     except NearlineError as error:
         print_error(error)
         return 1
@@ -101,7 +98,6 @@ def _read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--work", type=Path, help="Folder for made-up data, which are kept. [default: temporary]")
     add("--out", type=Path, help="File of JSON lines of the rows; it is continued.")
     add("--fit-only", action="store_true", help="Measure nothing; fit the rows of --out.")
-    add("--plot", type=Path, metavar="FOLDER", help="Draw the curves into scaling.html there.")
     add("--json", action="store_true", help="Print JSON lines instead of tables.")
     for name, value in _SCENARIO._asdict().items():
         add(f"--plan-{name.replace('_', '-')}", type=_share if name == "busy" else _amount,

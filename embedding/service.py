@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -27,13 +27,100 @@ from embedding.model import EmbeddingModel, find_model
 from embedding.pair_scorer import ENTAILMENT, RERANKER, PairScorer
 from embedding.pairs import TextPair
 from embedding.settings import EmbeddingSettings
-from embedding.stream_window import StreamWindow
 from embedding.tokenizer import TokenizerThreads, most_threads
-from embedding.validation import check_count, check_text
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.tracing.spans import current_span
 from nearline.vectors import normalise
+
+
+def check_text(text: str, field: str, max_characters: int) -> None:
+    """Refuses a text that is blank, too long, or not valid Unicode.
+
+    Args:
+        text: The text.
+        field: Its field in the request, for example "texts[3]".
+        max_characters: Code points allowed.
+    Raises: InvalidRequest.
+    """
+    if not text or text.isspace():
+        raise InvalidRequest(
+            f"{field} is empty or only white space; remove it, because it has no meaning to embed",
+            field=field,
+        )
+    if len(text) > max_characters:
+        raise InvalidRequest(
+            f"{field} has {len(text)} characters, {max_characters} are allowed; split it into "
+            "chunks",
+            field=field,
+        )
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"{field} has a lone surrogate at position {error.start}; it is not valid "
+                "Unicode: decode the source with errors='replace'",
+                field=field,
+            ) from error
+
+
+def check_count(count: int, field: str, max_texts: int) -> None:
+    """Refuses a request with no text, or with more than are allowed.
+
+    Raises: InvalidRequest.
+    """
+    if not 1 <= count <= max_texts:
+        raise InvalidRequest(f"{field} has {count} texts; send 1..{max_texts}", field=field)
+
+
+class StreamWindow:
+    """The batches in progress of one stream, in order: limited by their texts, but at least two."""
+
+    def __init__(self, max_texts: int) -> None:
+        self._max_texts = max_texts
+        self._texts = 0
+        self._batches = 0
+        self._left = asyncio.Event()
+        self._work: asyncio.Queue[tuple[asyncio.Task[c.Embeddings], int] | None] = asyncio.Queue()
+
+    async def enter(self, texts: int, work: Coroutine[None, None, c.Embeddings]) -> None:
+        """Starts a batch once there is room."""
+        try:
+            while self._batches >= 2 and self._texts + texts > self._max_texts:
+                self._left.clear()
+                await self._left.wait()
+        except asyncio.CancelledError:
+            work.close()
+            raise
+        self._texts += texts
+        self._batches += 1
+        self._work.put_nowait((asyncio.create_task(work), texts))
+
+    def leave(self, texts: int) -> None:
+        """Records that a batch was answered."""
+        self._texts -= texts
+        self._batches -= 1
+        self._left.set()
+
+    async def next(self) -> tuple[asyncio.Task[c.Embeddings], int] | None:
+        """Returns the next batch in order; None after the last."""
+        return await self._work.get()
+
+    def end(self) -> None:
+        """Records that no more batches come."""
+        self._work.put_nowait(None)
+
+    async def cancel(self) -> None:
+        """Cancels the batches in progress."""
+        tasks = []
+        while not self._work.empty():
+            work = self._work.get_nowait()
+            if work is not None:
+                work[0].cancel()
+                tasks.append(work[0])
+        await asyncio.gather(*tasks, return_exceptions=True)
+
 
 _log = logging.getLogger(__name__)
 

@@ -8,10 +8,12 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from typing import Any, Final
 
 import orjson
 from prometheus_client import Gauge, Histogram
 from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -19,6 +21,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.compatible.paths import PATHS, ErrorBody
 from gateway.disconnect import ClientGone
@@ -28,7 +31,6 @@ from gateway.mcp.http_endpoint import McpEndpoint
 from gateway.openapi import openapi
 from gateway.problem import MEDIA_TYPE, http_status, problem, problem_headers
 from gateway.request_context import REQUEST_ID, TIMEOUT, request_id
-from gateway.request_trace import RequestTrace, note_route
 from gateway.routes import ROUTES
 from gateway.rpc_endpoint import RpcEndpoint
 from gateway.settings import GatewaySettings
@@ -40,7 +42,72 @@ from nearline.client_metrics import CALL_BUCKETS
 from nearline.errors import InternalError, NearlineError, NotFound, Unsupported
 from nearline.tracing.recorded_calls import exemplar
 from nearline.tracing.slow_requests import SlowRequestLog
+from nearline.tracing.spans import Span, SpanKind, current_span
 from nearline.tracing.trace_context import TRACE_ID_KEY, TRACEPARENT
+from nearline.tracing.tracer import begin_request, is_tracing
+
+# Probes are not traced: they would be most of what is recorded.
+_UNTRACED: Final = ("/healthz",)
+
+
+class RequestTrace:
+    """An ASGI application whose requests are recorded as spans, some of them.
+
+    The reply to one that is recorded has its trace in the header x-trace-id.
+
+    Args:
+        application: The application.
+    """
+
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        span: Span | None = None
+        if is_tracing() and scope["type"] == "http" and scope["path"] not in _UNTRACED:
+            span = begin_request(scope["method"], Headers(scope=scope).get(TRACEPARENT))
+        if span is None:
+            await self._application(scope, receive, send)
+            return
+        await self._record(span, scope, receive, send)
+
+    async def _record(self, span: Span, scope: Scope, receive: Receive, send: Send) -> None:
+        error = ""
+        span.attributes["http.request.method"] = scope["method"]
+
+        async def send_traced(message: Message) -> None:
+            nonlocal error
+            if message["type"] == "http.response.start":
+                status: Any = message["status"]
+                span.attributes["http.response.status_code"] = status
+                error = str(status) if status >= 500 else ""
+                MutableHeaders(scope=message)[TRACE_ID_KEY] = span.trace_id
+            await send(message)
+
+        try:
+            await self._application(scope, receive, send_traced)
+        except BaseException as failure:
+            error = type(failure).__name__
+            raise
+        finally:
+            span.end(error)
+
+
+def note_route(verb: str, path: str) -> Span | None:
+    """Names the span of the request that runs now after its route.
+
+    Args:
+        verb: Its method.
+        path: Path of the route, without values of parameters.
+    Returns: The span; None if the request is not recorded.
+    """
+    span = current_span()
+    if span is not None and span.kind is SpanKind.SERVER:
+        span.name = f"{verb} {path}"
+        span.attributes["http.route"] = path
+    return span
+
 
 _log = logging.getLogger(__name__)
 _Endpoint = Callable[[Request], Awaitable[Response]]

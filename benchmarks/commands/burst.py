@@ -66,14 +66,11 @@ def bench_burst(
             "--embed-s", min=0, help="Duration of an embedding call; calls run concurrently."
         ),
     ] = 0.1,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write an HTML page with charts.")
-    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Submit documents at a steady rate, then a burst, and watch the workers scale.
 
-    For example: nearline bench burst --factor 5 --html burst.html
+    For example: nearline bench burst --factor 5
 
     Redis, router, ingest service, autoscaler and workers are those of `nearline up`. The embedding
     service is a stand-in that only waits, like a model on another machine, so that workers are the
@@ -86,10 +83,6 @@ def bench_burst(
     load = BurstLoad(rate=rate, factor=factor, steady_s=steady_s, burst_s=burst_s, after_s=after_s)
     with tempfile.TemporaryDirectory(prefix="nearline-burst-") as folder:
         row = asyncio.run(_measure(Path(folder), load, scaling, batch, embed_s))
-    if html is not None:
-        from benchmarks.commands.burst_report import render_burst_report
-
-        html.write_text(render_burst_report(row), "utf-8")
     shown = row if as_json else {k: v for k, v in row.items() if k not in ("timeline", "scalings")}
     print_figures(shown, as_json=as_json)
 

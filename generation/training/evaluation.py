@@ -26,7 +26,6 @@ class CalibrationEvaluation:
     no_evidence: AUROC of questions with an answer against those without.
     operating: Effect of the calibrated thresholds.
     half: Effect of the threshold that answers half of the questions.
-    curve: Effect of every threshold.
     kept: Share of the questions that are not refused as off topic.
     strange_kept: The same for questions of another collection.
     answerable_kept: Share of the questions with an answer that are not refused.
@@ -39,7 +38,6 @@ class CalibrationEvaluation:
     no_evidence: float | None
     operating: OperatingPoint
     half: OperatingPoint
-    curve: Sequence[OperatingPoint]
     kept: float
     strange_kept: float | None
     answerable_kept: float | None
@@ -64,7 +62,6 @@ def evaluate_calibration(
     foreign = predict_probabilities(calibration.topic, strange)
     inside = [ranked for one in observed for ranked in one.inside]
     found = [one.found for one in observed if one.question.has_answer]
-    curve = eval_metrics.risk_coverage(evidence, answerable)
     kept = evidence >= calibration.evidence_threshold
     foreign_evidence = predict_probabilities(calibration.evidence, strange)
     return CalibrationEvaluation(
@@ -79,8 +76,7 @@ def evaluate_calibration(
         operating=eval_metrics.operating_point(
             evidence, answerable, calibration.evidence_threshold
         ),
-        half=eval_metrics.at_coverage(curve, 0.5),
-        curve=curve,
+        half=eval_metrics.at_coverage(eval_metrics.risk_coverage(evidence, answerable), 0.5),
         kept=_on_topic(calibration, topic, evidence),
         strange_kept=_on_topic(calibration, foreign, foreign_evidence) if strange else None,
         answerable_kept=float(kept[answerable].mean()) if answerable.any() else None,

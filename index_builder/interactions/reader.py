@@ -74,7 +74,7 @@ _Bools = NDArray[np.bool_]
 _Reasons = dict[str, _Bools]
 
 
-class InteractionColumns(NamedTuple):
+class ColumnNames(NamedTuple):
     """Names of the columns; empty if there is no such column."""
 
     user: str
@@ -94,7 +94,7 @@ class _Part(NamedTuple):
 
 
 def read_interactions(
-    path: Path, columns: InteractionColumns, kinds: Mapping[str, float] | None = None
+    path: Path, columns: ColumnNames, kinds: Mapping[str, float] | None = None
 ) -> tuple[Interactions, InteractionReport]:
     """Reads a file whose name ends in one of `ENDINGS`.
 
@@ -131,9 +131,7 @@ def read_interactions(
     return Interactions(users, items, user, item, time_us, weight), report
 
 
-def read_importable(
-    path: Path, columns: InteractionColumns, left_out: Counter[str]
-) -> Iterator[Any]:
+def read_importable(path: Path, columns: ColumnNames, left_out: Counter[str]) -> Iterator[Any]:
     """Yields the rows of a file that can be imported, as Arrow tables of `importer.SCHEMA`.
 
     Unlike `read_interactions`, it keeps kinds as they are, and the weight of a row is its value.
@@ -190,7 +188,7 @@ def _read_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_kinds(kinds: Mapping[str, float], columns: InteractionColumns) -> Mapping[str, float]:
+def _check_kinds(kinds: Mapping[str, float], columns: ColumnNames) -> Mapping[str, float]:
     if not all(columns[:3]):
         raise InvalidRequest(
             "name the user, item and time columns; all three are required", field="columns"
@@ -220,7 +218,7 @@ def _no_rows_error(path: Path, report: InteractionReport) -> InvalidRequest:
 
 def _batches(
     path: Path,
-    columns: InteractionColumns,
+    columns: ColumnNames,
     left_out: Counter[str],
     block_bytes: int = _BLOCK_BYTES,
 ) -> Iterator[Any]:
@@ -280,7 +278,7 @@ def _check_names(names: Sequence[str], wanted: Sequence[str], path: Path) -> Non
         )
 
 
-def _check_columns(schema: Any, columns: InteractionColumns, path: Path) -> None:
+def _check_columns(schema: Any, columns: ColumnNames, path: Path) -> None:
     _check_names(schema.names, list(filter(None, columns)), path)
     for role, name in columns._asdict().items():
         if not name:
@@ -313,7 +311,7 @@ _OTHER_TYPES: Mapping[str, Sequence[Any]] = {
 
 
 def _part(
-    batch: Any, columns: InteractionColumns, kinds: Mapping[str, float], left_out: Counter[str]
+    batch: Any, columns: ColumnNames, kinds: Mapping[str, float], left_out: Counter[str]
 ) -> _Part:
     user, item = _text(batch.column(columns.user)), _text(batch.column(columns.item))
     time_us, valid = _times(_decode(batch.column(columns.time)))
@@ -340,7 +338,7 @@ def _keep(reasons: _Reasons, rows: int, left_out: Counter[str]) -> _Bools:
 
 
 def _weights(
-    batch: Any, columns: InteractionColumns, kinds: Mapping[str, float], reasons: _Reasons
+    batch: Any, columns: ColumnNames, kinds: Mapping[str, float], reasons: _Reasons
 ) -> NDArray[np.float32]:
     """Returns the weights, and adds to the reasons."""
     weight = np.ones(batch.num_rows)

@@ -138,8 +138,8 @@ def check_overlap(comparison: Comparison) -> Check:
         found += f"; {len(refused)} requests are refused, for example: {refused[0].refused}"
     remedy = (
         "results would change: inspect the differences with nearline replay --against LIVE "
-        "CANDIDATE --html FILE; if they are intended, run a canary (nearline rollout start), or "
-        "use --force with a reason"
+        "CANDIDATE; if they are intended, run a canary (nearline rollout start), or use --force "
+        "with a reason"
     )
     return make_check("overlap", mean >= limit, found, remedy, mean, limit)
 

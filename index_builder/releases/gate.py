@@ -22,7 +22,6 @@ from index_builder.releases.gate_report import (
     Check,
     CheckOutcome,
     GateReport,
-    PlotSamples,
     SkippedCheck,
     make_check,
     skip_check,
@@ -170,7 +169,6 @@ async def judge(
             requests=len(replayed.pairs),
             source=replayed.source,
             left_out=replayed.left_out,
-            samples=_plot_samples(replayed),
         )
     return finished(report)
 
@@ -208,19 +206,3 @@ def _check_files(store: Store, collection: str, snapshot_id: str) -> Check:
 
 def _skip_rest(made: Sequence[Check], why: str) -> list[Check]:
     return [*made, *(skip_check(name, why) for name in NAMES[len(made) :])]
-
-
-def _plot_samples(replayed: Replay) -> PlotSamples:
-    pairs = replayed.answered
-    searches = [one for one in pairs if one.probe.query is not None]
-    return PlotSamples(
-        overlap=[one.overlap for one in replayed.pairs],
-        best=(
-            [one.second.best for one in searches if one.second.best is not None],
-            [one.first.best for one in searches if one.first.best is not None],
-        ),
-        latency_ms=(
-            [one.second.seconds * 1e3 for one in pairs],
-            [one.first.seconds * 1e3 for one in pairs],
-        ),
-    )

@@ -74,21 +74,6 @@ def make_check(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlotSamples:
-    """Data of the plots in a report, one entry per request answered by both snapshots.
-
-    overlap: Share of the best results in common.
-    best: Best scores of the candidate and of the live snapshot; requests without results have no
-        entry.
-    latency_ms: Latencies of both in the same order.
-    """
-
-    overlap: Sequence[float] = ()
-    best: tuple[Sequence[float], Sequence[float]] = ((), ())
-    latency_ms: tuple[Sequence[float], Sequence[float]] = ((), ())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport:
     """The gate's verdict on a snapshot.
 
@@ -97,7 +82,6 @@ class GateReport:
     requests: Number of requests answered by both.
     source: Where the requests come from, as text.
     left_out: Requests that could not be sent, by reason.
-    samples: Data of the plots.
     """
 
     collection: str
@@ -108,7 +92,6 @@ class GateReport:
     requests: int = 0
     source: str = ""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    samples: PlotSamples = PlotSamples()
     seconds: float = 0.0
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -142,7 +125,7 @@ class GateReport:
         )
 
     def record(self) -> dict[str, object]:
-        """Returns the report as a JSON object, without the data of the plots."""
+        """Returns the report as a JSON object."""
         return {
             "collection": self.collection,
             "snapshot_id": self.snapshot_id,

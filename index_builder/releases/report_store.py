@@ -1,4 +1,4 @@
-"""Reports of the gate in the store, as JSON and as a page.
+"""Reports of the gate in the store, as JSON.
 
 `retrieval.snapshots.gate_reports` describes the layout; the admin service reads it.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 
 from index_builder.releases.gate_report import GateReport
-from index_builder.releases.gate_report_page import render
 from nearline.errors import AlreadyExists
 from nearline.store.snapshot import Store
 from retrieval.snapshots.gate_reports import newest_number, reports_folder
@@ -17,7 +16,7 @@ from retrieval.snapshots.gate_reports import newest_number, reports_folder
 def keep_report(store: Store, report: GateReport) -> str:
     """Stores a report under the next number for its snapshot.
 
-    Returns: The path of the JSON form in the store; that of the page ends in .html instead.
+    Returns: Its path in the store.
     """
     folder = reports_folder(report.collection)
     while True:
@@ -28,12 +27,11 @@ def keep_report(store: Store, report: GateReport) -> str:
             store.files.create(f"{path}.json", data.encode())
         except AlreadyExists:
             continue  # A concurrent process wrote this report.
-        store.files.create(f"{path}.html", render(report).encode())
         return f"{path}.json"
 
 
 def report_names(store: Store, collection: str) -> list[str]:
-    """Returns the paths of the JSON forms in the store, newest snapshot first."""
+    """Returns the paths of the reports in the store, newest snapshot first."""
     folder = reports_folder(collection)
     names = [name for name in store.files.names(folder) if name.endswith(".json")]
     return [f"{folder}/{name}" for name in reversed(names)]

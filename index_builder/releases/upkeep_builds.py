@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
@@ -99,7 +100,7 @@ class UpkeepBuilds:
         self._trained_us: dict[str, int] = {}
         self._schedule = TrainingSchedule(config.first_training)
         self._statuses = statuses
-        self._status: dict[str, admin_pb2.TrainingStatus] = {}
+        self._status = defaultdict[str, admin_pb2.TrainingStatus](admin_pb2.TrainingStatus)
 
     def forget(self, name: str) -> None:
         """Forgets a collection that was dropped."""
@@ -188,7 +189,7 @@ class UpkeepBuilds:
             interactions, with those of sessions; 0 if they cannot be counted.
         """
         card = await asyncio.to_thread(current_card, self._store, name)
-        status = self._status.setdefault(name, admin_pb2.TrainingStatus())
+        status = self._status[name]
         entries = 0
         try:
             imported = await asyncio.to_thread(ImportedInteractions(self._store, name).count_rows)
@@ -207,8 +208,7 @@ class UpkeepBuilds:
 
     async def _put_problem(self, name: str, text: str) -> None:
         """Puts into Redis why the newest training does not serve."""
-        status = self._status.setdefault(name, admin_pb2.TrainingStatus())
-        status.problem = " ".join(text.split())[:_MAX_PROBLEM]
+        self._status[name].problem = " ".join(text.split())[:_MAX_PROBLEM]
         await self._put_status(name)
 
     async def _put_status(self, name: str) -> None:
@@ -221,7 +221,7 @@ class UpkeepBuilds:
         self, name: str, kind: str, training: TrainingOptions | None
     ) -> AsyncIterator[TextProgress]:
         """Yields the progress of a build; puts it into Redis, and why a training failed."""
-        status = self._status.setdefault(name, admin_pb2.TrainingStatus())
+        status = self._status[name]
         progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
 
         async def report() -> None:

@@ -92,14 +92,7 @@ def build(
     reading: InteractionOptions,
     redis: change_log.RedisOption = "",
     forced: release_gate.ForceOptions,
-    embedding: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT,…",
-            help="Embedding services of one model, which share the work. \\[default: a service is "
-            "started for the build]",
-        ),
-    ] = "",
+    embedding: options.EmbeddingsOption = "",
     dimensions: Annotated[
         int,
         typer.Option(
@@ -131,7 +124,7 @@ def build(
     from index_builder.pipeline.settings import IndexBuilderSettings
     from index_builder.pipeline.training_data import check_not_empty, with_recorded_users
     from index_builder.readers.corpus import Corpus
-    from index_builder.releases.build_gate import check_promoted, gate_of_build
+    from index_builder.releases.build_gate import gate_of_build
     from nearline_cli.compose.reranker_trainer import check_queries, make_reranker_trainer
 
     chosen = IndexBuilderSettings.load(
@@ -212,10 +205,7 @@ def build(
     except KeyboardInterrupt:
         output.print_note("interrupted; run the same command again to continue")
         raise
-    if as_json:
-        skipped = [] if documents is None else documents.skipped
-        output.print_json({**result.record(), "skipped": skipped_record(skipped)})
-    else:
+    skipped = skipped_record([] if documents is None else documents.skipped)
+    if not as_json:
         build_summary.show_learning_summary(result)
-        build_summary.show_build_summary(result, store)
-    check_promoted(result, Store.open(store))
+    build_summary.print_build(result, store, as_json=as_json, more={"skipped": skipped})

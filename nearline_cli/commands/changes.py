@@ -14,12 +14,9 @@ from nearline.durations import parse_duration
 from nearline.errors import NearlineError, NotFound, NotReady, SnapshotMismatch
 from nearline.store.snapshot import Store
 from nearline_cli.compose import release_gate
-from nearline_cli.compose.build_context import (
-    ExecutorOptions,
-    command_executor,
-    open_embedder,
-)
+from nearline_cli.compose.build_context import ExecutorOptions, command_executor
 from nearline_cli.compose.change_log import RedisOption, open_change_log
+from nearline_cli.compose.retraining import rebuild_served
 from nearline_cli.terminal import confirmation, options, output
 from nearline_cli.terminal.option_groups import SettingsOptions
 from nearline_cli.terminal.progress import open_progress
@@ -152,14 +149,7 @@ def compact(
     ] = False,
     *,
     settings: Annotated[dict[str, Any], _SETTINGS],
-    embedding: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT,…",
-            help="Embedding services of one model, which share the work. \\[default: a service is "
-            "started]",
-        ),
-    ] = "",
+    embedding: options.EmbeddingsOption = "",
     executor: ExecutorOptions,
     forced: release_gate.ForceOptions,
     as_json: output.JsonFlag = False,
@@ -174,8 +164,8 @@ def compact(
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline import compaction
     from index_builder.pipeline.training_data import with_recorded_users
-    from index_builder.releases.build_gate import check_promoted, gate_of_build
-    from nearline_cli.views.build_summary import show_build_summary
+    from index_builder.releases.build_gate import gate_of_build
+    from nearline_cli.views.build_summary import print_build
 
     work_dir = settings["work_dir"]
     age_s = parse_duration(settings["age"], "--age")
@@ -196,23 +186,15 @@ def compact(
             if not due.changes or (if_due and not due.reason):
                 return due, None
             workers = stack.enter_context(command_executor(executor, device=wanted.device))
-            client = None
-            if compaction.read_current_manifest(opened, collection).embedder.fingerprint:
-                client = await stack.enter_async_context(
-                    open_embedder(embedding, quiet=as_json, device=wanted.device)
-                )
             chosen = compaction.compaction_options(wanted)
             chosen = await with_recorded_users(chosen, log.user_states())
             shown = stack.enter_context(open_progress(as_json))
-            return due, await compaction.compact(chosen, log, client, shown, workers)
+            built = await rebuild_served(chosen, embedding, shown, log, workers, quiet=as_json)
+            return due, built
 
     due, result = asyncio.run(run())
     if result is not None:
-        if as_json:
-            output.print_json(result.record())
-        else:
-            show_build_summary(result, store)
-        check_promoted(result, opened)
+        print_build(result, store, as_json=as_json)
         return
     details = {"collection": collection, "changes": due.changes, "due": False}
     words = f"not due: {counted(due.changes, 'change')} since the served snapshot"

@@ -69,12 +69,7 @@ def retrieval(
     ] = "train",
     train_reranker: options.TrainRerankerOption = 0.0,
     rerank: options.RerankOption = None,
-    embedding: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT", help="Embedding service. \\[default: a service is started]"
-        ),
-    ] = "",
+    embedding: options.EmbeddingOption = "",
     address: Annotated[
         str,
         typer.Option(

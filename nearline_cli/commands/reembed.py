@@ -62,7 +62,7 @@ def reembed(
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline import compaction
     from index_builder.pipeline.training_data import with_recorded_users
-    from index_builder.releases.build_gate import check_promoted, gate_of_build
+    from index_builder.releases.build_gate import gate_of_build
 
     work_dir = settings["work_dir"]
     wanted = BuildOptions(
@@ -94,13 +94,8 @@ def reembed(
     except KeyboardInterrupt:
         output.print_note("interrupted; run the same command again to continue")
         raise
-    if as_json:
-        output.print_json(result.record())
-        check_promoted(result, Store.open(store))
-        return
-    build_summary.show_build_summary(result, store)
-    check_promoted(result, Store.open(store))
-    if before.fusion.origin == "tuned" or before.HasField("answers"):
+    build_summary.print_build(result, store, as_json=as_json)
+    if not as_json and (before.fusion.origin == "tuned" or before.HasField("answers")):
         output.print_note(
             "tuning and calibration belonged to the previous model and were reset; tune again"
         )

@@ -67,10 +67,10 @@ def import_(
 
     If it is interrupted, run it again: it resumes, and no row counts twice.
     """
-    from index_builder.interactions.reader import InteractionColumns, read_importable
+    from index_builder.interactions.reader import ColumnNames, read_importable
     from nearline_cli.inputs.interaction_files import file_content, find_interaction_files
 
-    columns = InteractionColumns(user_column, item_column, time_column, kind_column, value_column)
+    columns = ColumnNames(user_column, item_column, time_column, kind_column, value_column)
     files = find_interaction_files(source)
     if import_id and len(files) > 1:
         raise InvalidRequest(

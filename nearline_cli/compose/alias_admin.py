@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from nearline.clients.blocking import BlockingAdminClient
 from nearline.errors import NotReady
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2, release_pb2, snapshot_pb2
+from retrieval.snapshots import aliases
 
 _POLL_S = 0.2
 _R = TypeVar("_R")
@@ -30,6 +31,11 @@ class AliasChange(NamedTuple):
     expected_epoch: int = 0
     gate: release_pb2.GateVerdict | None = None
     verify: bool = True
+
+    @property
+    def claim(self) -> dict[str, Any]:
+        """The arguments that every change takes."""
+        return {"expected_epoch": self.expected_epoch, "who": self.who, "why": self.why}
 
 
 class RouterAdmin:
@@ -57,27 +63,14 @@ class RouterAdmin:
 
     def promote(self, snapshot_id: str, change: AliasChange) -> snapshot_pb2.AliasRecord:
         """Makes a snapshot current; returns the new record."""
+        gate, claim = change.gate, change.claim
         return self._ask(
-            lambda admin: admin.promote(
-                snapshot_id,
-                self._collection,
-                expected_epoch=change.expected_epoch,
-                who=change.who,
-                why=change.why,
-                gate=change.gate,
-            )
+            lambda admin: admin.promote(snapshot_id, self._collection, gate=gate, **claim)
         )
 
     def roll_back(self, change: AliasChange) -> snapshot_pb2.AliasRecord:
         """Makes the previous snapshot current again; returns the new record."""
-        return self._ask(
-            lambda admin: admin.roll_back(
-                self._collection,
-                expected_epoch=change.expected_epoch,
-                who=change.who,
-                why=change.why,
-            )
-        )
+        return self._ask(lambda admin: admin.roll_back(self._collection, **change.claim))
 
     def split(
         self, canary: str, share: float, rollout: release_pb2.Rollout, change: AliasChange
@@ -90,9 +83,7 @@ class RouterAdmin:
                 self._collection,
                 rollout=rollout,
                 gate=change.gate,
-                expected_epoch=change.expected_epoch,
-                who=change.who,
-                why=change.why,
+                **change.claim,
             )
         )
 
@@ -166,15 +157,11 @@ class StoreAdmin:
 
     def promote(self, snapshot_id: str, change: AliasChange) -> snapshot_pb2.AliasRecord:
         """Makes a snapshot current; returns the new record."""
-        from retrieval.snapshots import aliases
-
         return aliases.promote(
             self._store,
             self._collection,
             snapshot_id,
-            expected_epoch=change.expected_epoch,
-            who=change.who,
-            why=change.why,
+            **change.claim,
             verify=change.verify,
             check=self._check,
             gate=change.gate,
@@ -182,14 +169,10 @@ class StoreAdmin:
 
     def roll_back(self, change: AliasChange) -> snapshot_pb2.AliasRecord:
         """Makes the previous snapshot current again; returns the new record."""
-        from retrieval.snapshots import aliases
-
         return aliases.roll_back(
             self._store,
             self._collection,
-            expected_epoch=change.expected_epoch,
-            who=change.who,
-            why=change.why,
+            **change.claim,
             check=self._check,
         )
 
@@ -197,25 +180,19 @@ class StoreAdmin:
         self, canary: str, share: float, rollout: release_pb2.Rollout, change: AliasChange
     ) -> snapshot_pb2.AliasRecord:
         """Starts the trial of a snapshot; returns the new record."""
-        from retrieval.snapshots import aliases
-
         return aliases.split(
             self._store,
             self._collection,
             canary,
             share,
             rollout=rollout,
-            expected_epoch=change.expected_epoch,
-            who=change.who,
-            why=change.why,
+            **change.claim,
             check=self._check,
             gate=change.gate,
         )
 
     def end_split(self, change: AliasChange) -> snapshot_pb2.AliasRecord:
         """Ends the trial; returns the new record."""
-        from retrieval.snapshots import aliases
-
         return aliases.end_split(self._store, self._collection, who=change.who, why=change.why)
 
     def served(self, record: snapshot_pb2.AliasRecord, wait_s: float) -> None:
@@ -224,12 +201,13 @@ class StoreAdmin:
     @cached_property
     def _check(self) -> Callable[[snapshot_pb2.Manifest], None]:
         from retrieval.changelog.registry import ChangeLogs
-        from retrieval.snapshots.aliases import operator_name
         from retrieval.snapshots.promotable import make_promotion_check
 
         async def ask() -> Callable[[snapshot_pb2.Manifest], None]:
             logs = (
-                ChangeLogs(self._store, self._redis, who=operator_name()) if self._redis else None
+                ChangeLogs(self._store, self._redis, who=aliases.operator_name())
+                if self._redis
+                else None
             )
             try:
                 return await make_promotion_check(self._store, logs, self._collection)

@@ -233,8 +233,7 @@ def print_gate_report(report: GateReport, path: str, store: Store) -> None:
             for check in report.checks
         ],
     )
-    page = path.removesuffix(".json") + ".html"
-    output.console().print(f"report: {store.url}/{page}")
+    output.console().print(f"report: {store.url}/{path}")
 
 
 def gate_failure(report: GateReport, path: str) -> GateFailed:

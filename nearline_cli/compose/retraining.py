@@ -195,7 +195,7 @@ async def rebuild_served(
     quiet: bool,
     dimensions: int = 0,
 ) -> BuildResult:
-    """Builds a snapshot of the served documents and their live changes, with retrained models.
+    """Builds a snapshot of the served documents and their live changes.
 
     Args:
         options: As `compaction_options` returns them.
@@ -207,9 +207,10 @@ async def rebuild_served(
         quiet: Whether to report nothing on standard error.
         dimensions: See `open_embedder`.
     """
-    from index_builder.pipeline.compaction import compact
+    from index_builder.pipeline.compaction import compact, read_current_manifest
 
-    if not _current(options.store, options.collection).embedder.fingerprint:
+    current = read_current_manifest(Store.open(options.store), options.collection)
+    if not current.embedder.fingerprint:
         return await compact(options, log, None, shown)
     async with open_embedder(
         address,
@@ -219,12 +220,6 @@ async def rebuild_served(
         device=options.device,
     ) as client:
         return await compact(options, log, client, shown, executor)
-
-
-def _current(store: str, collection: str) -> snapshot_pb2.Manifest:
-    from index_builder.pipeline.compaction import read_current_manifest
-
-    return read_current_manifest(Store.open(store), collection)
 
 
 def _options_on_command_line(context: typer.Context) -> dict[str, str]:

@@ -72,12 +72,7 @@ def names(
     id_column: options.IdColumnOption = "",
     title_column: options.TitleColumnOption = "",
     text_column: options.TextColumnOption = "",
-    embedding: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT", help="Embedding service. \\[default: a service is started]"
-        ),
-    ] = "",
+    embedding: options.EmbeddingOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
     """Ask a catalogue for its own titles, and count how often the right item comes first.

@@ -16,11 +16,10 @@ from nearline.errors import InvalidRequest
 from nearline_cli.compose.build_context import open_embedder
 from nearline_cli.evaluate.beir_build import BuildPlan, build_dataset
 from nearline_cli.evaluate.rag_measurement import QuestionSets, measure_calibrations
-from nearline_cli.terminal import output
+from nearline_cli.terminal import options, output
 from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
-    from generation.training.evaluation import CalibrationEvaluation
     from generation.training.labels import LabelledQuestion
 
 
@@ -53,12 +52,7 @@ def rag(
         ),
     ] = 0.15,
     shards: Annotated[int, typer.Option(metavar="N", help="Number of shards to build.")] = 4,
-    embedding: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT", help="Embedding service. \\[default: a service is started]"
-        ),
-    ] = "",
+    embedding: options.EmbeddingOption = "",
     store: Annotated[
         str,
         typer.Option(
@@ -66,23 +60,16 @@ def rag(
             help="Store whose current snapshot contains the corpus. \\[default: build it]",
         ),
     ] = "",
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write an HTML page with the curves.")
-    ] = None,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Measure citations, evidence sentences, outcomes and the time to the first word of answers.
 
-    For example: nearline eval rag --data scifact --html rag.html
+    For example: nearline eval rag --data scifact
 
     The calibration is measured twice: learned from the whole training split, and from its questions
     that share no document with the tested ones. The last row is the shipped default.
     """
     # Checked before minutes of measuring.
-    if html is not None and not html.absolute().parent.is_dir():
-        raise InvalidRequest(
-            f"there is no folder {html.parent} for --html; create it", field="html"
-        )
     questions = _load(data, split, train_split, off_topic)
     if not store and not (data / "corpus.jsonl").is_file():
         raise InvalidRequest(
@@ -91,7 +78,7 @@ def rag(
             field="data",
         )
 
-    async def run() -> list[tuple[dict[str, object], CalibrationEvaluation]]:
+    async def run() -> list[dict[str, object]]:
         with tempfile.TemporaryDirectory(prefix="nearline-eval-") as folder:
             async with open_embedder(embedding, quiet=as_json) as client:
                 if not store:
@@ -111,13 +98,7 @@ def rag(
         "off_topic_questions": ", ".join(questions.names) or None,
         "seconds": round(time.monotonic() - began, 1),
     }
-    records = [row | about for row, _ in rows]
-    if html is not None:
-        from nearline_cli.evaluate.rag_report import render_rag_report
-
-        html.write_text(
-            render_rag_report(data.name, records, [evaluation for _, evaluation in rows]), "utf-8"
-        )
+    records = [row | about for row in rows]
     if as_json:
         for record in records:
             output.print_json(record)

@@ -50,7 +50,7 @@ async def measure_calibrations(
     questions: QuestionSets,
     target_risk: float,
     progress: Progress,
-) -> list[tuple[dict[str, object], CalibrationEvaluation]]:
+) -> list[dict[str, object]]:
     """Measures three calibrations: from all training questions, from disjoint ones, and as shipped.
 
     Args:
@@ -59,7 +59,7 @@ async def measure_calibrations(
         questions: Labelled questions.
         target_risk: Allowed share of answers without evidence, 0..1.
         progress: Reports the stages.
-    Returns: For each calibration, its figures by name, and the evaluation behind them.
+    Returns: The figures of each calibration, by name.
     """
     from generation.evidence import calibration
     from generation.training.calibrator import fit_calibration
@@ -105,7 +105,7 @@ async def measure_calibrations(
         with clock.stage("ask", len(questions.test), "questions") as advance:
             served = await _serve(folder, manifest, used, client, questions.test, advance)
         record = {"trained_on": name, "training_questions": len(learned)}
-        rows.append((record | _figures(used, evaluation) | served, evaluation))
+        rows.append(record | _figures(used, evaluation) | served)
     return rows
 
 

@@ -57,12 +57,7 @@ def recommend(
     id_column: options.IdColumnOption = "",
     title_column: options.TitleColumnOption = "",
     text_column: options.TextColumnOption = "",
-    embedding: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT", help="Embedding service. \\[default: a service is started]"
-        ),
-    ] = "",
+    embedding: options.EmbeddingOption = "",
     served: Annotated[
         bool,
         typer.Option(
@@ -70,9 +65,6 @@ def recommend(
             help="Also build a snapshot of the training part, serve it, and measure it over gRPC.",
         ),
     ] = True,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write an HTML page with the figures.")
-    ] = None,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Measure models of behaviour on held-out interactions; all items are ranked.
@@ -92,10 +84,6 @@ def recommend(
     from index_builder.readers.columns import DocumentColumns as TextColumns
 
     # Checked before minutes of measuring.
-    if html is not None and not html.absolute().parent.is_dir():
-        raise InvalidRequest(
-            f"there is no folder {html.parent} for --html; create it", field="html"
-        )
     if holds_out_items(split) and corpus is None:
         raise InvalidRequest(
             f"{split} ranks items by their texts; name them with --corpus FILE", field="corpus"
@@ -136,12 +124,6 @@ def recommend(
         "seconds": round(time.monotonic() - began, 1),
     }
     rows = result_rows(evaluation, k)
-    if html is not None:
-        from nearline_cli.evaluate.recommendation_report import render_recommendation_report
-
-        html.write_text(
-            render_recommendation_report(interactions.name, evaluation, rows, about, k), "utf-8"
-        )
     if as_json:
         for row in rows:
             extra = {"discounts": discounts} if discounts and row is rows[-1] else {}

@@ -13,7 +13,7 @@ from index_builder.interactions.reader import ENDINGS
 from nearline.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from index_builder.interactions.reader import InteractionColumns
+    from index_builder.interactions.reader import ColumnNames
     from nearline.store.files import StoreFiles
 
 _BLOCK_BYTES: Final = 4 << 20
@@ -91,7 +91,7 @@ def _is_readable(name: str) -> bool:
     return name.lower().endswith(ENDINGS)
 
 
-def file_content(path: Path, columns: InteractionColumns) -> FileContent:
+def file_content(path: Path, columns: ColumnNames) -> FileContent:
     """Reads a file once: the same content and columns are the same import, whatever its name."""
     digest = hashlib.sha256("\0".join(columns).encode())
     lines = 0

@@ -92,9 +92,9 @@ class InteractionOptions(NamedTuple):
             InvalidRequest: The file cannot be read, or contains nothing usable.
         """
         from index_builder.interactions.cleanup import CleaningRules, clean
-        from index_builder.interactions.reader import InteractionColumns, read_interactions
+        from index_builder.interactions.reader import ColumnNames, read_interactions
 
-        columns = InteractionColumns(
+        columns = ColumnNames(
             self.user_column,
             self.item_column,
             self.time_column,

@@ -117,6 +117,18 @@ TokenOption = Annotated[
         help="Token that identifies you, if the service requires one.",
     ),
 ]
+EmbeddingOption = Annotated[
+    str,
+    typer.Option(metavar="HOST:PORT", help="Embedding service. \\[default: a service is started]"),
+]
+EmbeddingsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="HOST:PORT,…",
+        help="Embedding services of one model, which share the work. \\[default: a service is "
+        "started]",
+    ),
+]
 WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason, for the record.")]
 TimeoutOption = Annotated[
     float,

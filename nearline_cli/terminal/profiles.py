@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import stat
 import tomllib
 from pathlib import Path
@@ -30,8 +29,6 @@ _FILES = ("token_file", "tls_ca", "tls_cert", "tls_key")
 # Far more than such files need: another file was named by mistake.
 _MAX_BYTES = 1 << 20
 _MAX_TOKEN_BYTES = 16 << 10
-_AT_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
-_TABLE = re.compile(r"\s*\[\s*[\"']?(?P<name>[^\"'\]]+?)[\"']?\s*\]")
 
 
 def use_profile(words: list[str]) -> list[str]:
@@ -93,18 +90,14 @@ def read_profile(name: str, file: Path) -> dict[str, str]:
         name: Name of the profile.
         file: TOML file with a table per profile. Paths in it may be relative to its folder.
     Raises:
-        SettingsError: There is no such file or profile, or it cannot be used; names file and line.
+        SettingsError: There is no such file or profile, or it cannot be used.
     """
     text = _read(file, _MAX_BYTES, f"profile {name!r} needs it: a table [{name}] with an address")
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = _AT_LINE.search(str(error))
-        line = (found and found[1]) or len(text.splitlines())
-        raise SettingsError(
-            f"{file}:{line}: {_AT_LINE.sub('', str(error))}; correct it, for example: "
-            'address = "127.0.0.1:7700"'
-        ) from error
+        example = 'address = "127.0.0.1:7700"'
+        raise SettingsError(f"{file}: {error}; correct it, for example: {example}") from error
     profile = tables.get(name)
     if not isinstance(profile, dict):
         near = difflib.get_close_matches(name, list(tables), n=1)
@@ -112,7 +105,7 @@ def read_profile(name: str, file: Path) -> dict[str, str]:
         raise SettingsError(f"{file} has no profile {name!r}; {known}")
     variables = {}
     for key, value in profile.items():
-        place = f"{file}:{_line_of(text, name, key)}"
+        place = f"{file}, profile {name!r}"
         if key == "token":
             raise SettingsError(
                 f"{place}: a token does not belong in this file; write it into one of its own, "
@@ -158,16 +151,3 @@ def _read(file: Path, limit: int, remedy: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(f"{file} cannot be read: {why}; {remedy}") from error
-
-
-def _line_of(text: str, profile: str, key: str) -> int:
-    """Returns the line on which a profile has a key, or else begins; 1 if neither is found."""
-    begins, inside = 1, False
-    wanted = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if table := _TABLE.match(line):
-            inside = table["name"] == profile
-            begins = number if inside else begins
-        elif inside and wanted.match(line):
-            return number
-    return begins

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nearline.counts import counted
+from nearline.store.snapshot import Store
 from nearline_cli.terminal import options, output
 
 if TYPE_CHECKING:
+    from index_builder.options.index_selection import IndexChoice
     from index_builder.pipeline.build_result import BuildResult
     from nearline.v1 import release_pb2
 
 
-def show_build_summary(result: BuildResult, store: str) -> None:
+def print_build(
+    result: BuildResult, store: str, *, as_json: bool, more: Mapping[str, object] = {}
+) -> None:
     """Prints the results of a build, and the next steps.
 
     Args:
         result: Result of the build.
         store: The store, as the user named it.
+        as_json: Whether to print them as a JSON object, with the fields of `more`.
+    Raises:
+        GateFailed: The release gate refuses the snapshot.
     """
-    _show_choice(result)
-    _show_summary(result, store)
+    from index_builder.releases.build_gate import check_promoted
+
+    if as_json:
+        output.print_json({**result.record(), **more})
+    else:
+        _show_choice(result)
+        _show_summary(result, store)
+    check_promoted(result, Store.open(store))
 
 
 def show_learning_summary(result: BuildResult) -> None:
@@ -56,13 +70,29 @@ def show_learning_summary(result: BuildResult) -> None:
 
 def _show_choice(result: BuildResult) -> None:
     """Prints the indexes on the frontier, if the build tried several."""
-    from index_builder.reports.frontier_chart import table_rows
-
     if result.choice is not None:
-        # Poorer indexes are only in the report.
-        least = min(0.9, result.choice.chosen.recall)
-        rows = table_rows(result.choice.record(), least)
-        output.print_table(("index", "recall@10", "one query", "memory"), rows)
+        output.print_table(("index", "recall@10", "one query", "memory"), index_rows(result.choice))
+
+
+def index_rows(choice: IndexChoice) -> list[tuple[str, str, str, str]]:
+    """Returns the frontier as rows of index, recall, time and memory; marks the chosen one.
+
+    Indexes with recall below 0.9 and below that of the chosen one are only in the report.
+    """
+    from index_builder.options.index_selection import frontier
+
+    least, best, rows = min(0.9, choice.chosen.recall), frontier(choice.trials), []
+    for trial in choice.trials:
+        if trial == choice.chosen or (trial in best and trial.recall >= least):
+            one = trial.candidate
+            # A space after each comma lets a narrow table break the line.
+            name = one.factory.replace(",", ", ")
+            name += f", ef {one.ef_search}" if one.ef_search else ""
+            name += f", nprobe {one.nprobe}" if one.nprobe else ""
+            name += " (chosen)" if trial == choice.chosen else ""
+            time, memory = f"{trial.latency_us:,.0f} µs", f"{trial.bytes / (1 << 20):,.1f} MiB"
+            rows.append((name, f"{trial.recall:.4f}", time, memory))
+    return rows
 
 
 def _show_summary(result: BuildResult, store: str) -> None:
@@ -92,10 +122,9 @@ def _show_summary(result: BuildResult, store: str) -> None:
         lines += [f"              {output.escaped(str(row))}" for row in result.bad_row_sample]
     for one in result.lists:
         lines += [f"lists       {one};", f"            {one.remedy}"]
-    lines.append(f"report      {os.path.relpath(result.folder / 'golden' / 'report.html')}")
+    lines.append(f"report      {os.path.relpath(result.folder / 'golden' / 'report.json')}")
     if result.gate is not None:
-        page = result.gate.report.removesuffix(".json") + ".html"
-        lines.append(f"gate        {_gate_outcome(result.gate)}: {page}")
+        lines.append(f"gate        {_gate_outcome(result.gate)}: {result.gate.report}")
     if result.epoch is None and result.gate is not None:
         lines.append("not served: refused by the release gate")
     elif result.epoch is None:

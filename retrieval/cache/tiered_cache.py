@@ -8,11 +8,13 @@ import logging
 import random as chances
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeAlias, TypeVar
+from datetime import timedelta
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from prometheus_client import Counter
+from theine import Cache
 
-from nearline.errors import NearlineError
+from nearline.errors import NearlineError, NotReady
 from retrieval.cache.cached_list import (
     CachedList,
     CacheEntry,
@@ -21,12 +23,151 @@ from retrieval.cache.cached_list import (
     ComputeList,
     ListKey,
 )
-from retrieval.cache.local_cache import LocalCache
 from retrieval.cache.redis_cache import RedisCache, StoredList, pack
-from retrieval.cache.single_flight import SingleFlight
 from retrieval.protocols import metrics
 from retrieval.protocols.watermark import Watermark
 from retrieval.redis_client.connection import Redis
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+_PAUSE_US = 1_000_000
+_MAX_PAUSED = 1_000
+
+
+class SingleFlight(Generic[_K, _V]):
+    """Runs at most one task per key at a time.
+
+    Args:
+        clock: Microseconds.
+    """
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._tasks: dict[_K, asyncio.Task[_V]] = {}
+        # By key, oldest first: when the pause ends, and the error.
+        self._paused: dict[_K, tuple[int, Exception | None]] = {}
+
+    async def join(self, key: _K, make: Callable[[], Coroutine[Any, Any, _V]]) -> _V:
+        """Returns the result of the running task of a key, or of a new one.
+
+        The task continues if a waiting request is cancelled.
+
+        Raises: The error of the task, to all waiting requests and for one second after. NotReady:
+            this object is closed.
+        """
+        task = self._tasks.get(key)
+        if task is None:
+            error = self._pause_error(key)
+            if error is not None:
+                raise error.with_traceback(None)
+            task = self._start(key, make())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            waiter = asyncio.current_task()
+            if task.cancelled() and not (waiter and waiter.cancelling()):
+                raise NotReady(
+                    "this service is shutting down; send the request to another one"
+                ) from None
+            raise
+
+    def start(self, key: _K, make: Callable[[], Coroutine[Any, Any, _V]]) -> bool:
+        """Starts a task in the background; returns False if one is running or the key is paused."""
+        if key in self._tasks:
+            return False
+        self._pause_error(key)
+        if key in self._paused:
+            return False
+        self._start(key, make())
+        return True
+
+    def pause(self, key: _K, error: Exception | None = None) -> None:
+        """Starts no task of a key for a second; meanwhile requests raise the error, if any."""
+        self._paused.pop(key, None)
+        self._paused[key] = self._clock() + _PAUSE_US, error
+        if len(self._paused) > _MAX_PAUSED:
+            del self._paused[next(iter(self._paused))]
+
+    async def close(self) -> None:
+        """Cancels all tasks; waiting requests raise NotReady."""
+        tasks = tuple(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _start(self, key: _K, work: Coroutine[Any, Any, _V]) -> asyncio.Task[_V]:
+        task = self._tasks[key] = asyncio.create_task(work)
+        task.add_done_callback(lambda done: self._finish(key, done))
+        return task
+
+    def _finish(self, key: _K, task: asyncio.Task[_V]) -> None:
+        del self._tasks[key]
+        if not task.cancelled():
+            error = task.exception()
+            if isinstance(error, Exception):
+                self.pause(key, error)
+
+    def _pause_error(self, key: _K) -> Exception | None:
+        """Returns the error because of which a key is paused; drops pauses that are over."""
+        now = self._clock()
+        while self._paused:
+            first = next(iter(self._paused))
+            if now < self._paused[first][0]:
+                break
+            del self._paused[first]
+        return self._paused.get(key, (0, None))[1]
+
+
+class LocalCache:
+    """Keeps the lists that are requested often, not those requested last (W-TinyLFU).
+
+    Args:
+        capacity: Largest number of entries, plus a tenth of that for entries that are kept warm.
+        keep_s: Time after which an entry is dropped, whatever its own lifetime; >= 1.
+    """
+
+    def __init__(self, capacity: int, keep_s: float) -> None:
+        self._entries: Cache[ListKey, CacheEntry] = Cache(capacity)
+        self._keep = timedelta(seconds=keep_s)
+        # A full cache does not admit entries that were not requested yet, so they wait here, oldest
+        # first.
+        self._warm: dict[ListKey, CacheEntry] = {}
+        self._max_warm = max(capacity // 10, 1)
+
+    def __len__(self) -> int:
+        """Number of entries; those that are kept warm may count twice."""
+        return len(self._entries) + len(self._warm)
+
+    def get(self, key: ListKey) -> CacheEntry | None:
+        """Returns an entry, or None."""
+        entry = self._entries.get(key)[0]
+        if entry is None and (entry := self._warm.get(key)) is not None:
+            # After enough requests, the cache admits the entry.
+            self._entries.set(key, entry, self._keep)
+        return entry
+
+    def put(self, key: ListKey, entry: CacheEntry) -> None:
+        """Stores an entry, unless a newer one is stored."""
+        stored = self.get(key)
+        if stored is None or stored.computed_us <= entry.computed_us:
+            self._entries.set(key, entry, self._keep)
+            if key in self._warm:
+                self._warm[key] = entry
+
+    def keep_warm(self, key: ListKey, entry: CacheEntry) -> None:
+        """Stores an entry until newer warm ones replace it, whether it is requested or not."""
+        self._warm.pop(key, None)
+        self._warm[key] = entry
+        if len(self._warm) > self._max_warm:
+            del self._warm[next(iter(self._warm))]
+
+    def close(self) -> None:
+        """Drops all entries and closes the cache."""
+        self._warm.clear()
+        self._entries.clear()
+        self._entries.close()
+
 
 _FlightKey: TypeAlias = tuple[ListKey, Watermark | None]
 _Found: TypeAlias = tuple[CacheEntry, CacheLevel]

@@ -27,7 +27,6 @@ from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates
 from retrieval.milvus.delta import follow_snapshot
 from retrieval.milvus.layout import collection_name
-from retrieval.milvus.lease_name import lease_name
 from retrieval.milvus.live_collection import LiveCollection
 from retrieval.milvus.orphan_collections import drop_all
 from retrieval.milvus.reader import MilvusReader, ReadContext
@@ -42,6 +41,18 @@ from retrieval.redis_client.connection import Redis
 from retrieval.redis_client.lease import Lease, RedisLease
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots.loaded_snapshots import SnapshotKey
+
+
+def lease_name(collection: str, milvus_collection: str, started_us: int) -> str:
+    """Returns the name of the lock; exports of one snapshot to two servers have different names.
+
+    Args:
+        collection: Collection name.
+        milvus_collection: Name of the Milvus collection.
+        started_us: Start of the export, microseconds since 1970.
+    """
+    return f"nl:{{{collection}}}:milvus:{milvus_collection}:{started_us}"
+
 
 FLAT = "FLAT"
 _DEFAULT_EF_SEARCH = 64

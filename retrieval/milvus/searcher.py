@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,14 @@ from nearline.filters import All, Exists
 from retrieval.index.boosts import boost_values
 from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.index.lexical.bm25_index import title_score
+from retrieval.index.lexical.document_words import TitleWords, WordCounter
+from retrieval.index.lexical.language_words import Alternative
+from retrieval.index.lexical.title_index import Titles, match_titles
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.lexical.word_matcher import WordMatcher
 from retrieval.milvus.layout import MilvusHit
 from retrieval.milvus.reader import MilvusReader
 from retrieval.milvus.rows import attribute_values, first_attribute_value, parse_attributes
-from retrieval.milvus.title_levels import TitleLevels
 from retrieval.milvus.top_units import (
     FindMatching,
     FindRows,
@@ -40,6 +43,55 @@ from retrieval.protocols.shard import (
     ShardOptions,
     ShardQueries,
 )
+
+_CACHED_TITLES = 16_384
+_CACHED_WORDS = 65_536
+
+
+class TitleLevels:
+    """Compares titles with queries; see `match_titles`. Their popularity is unknown.
+
+    Args:
+        vocabulary: The words of the snapshot.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        analyser = vocabulary.analyser
+        stem = lru_cache(_CACHED_WORDS)(lambda word: analyser.stems([word])[0])
+        counter: WordCounter[str] = WordCounter(analyser, stem, {})
+
+        def words_of(title: str) -> TitleWords[str]:
+            return counter.document(title, {}).title
+
+        self._words_of = lru_cache(_CACHED_TITLES)(words_of)
+
+    def levels(self, text: str, titles: Sequence[str]) -> NDArray[np.float32]:
+        """Returns the level of each title: (n,) float32, 0 for those that do not match."""
+        query = self._vocabulary.query(text)
+        if not query.is_title or not titles:
+            return np.zeros(len(titles), np.float32)
+        found = list(map(self._words_of, titles))
+        rows: dict[str, list[int]] = {}
+        for row, title in enumerate(found):
+            for word in title.words:
+                rows.setdefault(word, []).append(row)
+
+        def rows_of(word: Alternative) -> NDArray[np.int32]:
+            return np.array(rows.get(word.word, ()), np.int32)
+
+        most = np.iinfo(np.uint16).max
+        matches = match_titles(
+            query,
+            Titles(
+                rows_of,
+                lambda prefix: [],
+                np.array([min(title.content, most) for title in found], np.uint16),
+                np.array([title.key for title in found], np.uint64),
+            ),
+        )
+        return matches.at(np.arange(len(titles)))
+
 
 # The rows whose titles a lexical search compares with the query: the best by their words. The
 # number does not depend on the hits asked for, so that fewer hits are the first of more.

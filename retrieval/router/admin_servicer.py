@@ -16,19 +16,49 @@ from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest, NotReady, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.snapshot import Store, check_collection
 from nearline.store.snapshot_ids import check_snapshot_id
-from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2
+from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2, types_pb2
 from nearline.wire.values import timestamp
 from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
+from retrieval.rollout.trial import Trial
 from retrieval.router.collection_admin import CollectionAdmin
 from retrieval.router.live_reports import LiveReport, LiveReporter
-from retrieval.router.rollout_status import fill_rollout_status
 from retrieval.snapshots import aliases
 from retrieval.snapshots.desired_state import DesiredState
 from retrieval.snapshots.gate_reports import require_gate_pass
 from retrieval.snapshots.proposals import ProposalState, newest_proposal
 from retrieval.snapshots.training_statuses import TrainingStatuses
 from retrieval.writes.feed_block import FeedBlock
+
+
+def fill_rollout_status(reply: admin_pb2.GetRolloutStatusResponse, trial: Trial) -> None:
+    """Adds the results of a trial on this router to a reply."""
+    split = trial.split
+    reply.running = True
+    current, canary = trial.analysis.arms()
+    for arm, snapshot_id, state in (
+        (types_pb2.ARM_CURRENT, split.current, current),
+        (types_pb2.ARM_CANARY, split.canary, canary),
+    ):
+        reply.arms.add(
+            arm=arm,
+            snapshot_id=snapshot_id,
+            requests=state.requests,
+            errors=state.errors,
+            units=state.units,
+            p50_ms=state.p50_ms,
+            p99_ms=state.p99_ms,
+            recall_samples=state.recall_samples,
+            recall=state.recall,
+            lists=state.lists,
+            clicks=state.clicks,
+            conversions=state.conversions,
+        )
+    for test in trial.analysis.tests():
+        reply.tests.add(name=test.name, evidence=test.evidence, limit=test.limit, seen=test.seen)
+    reply.compared = trial.overlap.requests
+    reply.overlap = trial.overlap.mean
+
 
 _MAX_PAGE_SIZE = 1_000
 _MAX_HISTORY = 1_000

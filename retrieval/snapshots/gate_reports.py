@@ -1,6 +1,6 @@
 """Verdicts of the release gate, read from its reports in the store, for changes of the aliases.
 
-Layout: <store>/<collection>/gate/reports/<snapshot id>-<n>.json, .html; only ever created.
+Layout: <store>/<collection>/gate/reports/<snapshot id>-<n>.json; only ever created.
 """
 
 from __future__ import annotations

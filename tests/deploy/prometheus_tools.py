@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from nearline_cli.metrics_reference import MODULES, defined_metrics
+from nearline_cli.docs_generator import MODULES, defined_metrics
 from tests.deploy.tools import require_tool
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ import pytest
 
 from deploy.images import base_image
 from deploy.images.engine import Build, Container, EngineError
-from deploy.images.engine_choice import choose_engine
+from deploy.images.engines import choose_engine
 from deploy.images.targets import CPU_TARGETS, GPU_TARGETS, choose_targets, image_name
 from tests.project.dockerfile import stage_text
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from embedding.admission import RateMeter, admit
+from embedding.batcher import RateMeter, admit
 from nearline.errors import Overloaded
 
 

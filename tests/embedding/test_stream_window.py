@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from embedding.stream_window import StreamWindow
+from embedding.service import StreamWindow
 from nearline import contract as c
 
 

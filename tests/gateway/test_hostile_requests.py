@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway import http_protocol
+from gateway import http_server
 from nearline.v1 import retrieval_pb2
 from tests.gateway.gateways import Behind, gateway
 
@@ -195,7 +195,7 @@ async def test_what_is_not_http_is_refused(address: tuple[str, int], name: str) 
 async def test_a_client_that_sends_no_request_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_protocol, "HEADER_S", 0.1)
+    monkeypatch.setattr(http_server, "HEADER_S", 0.1)
     async with gateway() as (client, behind):
         _answer(behind)
         port = client.base_url.port

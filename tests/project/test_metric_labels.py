@@ -9,7 +9,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
-from nearline_cli.metrics_reference import MODULES
+from nearline_cli.docs_generator import MODULES
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.errors import InvalidRequest
 from nearline.store.snapshot import Store
 from nearline_cli.compose import release_gate
 from nearline_cli.terminal import options, output
 
 if TYPE_CHECKING:
-    from index_builder.releases.replay import Replay
+    from index_builder.releases.replay import Replay, ReplayPair
 
 _WORST_SHOWN = 20
 
@@ -54,12 +52,6 @@ def replay(
     ] = 3,
     embedding: release_gate.EmbeddingOption = "",
     policies: release_gate.PoliciesOption = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Also write an HTML page that shows the differences side by side."
-        ),
-    ] = None,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Replay recorded requests against two snapshots; report differences and latency by segment.
@@ -68,24 +60,38 @@ def replay(
 
     Both snapshots are loaded here; no service has to run. Recommendations are requested without
     users. If nothing was recorded, the golden queries of the first snapshot are used. With --json,
-    prints one line per segment.
+    prints one line per segment; that of all requests has the largest differences.
     """
-    if html is not None and not html.absolute().parent.is_dir():
-        raise InvalidRequest(f"there is no folder {html.parent} for --html; make it", field="html")
+    from index_builder.releases import replay as replays
+    from index_builder.releases.probes import probes_for
+    from index_builder.releases.snapshot_loader import load_snapshot
+    from nearline.clients import EmbeddingClient
+    from retrieval.recommend.policy_file import read_policies
+    from retrieval.shards.topology import parse_addresses
 
-    async def run() -> tuple[Replay, dict[str, str]]:
-        return await _replay(
-            Store.open(store), collection, against, requests, k, passes, embedding, policies
-        )
+    opened = Store.open(store)
+    addresses = parse_addresses(embedding, "--embedding")
+    rules = read_policies(policies) if policies else None
 
-    found, titles = asyncio.run(run())
-    from index_builder.releases.breakdown import breakdown_rows, worst_pairs
-    from index_builder.releases.replay_page import describe_source, render
+    async def run() -> Replay:
+        async with contextlib.AsyncExitStack() as stack:
+            embedders = {
+                one: await stack.enter_async_context(EmbeddingClient(one)) for one in addresses
+            }
+            first, second = [
+                await stack.enter_async_context(
+                    load_snapshot(opened, collection, snapshot_id, embedders, rules)
+                )
+                for snapshot_id in against
+            ]
+            probes = probes_for(opened, collection, first, requests)
+            return await replays.replay(first, second, probes, k=k, passes=passes)
 
-    rows = breakdown_rows(found)
-    if html is not None:
-        html.write_text(render(found, rows, worst_pairs(found, _WORST_SHOWN), titles), "utf-8")
+    found = asyncio.run(run())
+    rows = replays.breakdown_rows(found)
+    worst = [_difference(pair, k) for pair in replays.worst_pairs(found, _WORST_SHOWN)]
     if as_json:
+        rows[0]["worst"] = worst
         about = {
             "collection": collection,
             "first": found.first.id,
@@ -97,53 +103,25 @@ def replay(
             output.print_json({**row, **about})
         return
     output.print_table(list(rows[0]), [list(row.values()) for row in rows])
-    output.console().print(describe_source(found))
+    if worst:
+        lines = [[_text(value) for value in row.values()] for row in worst]
+        output.print_table(list(worst[0]), lines)
+    output.console().print(found.describe_source())
     for why, count in found.left_out.items():
         output.console().print(f"{count:,} requests could not be replayed: {why}")
 
 
-async def _replay(
-    store: Store,
-    collection: str,
-    against: tuple[str, str],
-    requests: int,
-    k: int,
-    passes: int,
-    embedding: str,
-    policies: Path | None,
-) -> tuple[Replay, dict[str, str]]:
-    """Returns the replay, and titles of items of the requests that differ most."""
-    from index_builder.releases.breakdown import worst_pairs
-    from index_builder.releases.probes import probes_for
-    from index_builder.releases.replay import replay
-    from index_builder.releases.snapshot_loader import load_snapshot
-    from nearline.clients import EmbeddingClient
-    from nearline.contract import PayloadField
-    from retrieval.recommend.policy_file import read_policies
-    from retrieval.search import item_lookup
-    from retrieval.search.request_context import RequestContext
-    from retrieval.shards.topology import parse_addresses
+def _difference(pair: ReplayPair, k: int) -> dict[str, object]:
+    """Returns a request whose answers differ: ids that only one snapshot lists, best first."""
+    first, second = pair.first.ids[:k], pair.second.ids[:k]
+    return {
+        "request": f"{pair.probe.kind}: {pair.probe.describe()}",
+        "overlap": round(pair.overlap, 4),
+        "only_first": [one for one in first if one not in second],
+        "only_second": [one for one in second if one not in first],
+        "refused": pair.refused,
+    }
 
-    addresses = parse_addresses(embedding, "--embedding")
-    rules = read_policies(policies) if policies else None
-    async with contextlib.AsyncExitStack() as stack:
-        embedders = {
-            one: await stack.enter_async_context(EmbeddingClient(one)) for one in addresses
-        }
-        first, second = [
-            await stack.enter_async_context(
-                load_snapshot(store, collection, snapshot_id, embedders, rules)
-            )
-            for snapshot_id in against
-        ]
-        probes = probes_for(store, collection, first, requests)
-        found = await replay(first, second, probes, k=k, passes=passes)
-        titles: dict[str, str] = {}
-        shown = worst_pairs(found, _WORST_SHOWN)
-        ids = {one for pair in shown for one in (*pair.first.ids[:k], *pair.second.ids[:k])}
-        for snapshot in (first, second):
-            items = await item_lookup.fetch_items(
-                snapshot.served, sorted(ids), frozenset({PayloadField.TITLE}), RequestContext()
-            )
-            titles |= {item.id: item.title for item in items.items.values() if item.title}
-        return found, titles
+
+def _text(value: object) -> object:
+    return ", ".join(value) if isinstance(value, list) else value

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from embedding.gpu.backend import GpuBackend
-from embedding.gpu.fallback import CpuFallback
+from embedding.gpu.backend import CpuFallback, GpuBackend
 from embedding.service import EmbeddingService
 from embedding.servicer import registration
 from embedding.settings import EmbeddingSettings

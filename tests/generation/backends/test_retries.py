@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from generation.backends.circuit_breaker import BreakerState, GuardedModel
-from generation.backends.retries import RetryingModel
+from generation.backends.factory import RetryingModel
 from generation.protocols.chat_model import ChatError, ChatFailure
 from nearline.retry import Backoff
 from tests.generation.backends.model_calls import LIMITS, ask

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from index_builder.interactions import cleanup
 from index_builder.interactions.cleanup import CleaningRules, clean
-from index_builder.interactions.reader import InteractionColumns, read_interactions
+from index_builder.interactions.reader import ColumnNames, read_interactions
 from index_builder.interactions.records import Interactions
 from nearline.errors import InvalidRequest
 
@@ -139,7 +139,7 @@ def test_default_rules_keep_all_of_movielens(data_folder: Path) -> None:
     path = data_folder / "ml-latest-small" / "ratings.csv"
     if not path.is_file():
         pytest.skip(f"no ml-latest-small in {data_folder}")
-    whole, _ = read_interactions(path, InteractionColumns("userId", "movieId", "timestamp"))
+    whole, _ = read_interactions(path, ColumnNames("userId", "movieId", "timestamp"))
     cleaned, report = clean(whole, CleaningRules())
     assert report == (100_004, 100_004, {})
     for name in ("user", "item", "time_us", "weight"):

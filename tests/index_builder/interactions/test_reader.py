@@ -17,15 +17,15 @@ from hypothesis import given, settings, strategies as st
 
 from index_builder.interactions import reader
 from index_builder.interactions.reader import (
-    InteractionColumns,
+    ColumnNames,
     read_importable,
     read_interactions,
 )
 from nearline.errors import InvalidRequest
 from nearline.times import to_us
 
-_UIT = InteractionColumns("u", "i", "t")
-_ALL = InteractionColumns("u", "i", "t", "k", "v")
+_UIT = ColumnNames("u", "i", "t")
+_ALL = ColumnNames("u", "i", "t", "k", "v")
 _SECOND = 1_000_000
 _Write = Callable[..., Path]
 
@@ -231,13 +231,13 @@ def test_parquet_has_numbers_dictionaries_and_nulls(
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
-        (InteractionColumns("user", "i", "t"), r"no column user; it has: u, i, t, w, w"),
-        (InteractionColumns("u", "", "t"), "name the user, item and time columns"),
-        (InteractionColumns("u", "i", "t", value="w"), "more than one column w; rename"),
+        (ColumnNames("user", "i", "t"), r"no column user; it has: u, i, t, w, w"),
+        (ColumnNames("u", "", "t"), "name the user, item and time columns"),
+        (ColumnNames("u", "i", "t", value="w"), "more than one column w; rename"),
     ],
 )
 def test_missing_and_duplicate_columns_are_refused(
-    write: _Write, columns: InteractionColumns, says: str
+    write: _Write, columns: ColumnNames, says: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=says):
         read_interactions(write("u,i,t,w,w", "a,x,1,1,1"), columns)
@@ -250,7 +250,7 @@ def test_a_parquet_id_must_not_be_a_float(tmp_path: Path) -> None:
     ):
         read_interactions(path, _UIT)
     with pytest.raises(InvalidRequest, match="no column user; it has: u, i, t"):
-        read_interactions(path, InteractionColumns("user", "i", "t"))
+        read_interactions(path, ColumnNames("user", "i", "t"))
 
 
 def test_kinds_need_a_column_and_finite_weights(write: _Write) -> None:

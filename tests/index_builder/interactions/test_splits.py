@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from index_builder.interactions.reader import InteractionColumns, read_interactions
+from index_builder.interactions.reader import ColumnNames, read_interactions
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split, split
 from nearline.errors import InvalidRequest
@@ -162,7 +162,7 @@ def test_movielens_splits_have_the_published_sizes(data_folder: Path) -> None:
     path = data_folder / "ml-latest-small" / "ratings.csv"
     if not path.is_file():
         pytest.skip(f"no ml-latest-small in {data_folder}")
-    whole, _ = read_interactions(path, InteractionColumns("userId", "movieId", "timestamp"))
+    whole, _ = read_interactions(path, ColumnNames("userId", "movieId", "timestamp"))
     parts = split(whole, "last-n:10")
     assert (len(whole.users), len(whole.items)) == (671, 9_066)
     assert (len(parts.train.user), len(parts.test.user)) == (93_294, 6_710)
@@ -172,7 +172,7 @@ def test_shop_splits_have_the_known_sizes(data_folder: Path) -> None:
     path = data_folder / "online-retail" / "events.csv.gz"
     if not path.is_file():
         pytest.skip(f"no online-retail in {data_folder}")
-    whole, _ = read_interactions(path, InteractionColumns("customer_id", "stock_code", "timestamp"))
+    whole, _ = read_interactions(path, ColumnNames("customer_id", "stock_code", "timestamp"))
     train, test, _, _ = split(whole, "time:0.8")
     assert np.datetime64(int(test.time_us.min()), "us").astype("M8[D]") == np.datetime64(
         "2011-11-02"

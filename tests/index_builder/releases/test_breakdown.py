@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from index_builder.releases.breakdown import breakdown_rows, worst_pairs
 from index_builder.releases.probes import Probe
-from index_builder.releases.replay import Answer, Replay, ReplayPair
+from index_builder.releases.replay import Answer, Replay, ReplayPair, breakdown_rows, worst_pairs
 from nearline import contract as c
 from tests.index_builder.releases.made_up_comparisons import LIST, SEARCH
 

@@ -23,4 +23,3 @@ def test_a_report_of_a_concurrent_process_is_kept_and_precedes(tmp_path: Path) -
     assert report_names(store, "default") == [path, f"default/gate/reports/{ID}-1.json"]
     assert b"mine" in store.files.read(path)
     assert b"other" in store.files.read(f"default/gate/reports/{ID}-1.json")
-    assert store.files.read(f"default/gate/reports/{ID}-2.html")

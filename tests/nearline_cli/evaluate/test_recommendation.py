@@ -98,24 +98,12 @@ def test_figures_are_printed_as_a_table(file: Path) -> None:
     assert "validation_ndcg@3" in text
 
 
-def test_an_html_page_is_written_in_addition_to_the_output(file: Path, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    code, text = run(file, "--split", "last-n:1", "--k", "3", "--html", str(page), "--json")
-    assert code == 0
-    rows = [json.loads(line) for line in text.strip().splitlines()]
-    written = page.read_text("utf-8")
-    assert "Recommendations from events.csv" in written
-    assert all(f"{row['ndcg@3']:.4f}" in written for row in rows)
-    assert "no readable time" in written
-
-
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
         (("--split", "cold-items:0.1"), "name them with --corpus FILE"),
         (("--corpus", "items.csv"), "only for cold-items:SHARE"),
         (("--split", "cold-items:0.1", "--corpus", "none.csv"), "none.csv does not exist"),
-        (("--html", "none/page.html"), "there is no folder none"),
         (("--split", "weekly"), "last-n:N"),
         (("--kind", "view"), "purchase=5"),
         (("--kind-column", "how", "--kind", "purchase=5"), "a kind that is not named"),

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from index_builder.interactions.reader import InteractionColumns
+from index_builder.interactions.reader import ColumnNames
 from nearline.contract import ImportReply, InteractionColumns as Rows
 from nearline.errors import InvalidRequest
 from nearline.store.open import open_files
@@ -19,7 +19,7 @@ from retrieval.users.importer import Importer
 from retrieval.users.imports import ImportedInteractions
 from tests.nearline.store.conftest import s3 as s3, s3_endpoint as s3_endpoint
 
-COLUMNS = InteractionColumns("user", "item", "time")
+COLUMNS = ColumnNames("user", "item", "time")
 TEXT = b"user,item,time\nu,i,1\nv,i,2\n"
 
 

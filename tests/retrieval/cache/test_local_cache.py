@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from retrieval.cache.cached_list import CachedList, CacheEntry, CacheLifetimes
-from retrieval.cache.local_cache import LocalCache
+from retrieval.cache.tiered_cache import LocalCache
 from tests.retrieval.cache.sample_lists import KEY, Clock
 
 LIFETIMES = CacheLifetimes(ttl_s=1, stale_s=1, negative_s=1, random=lambda: 0.5)

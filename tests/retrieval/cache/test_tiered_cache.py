@@ -13,8 +13,7 @@ from prometheus_client import Counter
 
 from nearline.errors import NotReady
 from retrieval.cache.cached_list import CachedList, CacheLevel, CacheLifetimes
-from retrieval.cache.local_cache import LocalCache
-from retrieval.cache.tiered_cache import TieredCache
+from retrieval.cache.tiered_cache import LocalCache, TieredCache
 from retrieval.protocols import metrics
 from tests.retrieval.cache.sample_lists import KEY, Clock, Maker, mark, number, until_idle
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieval.milvus.lease_name import lease_name
+from retrieval.milvus.provider import lease_name
 
 
 def test_each_export_has_a_lease_name_of_its_own() -> None:

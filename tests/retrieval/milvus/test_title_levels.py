@@ -10,7 +10,7 @@ import pytest
 from nearline.store.snapshot import shard_folder
 from retrieval.index.lexical.bm25_index import LexicalIndex
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.milvus.title_levels import TitleLevels
+from retrieval.milvus.searcher import TitleLevels
 from tests.retrieval.small_snapshots import Document, write_words
 
 TITLES = (

@@ -93,8 +93,7 @@ def test_promote_asks_the_gate_and_force_needs_a_reason(run: Run, tmp_path: Path
     told = run("snapshots", "promote", fewer, "--force", "--why", "stock was cut")
     assert told["gate"]["failed"] == ["missing"]
     assert told["gate"]["forced_because"] == "stock was cut"
-    page = store.files.read(told["gate"]["report"].replace(".json", ".html")).decode()
-    assert "the snapshot is refused" in page
+    assert not json.loads(store.files.read(told["gate"]["report"]))["passed"]
     # Back is one flip, and no gate: what was live once may be live again.
     assert run("snapshots", "rollback")["epoch"] == 3
 
@@ -125,17 +124,21 @@ def test_thresholds_are_set_and_shown(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / f"store/default/gate/judgements/{judgements}.json").is_file()
 
 
-def test_replay_compares_two_snapshots(run: Run, tmp_path: Path) -> None:
+def test_replay_compares_two_snapshots(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = build(run, corpus(tmp_path, range(50)))["snapshot_id"]
     second = build(run, corpus(tmp_path, range(40)), "--no-promote")["snapshot_id"]
-    page = tmp_path / "replay.html"
-    row = run("replay", "--against", first, second, "--html", str(page))
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", "--against", first, second, "--store", f"{tmp_path}/store", "--json"])
+    assert ended.value.code == 0
+    row = json.loads(capsys.readouterr().out.splitlines()[0])
     assert (row["first"], row["second"], row["source"]) == (first, second, "golden")
     assert row["requests"] == 50 and row["refused"] == 0 and 0 < row["overlap@10"] < 1
-    assert "No requests were recorded" in page.read_text("utf-8")
-    wrong = str(tmp_path / "nowhere" / "x.html")
-    told = run("replay", "--against", first, second, "--html", wrong, code=2)
-    assert "there is no folder" in told["message"]
+    worst = row["worst"]
+    assert len(worst) == 20 and worst == sorted(worst, key=lambda one: one["overlap"])
+    gone = {f"d{number}" for number in range(40, 50)}
+    assert all(gone.intersection(one["only_first"]) for one in worst)
 
 
 def test_the_gate_prints_a_table_and_the_address_of_the_report(
@@ -149,7 +152,7 @@ def test_the_gate_prints_a_table_and_the_address_of_the_report(
             main([*words, *where])
         assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert f"default/gate/reports/{first}-2.html" in shown
+    assert f"default/gate/reports/{first}-2.json" in shown
     assert "the golden queries of the first snapshot" in shown
     assert "max_broken_promise" in shown
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.gpu.device import GpuDevice, NotOnDevice
-from retrieval.index.gpu.gpu_clone import GpuClone
 from retrieval.index.gpu.gpu_index import GpuIndex
-from retrieval.index.gpu.gpu_pool import GpuPool, start_copier
+from retrieval.index.gpu.gpu_pool import GpuClone, GpuPool, start_copier
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams
 from tests.retrieval.index.gpu.devices import cpu_device, faiss_device, watch_places

@@ -1,1 +1,0 @@
-"""Reports of builds, as data and as HTML."""
