@@ -22,7 +22,7 @@ from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCac
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.explanations import DEBIASED, add_discount, complete_absence
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
-from retrieval.recommend.pool_filler import CONTENT, content_examples, fill_pool, rank
+from retrieval.recommend.pool_filler import CONTENT, UNORDERED, content_examples, fill_pool, rank
 from retrieval.recommend.ranking import ITEMS, ItemRanking, places_gained
 from retrieval.recommend.rules import Placement, apply_rules
 from retrieval.recommend.strategies import RankingContext, Strategy, strategy_of
@@ -290,7 +290,7 @@ class ListBuilder:
 
     def _shared_source(self, start: _Start) -> str:
         if start.cached is not None and start.cached.from_content:
-            return CONTENT
+            return CONTENT if start.context_ids else UNORDERED
         return self._plan.strategy.shared_source(start.context_ids[0] if start.context_ids else "")
 
     async def _reasons(
