@@ -17,6 +17,7 @@ from retrieval.cache.cached_list import CachedList, CacheLevel, ComputeList, Lis
 from retrieval.cache.change_tracker import ChangeTracker
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.watermark import Watermark
+from retrieval.recommend.brand_spread import ATTRIBUTES, brand_attribute, spread
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.fresh_items import fresh_items
 from retrieval.recommend.policies import NO_PAYLOAD, Policy, filter_digest
@@ -56,7 +57,9 @@ def list_computation(
         start, start_us = time.perf_counter(), time.time_ns() // 1_000
         deadline = asyncio.get_running_loop().time() + _COMPUTE_S
         context = RequestContext(deadline, query.context.min_watermark, query.context.visible)
-        own_query = query._replace(context=context)
+        brand = brand_attribute(query.served, policy, None)
+        payload = query.payload | ATTRIBUTES if brand else query.payload
+        own_query = query._replace(context=context, payload=payload)
         strategy = strategy_of(policy)
         hidden = policy.blocked | {item_id}
         pool = CandidatePool(query.payload)
@@ -77,6 +80,8 @@ def list_computation(
                 return None
             # Hits of a search do not say when their items expire.
             await pool.read(own_query, [(item.id, score) for item, score in similar])
+        if brand:
+            pool.candidates = spread(pool.candidates, brand)
         if context.failures:
             # An incomplete list must not be served for minutes.
             raise ShardsUnavailable("a shard does not answer, so the list is not cached")

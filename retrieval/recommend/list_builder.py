@@ -18,6 +18,7 @@ from retrieval.behaviour.item_keys import keys_of
 from retrieval.behaviour.reasons import MAX_REASONS
 from retrieval.protocols.candidates import CandidatesRequest
 from retrieval.protocols.compute_threads import run_stoppable
+from retrieval.recommend.brand_spread import ATTRIBUTES, SPARE, brand_attribute, spread
 from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.explanations import DEBIASED, add_discount, complete_absence
@@ -177,15 +178,17 @@ class ListBuilder:
                 source=self._shared_source(start),
                 cached=start.cached,
             )
-        context = RankingContext(
-            start.context_ids, profile, policy.seen.repeat, now_us, plan.debias
-        )
+        repeats = policy.seen.repeat or (policy.seen.by_item and bool(profile.again))
+        context = RankingContext(start.context_ids, profile, repeats, now_us, plan.debias)
         pool, pinned = CandidatePool(options.payload), CandidatePool(options.payload)
         if start.messages is None:
             hidden = seen | plan.excluded | policy.blocked
-            source, is_live = await fill_pool(
-                pool, plan.query, plan.strategy, context, hidden, plan.depth
-            )
+            query, depth = plan.query, plan.depth
+            if brand := brand_attribute(query.served, policy, options.diversity):
+                query, depth = query._replace(payload=query.payload | ATTRIBUTES), depth + SPARE
+            source, is_live = await fill_pool(pool, query, plan.strategy, context, hidden, depth)
+            if brand:
+                pool.candidates = spread(pool.candidates, brand)
         else:
             source, is_live = self._shared_source(start), False
             for message in start.messages:

@@ -41,15 +41,17 @@ class SeenRule(NamedTuple):
     """Whether items that the user had are shown again.
 
     kinds: Kinds of interactions that count; empty: all. days: Age in days up to which they count;
-    0: any age. Both are ignored if `repeat` is set.
+    0: any age. Both are ignored if `repeat` is set. by_item: Whether items that users have again
+    are shown again, and only interactions that weigh much count; without kinds and days.
     """
 
     repeat: bool = False
     kinds: frozenset[str] = frozenset()
     days: int = 0
+    by_item: bool = False
 
 
-HIDE_SEEN = SeenRule()
+HIDE_SEEN, BY_ITEM = SeenRule(), SeenRule(by_item=True)
 
 
 class Quota(NamedTuple):
@@ -167,16 +169,21 @@ class Policies:
 def default_policies() -> Policies:
     """Returns the built-in policies, which apply without a policy file.
 
-    `cart` and `buy_again` repeat items that the user had; `home`, `item_page` and `trending` hide
-    them.
+    `cart` and `buy_again` repeat items that the user had; `home`, `item_page` and `trending` only
+    those that users have again.
     """
     repeats = SeenRule(repeat=True)
     return Policies(
         [
-            Policy(name="home", version=BUILT_IN_VERSION),
-            Policy(name="item_page", version=BUILT_IN_VERSION),
+            Policy(name="home", version=BUILT_IN_VERSION, seen=BY_ITEM),
+            Policy(name="item_page", version=BUILT_IN_VERSION, seen=BY_ITEM),
             Policy(name="cart", version=BUILT_IN_VERSION, seen=repeats),
-            Policy(name="trending", version=BUILT_IN_VERSION, origin=Origin.TRENDING),
+            Policy(
+                name="trending",
+                version=BUILT_IN_VERSION,
+                origin=Origin.TRENDING,
+                seen=BY_ITEM,
+            ),
             Policy(
                 name="buy_again", version=BUILT_IN_VERSION, origin=Origin.BUY_AGAIN, seen=repeats
             ),
@@ -193,7 +200,7 @@ def seen_items(policy: Policy, events: Iterable[UserEvent], *, now_us: int) -> f
             kind, since hiding too much does less harm.
         now_us: Microseconds since 1970; an event exactly `seen_days` ago still counts.
     """
-    repeat, kinds, days = policy.seen
+    repeat, kinds, days, _ = policy.seen
     if repeat:
         return frozenset()
     return frozenset(
@@ -222,6 +229,8 @@ def _digest(policy: Policy) -> str:
         "candidates": policy.candidates,
     }
     # Added only if set, so that policies without these keys keep their former digest.
+    if policy.seen.by_item:
+        content["seen_by_item"] = True
     if policy.origin is not Origin.AUTO:
         content["from"] = policy.origin.value
     if policy.only is not None:
