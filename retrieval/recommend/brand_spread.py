@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
-from nearline.contract import Attributes, PayloadField
-from retrieval.recommend.policies import Policy
-from retrieval.recommend.selection import Candidate
+from nearline.contract import PayloadField
+from retrieval.recommend.policies import Policy, Quota
+from retrieval.recommend.selection import Candidate, Selection
 from retrieval.search.collection import ServedCollection
 
 ATTRIBUTES = frozenset({PayloadField.ATTRIBUTES})
-# Names of attributes that say who made an item; the first that a collection has counts.
-_MAKERS = ("brand", "manufacturer", "maker", "vendor", "artist", "artists", "author", "authors")
-_PAGE, _MOST = 10, 3
-# Places that are spread; more take long, and fewer people see them.
-_SPREAD = 100
 # Candidates beyond those of a list, for pages that others have to complete.
 SPARE = 20
+# Names of attributes that say who made an item; the first that a collection has counts.
+_MAKERS = ("brand", "manufacturer", "maker", "vendor", "artist", "artists", "author", "authors")
+# More than a hundred places take long to spread, and few people see them.
+_PAGE, _MOST, _SPREAD = 10, 3, 100
 
 
 def brand_attribute(served: ServedCollection, policy: Policy, diversity: float | None) -> str:
@@ -33,36 +31,17 @@ def brand_attribute(served: ServedCollection, policy: Policy, diversity: float |
 
 
 def spread(candidates: Sequence[Candidate], attribute: str) -> list[Candidate]:
-    """Returns the candidates so that at most three of ten that follow each other share a brand.
+    """Returns the candidates in pages of ten, of which at most three share a brand.
 
-    A candidate beyond that comes first on the next page. If nothing else is left, it comes all the
-    same: no list gets shorter. An item of several brands counts for each. Beyond a hundred places,
-    the order is unchanged.
-
-    Args:
-        candidates: Best first.
+    Others of the brand come first on the next page. If nothing else is left, they fill this one: no
+    list gets shorter. Beyond a hundred places, the order is unchanged.
     """
-    left, spread_out = list(candidates), list[Candidate]()
-    while left and len(spread_out) < _SPREAD:
-        counts: Counter[object] = Counter()
-        page, later = list[Candidate](), list[Candidate]()
-        for at, one in enumerate(left):
-            if len(page) == _PAGE:
-                later += left[at:]
-                break
-            brands = _brands(one.attributes or {}, attribute)
-            if any(counts[brand] >= _MOST for brand in brands):
-                later.append(one)
-            else:
-                counts.update(brands)
-                page.append(one)
-        missing = _PAGE - len(page)
-        spread_out += [*page, *later[:missing]]
+    left, found = list(candidates), list[Candidate]()
+    while left and len(found) < _SPREAD:
+        page = Selection([Quota(attribute, _MOST)])
+        page.take_first(left, _PAGE)
+        later = [one for one in left if one.id not in page.ids]
+        missing = _PAGE - len(page.candidates)
+        found += [*page.candidates, *later[:missing]]
         left = later[missing:]
-    return [*spread_out, *left]
-
-
-def _brands(attributes: Attributes, attribute: str) -> frozenset[object]:
-    value = attributes.get(attribute)
-    values = value if isinstance(value, list | tuple) else (value,)
-    return frozenset(one for one in values if one is not None and one != "")
+    return [*found, *left]

@@ -70,9 +70,8 @@ def list_computation(
         if ranking is not None:
             await pool.fill(own_query, ranking.blocks(), depth)
         elif not item_id:
-            await pool.read_unscored(
-                own_query, await fresh_items(own_query, depth + len(hidden)), hidden, depth
-            )
+            fresh = await fresh_items(own_query, depth, hidden)
+            await pool.read(own_query, [(one, 0.0) for one in fresh])
         else:
             bare = own_query._replace(payload=NO_PAYLOAD)
             similar = await find_similar_items(bare, [item_id], depth, hidden)

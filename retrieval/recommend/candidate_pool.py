@@ -92,13 +92,6 @@ class CandidatePool:
                 if (item := items.get(item_id)) is not None:
                     self.add(item, score)
 
-    async def read_unscored(
-        self, query: CandidateQuery, ids: Sequence[str], hidden: frozenset[str], depth: int
-    ) -> None:
-        """Appends up to `depth` items that are not hidden, in order; raises as `read`."""
-        visible = [(one, 0.0) for one in ids if one not in hidden]
-        await self.read(query, visible[:depth])
-
     async def fill(self, query: CandidateQuery, blocks: AsyncIterator[Block], depth: int) -> None:
         """Reads ranked items block by block until the pool has `depth`, or no more are left.
 

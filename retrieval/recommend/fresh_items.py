@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from hashlib import blake2b
 
 import numpy as np
@@ -20,11 +19,12 @@ _VECTOR = frozenset({c.PayloadField.VECTOR})
 _ATTRIBUTES = frozenset({c.PayloadField.ATTRIBUTES})
 # Names of attributes that say since when there is an item, if they hold times.
 _SINCE = ("added", "created", "released", "published", "added_at", "created_at", "release_date")
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-async def fresh_items(query: CandidateQuery, count: int) -> Sequence[str]:
-    """Returns the ids of matching items, the same as long as no item changes.
+async def fresh_items(
+    query: CandidateQuery, depth: int, hidden: frozenset[str] = frozenset()
+) -> Sequence[str]:
+    """Returns the ids of `depth` matching items, the same as long as no item changes.
 
     Items follow each other by maximal marginal relevance: one comes early if it is new and unlike
     those before. Compared are the 64 items that changed last, then 64 of the thousand that changed
@@ -39,7 +39,7 @@ async def fresh_items(query: CandidateQuery, count: int) -> Sequence[str]:
     changed = [*changed[:half], *sorted(changed[half:], key=_digest)]
     ids, found = await _matching(query, changed[:_COMPARED])
     following = changed[_COMPARED:]
-    if len(ids) < _COMPARED or count > len(changed):
+    if len(ids) < _COMPARED or depth + len(hidden) > len(changed):
         known = frozenset(changed)
         others = [one for one in await _others(query) if one not in known]
         left = _COMPARED - len(ids)
@@ -51,7 +51,7 @@ async def fresh_items(query: CandidateQuery, count: int) -> Sequence[str]:
         newness = np.linspace(1, 0, len(ids), endpoint=False)
         order = diverse_order(newness, np.array(vectors, np.float32), len(ids), _DIVERSITY)
         ids = [ids[at] for at in order]
-    return [*ids, *following]
+    return [one for one in [*ids, *following] if one not in hidden][:depth]
 
 
 async def _others(query: CandidateQuery) -> Sequence[str]:
@@ -67,8 +67,8 @@ async def _others(query: CandidateQuery) -> Sequence[str]:
         context=context,
     )
     items = sorted(page.items, key=lambda one: _digest(one.id))
-    if since in served.single_valued:
-        items.sort(key=lambda one: (one.attributes or {}).get(since) or _LONG_AGO, reverse=True)
+    if since:  # All times are UTC.
+        items.sort(key=lambda one: str((one.attributes or {}).get(since) or ""), reverse=True)
     return [one.id for one in items]
 
 

@@ -91,7 +91,7 @@ class Policy:
     version: int
     origin: Origin = Origin.AUTO
     only: Filter | None = None
-    seen: SeenRule = HIDE_SEEN
+    seen: SeenRule = BY_ITEM
     quotas: tuple[Quota, ...] = ()
     pinned: tuple[str, ...] = ()
     blocked: frozenset[str] = frozenset()
@@ -175,15 +175,10 @@ def default_policies() -> Policies:
     repeats = SeenRule(repeat=True)
     return Policies(
         [
-            Policy(name="home", version=BUILT_IN_VERSION, seen=BY_ITEM),
-            Policy(name="item_page", version=BUILT_IN_VERSION, seen=BY_ITEM),
+            Policy(name="home", version=BUILT_IN_VERSION),
+            Policy(name="item_page", version=BUILT_IN_VERSION),
             Policy(name="cart", version=BUILT_IN_VERSION, seen=repeats),
-            Policy(
-                name="trending",
-                version=BUILT_IN_VERSION,
-                origin=Origin.TRENDING,
-                seen=BY_ITEM,
-            ),
+            Policy(name="trending", version=BUILT_IN_VERSION, origin=Origin.TRENDING),
             Policy(
                 name="buy_again", version=BUILT_IN_VERSION, origin=Origin.BUY_AGAIN, seen=repeats
             ),

@@ -65,8 +65,7 @@ async def fill_pool(
     if ranking is not None:
         await pool.fill(query, ranking.blocks(), depth)
         return PoolSource(POPULAR, is_live)
-    ids = await fresh_items(query, depth + len(hidden))
-    await pool.read_unscored(query, ids, hidden, depth)
+    await pool.read(query, [(one, 0.0) for one in await fresh_items(query, depth, hidden)])
     return PoolSource(UNORDERED, is_live)
 
 

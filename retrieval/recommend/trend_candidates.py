@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -62,7 +62,7 @@ async def rank_popular(query: RankingQuery, generator: str, source: str) -> Item
         if item_id not in query.hidden:
             scores[item_id] = scores.get(item_id, 0.0) + score
     first = _ordered(scores)
-    following = _fresh(query) if trained is None else trained.following
+    following = _fresh(query, scores.keys()) if trained is None else trained.following
     reason = "trending" if is_trending else "popular"
     return ItemRanking(
         source,
@@ -149,11 +149,10 @@ async def _similar(query: RankingQuery, item_ids: Sequence[str]) -> AsyncIterato
     yield Block([one.id for one, _ in found], scores - scores.max(initial=0))
 
 
-async def _fresh(query: RankingQuery) -> AsyncIterator[Block]:
+async def _fresh(query: RankingQuery, listed: Set[str]) -> AsyncIterator[Block]:
     bare = CandidateQuery(query.served, NO_PAYLOAD, query.filter, query.context)
-    ids = await fresh_items(bare, query.depth + len(query.hidden))
-    visible = [one for one in ids if one not in query.hidden]
-    yield Block(visible, np.zeros(len(visible), np.float32))
+    ids = await fresh_items(bare, query.depth, query.hidden | listed)
+    yield Block(ids, np.zeros(len(ids), np.float32))
 
 
 def _then_fresh(query: RankingQuery, ranking: ItemRanking | None) -> ItemRanking | None:
@@ -161,13 +160,13 @@ def _then_fresh(query: RankingQuery, ranking: ItemRanking | None) -> ItemRanking
 
     async def following(ranking: ItemRanking) -> AsyncIterator[Block]:
         listed, least = set(ranking.first.ids), 0.0
-        async for block in ranking.following:
-            listed.update(block.ids)
-            least = min(least, float(block.scores.min(initial=0)))
-            yield block
+        async for ids, scores in ranking.following:
+            listed.update(ids)
+            least = min(least, float(scores.min(initial=0)))
+            yield Block(ids, scores)
         # A shard that is away must not end a list that others can make.
         with contextlib.suppress(ShardsUnavailable):
-            async for ids, scores in _without(frozenset(listed), _fresh(query)):
+            async for ids, scores in _fresh(query, listed):
                 yield Block(ids, scores + np.float32(least))
 
     return None if ranking is None else ranking._replace(following=following(ranking))

@@ -97,19 +97,16 @@ class UserProfile:
         if rule.kinds or rule.days:
             return seen_items(policy, self._all, now_us=now_us)
         # Most surfaces restrict neither kinds nor times.
-        return self._had - self.again if rule.by_item else self.item_ids
+        had = self._had if rule.by_item and self._kind_weights else self.item_ids
+        return had - self.again if rule.by_item else had
 
     @cached_property
     def _had(self) -> frozenset[str]:
         """The items of interactions that weigh much: to view an item is not to have it."""
-        least = max(self._kind_weights.values(), default=0.0) / 2
-        if not least:
-            return self.item_ids
-        weights = self._kind_weights
+        weights, least = self._kind_weights, max(self._kind_weights.values(), default=0.0) / 2
         # A trained event has no kind.
-        return frozenset(
-            one.item_id for one in self._all if not one.kind or weights.get(one.kind, 1.0) >= least
-        )
+        much = (one for one in self._all if not one.kind or weights.get(one.kind, 1.0) >= least)
+        return frozenset(one.item_id for one in much)
 
     @cached_property
     def again(self) -> frozenset[str]:

@@ -48,7 +48,7 @@ def test_the_fourth_of_a_brand_comes_on_the_next_page() -> None:
     # Nothing else is left.
     assert order([*"aaaaab"]) == [0, 1, 2, 5, 3, 4]
     # An item of two brands counts for both, one without a brand for none.
-    assert order([["a", "b"], "a", "a", "b", "b", "b", "a", None, "", None]) == [
+    assert order([["a", "b"], "a", "a", "b", "b", "b", "a", None, None, None]) == [
         *(0, 1, 2, 3, 4, 7, 8, 9, 5, 6)
     ]
 
@@ -102,6 +102,12 @@ async def test_a_page_of_a_shop_holds_three_of_a_brand(tmp_path: Path, *, cached
     # A policy that says something is authoritative, and so is a request.
     assert await numbers(Audience(surface="says")) == list(range(10))
     assert await numbers(Audience(), diversity=0.0) == first
+    # The story of a list names what was moved.
+    asked = RecommendOptions(n=10, explain=True)
+    story = (await service.recommend(Audience(), asked)).story
+    assert story[0] == "candidates: what most users had"
+    # A cached list of thirty has only nine of them.
+    assert story[1:] == [f"moved down, of one brand: {6 if cached else 7} (i03, i04, i05, …)"]
     if cache is not None:
         await cache.close()
     await shards.close()

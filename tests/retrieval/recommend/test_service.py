@@ -150,6 +150,10 @@ async def test_socks_are_listed_again_and_a_fridge_is_not(tmp_path: Path) -> Non
         (again,) = (one for one in reply.recommendations if one.hit.id == "a")
         assert again.reasons[0] == "again"
         assert reply.why_not is not None and reply.why_not.cause is Cause.SEEN
+        assert reply.story == [
+            "candidates: what suits the history of the user",
+            "left out, as the user had them: 1 (g)",
+        ]
         # Also where the list is the same for everyone.
         trending = await service.recommend(replace(ann, surface="trending"), asked)
         assert set(ids(trending)) == set(IDS) - {"g"}

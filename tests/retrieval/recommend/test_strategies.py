@@ -97,7 +97,7 @@ async def test_a_popular_surface_is_not_a_fallback(tmp_path: Path, known: Behavi
         for user in ("", "nobody", "ann"):
             audience = Audience(surface="top", user_id=user)
             reply = await service.recommend(audience, RecommendOptions(n=3, explain=True))
-            assert ids(reply) == (["f", "b", "c"] if user == "ann" else ["f", "a", "b"])
+            assert ids(reply) == ["f", "a", "b"]  # Ann had "a", which many users have again.
             assert reply.info.served_by == (NEAR if user else c.ServedBy())
             assert reply.recommendations[0].reasons == ("popular",)
         # Home has the same for who is not known, and says that it is for want of better.
