@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from textwrap import shorten
 
 from nearline import contract as c
 from nearline.v1 import admin_pb2
@@ -16,20 +17,21 @@ from nearline_cli.views.hits import (
     served_by_record,
 )
 
-# Characters of a text that is cut.
-_SHORT = 36
-
 
 def print_recommendations(reply: c.RecommendReply, seconds: float, *, short: bool = False) -> None:
     """Prints a list, its reasons if there are any, and a line about the reply; short cuts texts."""
-    most = _SHORT if short else None
+
+    def cut(text: str, most: int) -> str:
+        cut_text = shorten(text.replace(", because:", " + "), most, placeholder="…")
+        return cut_text if short else text
+
     explained = any(one.reasons for one in reply.recommendations)
     output.print_table(
         ("#", "score", "id", "title", *(("why",) if explained else ())),
         [
             (
-                *(place, one.hit.score, one.hit.id[:most], (one.hit.title or "")[:most]),
-                *((", ".join(one.reasons)[:most],) if explained else ()),
+                *(place, one.hit.score, one.hit.id, cut(one.hit.title or "", 24)),
+                *((cut(", ".join(one.reasons), 34),) if explained else ()),
             )
             for place, one in enumerate(reply.recommendations, 1)
         ],

@@ -84,12 +84,7 @@ def explain_absence(
 
 
 def tell_story(source: str, effects: Mapping[str, Sequence[str]]) -> Sequence[str]:
-    """Returns where the candidates come from, then a line for each rule that did something.
-
-    Args:
-        source: As in `BuiltList`.
-        effects: By rule, the ids that it left out or moved.
-    """
+    """Returns where the candidates of a source come from, then what each rule did to which ids."""
     lines = [f"candidates: {_STORIES[source]}"]
     for rule, ids in effects.items():
         if ids:
