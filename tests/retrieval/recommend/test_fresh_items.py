@@ -41,7 +41,8 @@ async def shop(folder: Path, newest: Sequence[str] = ()) -> AsyncIterator[Recomm
         category, number = one.split("-")
         vector = np.eye(4, dtype=np.float32)[at // 50] + rng.normal(0, 0.01, 4).astype(np.float32)
         day = f"{2020 if category == 'mugs' else 2000}-01-{1 + int(number) % 28:02}"
-        attributes = {"category": category, "released": {"$time": f"{day}T00:00:00+00:00"}}
+        released = {"$time": f"{day}T00:00:00+00:00"}
+        attributes: dict[str, object] = {"category": category, "released": released}
         documents.append(Document(id=one, vectors=vector[None], attributes=attributes))
     write_snapshot(folder, documents, shards=2, fields=FIELDS)
     shards = LocalShardProvider(Store(folder), 1)
