@@ -16,6 +16,10 @@ _PAUSE_US = 30 * 60 * 1_000_000
 PRIOR_USERS = 10
 # With fewer gaps, the median is due to chance.
 MIN_GAPS = 3
+# More different weights are values, such as ratings, instead of kinds of interactions.
+_MOST_KINDS = 8
+# Share of the interactions that a kind has at least: one with a wrong weight is none.
+_COMMON = 0.01
 
 
 class RepurchaseRates(NamedTuple):
@@ -33,7 +37,15 @@ class RepurchaseRates(NamedTuple):
 
 
 def measure_repurchases(rows: Interactions) -> RepurchaseRates:
-    """Returns statistics over visits: a visit ends with a pause of more than half an hour."""
+    """Returns statistics over visits: a visit ends with a pause of more than half an hour.
+
+    If kinds of interactions have weights, those count that weigh at least half of the heaviest:
+    users may view a fridge on many visits before they buy one.
+    """
+    weights, counts = np.unique(rows.weight, return_counts=True)
+    kinds = weights[counts >= _COMMON * len(rows.weight)]
+    if 1 < len(kinds) <= _MOST_KINDS:
+        rows = rows.some(rows.weight >= kinds[-1] / 2)
     items = len(rows.items)
     user, item, time_us = _visits(rows)
     # The visits of one user with one item are adjacent, in order of time.

@@ -104,7 +104,8 @@ class WhyNot:
 class RecommendReply(TableReply):
     """A recommended list, best first; a row per item as a table.
 
-    policy: Name, version and digest of the surface's policy.
+    policy: Name, version and digest of the surface's policy. story: For people: where the
+    candidates come from, then what each rule left out or moved; empty unless it was asked for.
     """
 
     recommendations: Sequence[Recommendation]
@@ -112,6 +113,7 @@ class RecommendReply(TableReply):
     info: ReplyInfo
     policy: str
     why_not: WhyNot | None = None
+    story: Sequence[str] = ()
 
     def _rows(self) -> Iterator[tuple[dict[str, Any], Attributes]]:
         for one in self.recommendations:

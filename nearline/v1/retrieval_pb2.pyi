@@ -618,18 +618,20 @@ class WhyNot(_message.Message):
     def __init__(self, id: _Optional[str] = ..., cause: _Optional[_Union[WhyNot.Cause, str]] = ..., rank: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class RecommendResponse(_message.Message):
-    __slots__ = ("recommendations", "ignored_ids", "info", "why_not", "policy")
+    __slots__ = ("recommendations", "ignored_ids", "info", "why_not", "policy", "story")
     RECOMMENDATIONS_FIELD_NUMBER: _ClassVar[int]
     IGNORED_IDS_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
     WHY_NOT_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    STORY_FIELD_NUMBER: _ClassVar[int]
     recommendations: _containers.RepeatedCompositeFieldContainer[Recommendation]
     ignored_ids: _containers.RepeatedCompositeFieldContainer[IgnoredId]
     info: _types_pb2.ReplyInfo
     why_not: WhyNot
     policy: str
-    def __init__(self, recommendations: _Optional[_Iterable[_Union[Recommendation, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ..., why_not: _Optional[_Union[WhyNot, _Mapping]] = ..., policy: _Optional[str] = ...) -> None: ...
+    story: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, recommendations: _Optional[_Iterable[_Union[Recommendation, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ..., why_not: _Optional[_Union[WhyNot, _Mapping]] = ..., policy: _Optional[str] = ..., story: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Interaction(_message.Message):
     __slots__ = ("user_id", "session_id", "item_id", "kind", "time", "weight", "list_id", "position", "event_id")

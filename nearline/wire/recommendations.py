@@ -88,7 +88,7 @@ def recommend_options(message: retrieval_pb2.RecommendRequest) -> c.RecommendOpt
 
 def recommend_response(reply: c.RecommendReply) -> retrieval_pb2.RecommendResponse:
     """Returns the message of a list."""
-    message = retrieval_pb2.RecommendResponse(policy=reply.policy)
+    message = retrieval_pb2.RecommendResponse(policy=reply.policy, story=reply.story)
     if isinstance(reply.recommendations, RawHits):
         message.MergeFromString(b"".join(reply.recommendations.messages))
     else:
@@ -126,6 +126,7 @@ def recommend_reply(message: retrieval_pb2.RecommendResponse) -> c.RecommendRepl
         info=info_from_proto(message.info),
         policy=message.policy,
         why_not=why,
+        story=tuple(message.story),
     )
 
 

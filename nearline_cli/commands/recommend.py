@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from nearline import contract as c
-from nearline.clients.blocking import BlockingRetrievalClient
+from nearline.clients.blocking import BlockingAdminClient, BlockingRetrievalClient
 from nearline.filter_text import parse_filter
 from nearline_cli.terminal import options, output
-from nearline_cli.views.recommendations import print_recommendations, recommendation_record
+from nearline_cli.views import recommendations as views
 
 _SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.ATTRIBUTES})
 
@@ -62,6 +62,10 @@ def recommend(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show why each item is recommended.")
     ] = False,
+    why: Annotated[
+        bool,
+        typer.Option("--why", help="Tell how the list came about: sources, rules, models, trial."),
+    ] = False,
     why_not: Annotated[
         str, typer.Option(metavar="ID", help="Explain why this item is not in the list.")
     ] = "",
@@ -86,7 +90,7 @@ def recommend(
         payload=_SHOWN,
         diversity=diversity,
         popularity_debias=popularity_debias,
-        explain=explain,
+        explain=explain or why,
         why_not_id=why_not,
     )
     with BlockingRetrievalClient(address) as client:
@@ -94,6 +98,9 @@ def recommend(
         reply = client.recommend(audience, wanted, collection=collection, timeout_s=timeout)
         seconds = time.perf_counter() - start
     if as_json:
-        output.print_json(recommendation_record(reply, seconds))
+        output.print_json(views.recommendation_record(reply, seconds))
     else:
-        print_recommendations(reply, seconds)
+        views.print_recommendations(reply, seconds, short=why)
+        if why:
+            with BlockingAdminClient(address) as admin:
+                views.print_serving(reply, collection, admin.serving_status())

@@ -164,8 +164,10 @@ class BehaviourShard:
         if found is None:
             return NO_HISTORY
         newest = slice(0, MAX_STORED_EVENTS)
-        ids = self._tables.ids.packed(found.items[newest])
-        return StoredHistory(ids, found.time_us[newest], found.weight[newest])
+        items, tables = found.items[newest], self._tables
+        again = frozenset(tables.ids.many(np.unique(items[tables.again[items]])))
+        ids = tables.ids.packed(items)
+        return StoredHistory(ids, found.time_us[newest], found.weight[newest], again=again)
 
     def _history(
         self, request: CandidatesRequest, memo: UserVectors | None

@@ -32,6 +32,7 @@ from retrieval.behaviour.table_files import (
 from retrieval.behaviour.tables import (
     FOLDER,
     POPULARITY,
+    REPEAT_RATE,
     BehaviourTables,
     divided_shards,
     read_item_columns,
@@ -41,6 +42,8 @@ from retrieval.behaviour.tables import (
 from retrieval.index.sorted_ids import SortedIds
 
 _FOLDER = PurePosixPath(FOLDER)
+# Share of its users who had an item again that makes it one to list again: socks, but no fridge.
+_AGAIN = 0.2
 
 
 class ShardTables(NamedTuple):
@@ -49,7 +52,8 @@ class ShardTables(NamedTuple):
     An item of the snapshot has a number, one of the shard a row; both are in order of the ids.
 
     numbers: (r,) int32, the number of each row, ascending. keys, ids: Of all items, by number.
-    trained: (n,) bool, whether an item has interactions. scores: By name of a table, of the rows.
+    trained: (n,) bool, whether an item has interactions. again: (n,) bool, whether users have it
+    again. scores: By name of a table, of the rows.
     levels: (r,) float32, see `popularity_levels`. statistics: Of the rows. lists: By name; for each
     number, the rows that go with it. factors: Of all items, for user vectors; of the rows, to find
     the nearest. sequences: Likewise; None without. histories: Of the users of the shard, with
@@ -60,6 +64,7 @@ class ShardTables(NamedTuple):
     keys: ItemKeys
     ids: SortedIds
     trained: NDArray[np.bool_]
+    again: NDArray[np.bool_]
     scores: Mapping[str, ItemScores]
     levels: NDArray[np.float32]
     statistics: ItemStatistics
@@ -154,6 +159,8 @@ def _shard_tables(
         keys,
         ids,
         interactions > 0,
+        # Older builds have no repeat statistics.
+        popularity.get(REPEAT_RATE, np.zeros(len(ids), np.float32)) >= _AGAIN,
         {
             name: ItemScores(one[numbers], float(one.max(initial=0)))
             for name, one in popularity.items()

@@ -168,16 +168,20 @@ class StoredHistory(NamedTuple):
     """The n interactions of a user that a snapshot was trained on, newest first.
 
     ids: Of the items. time_us: (n,) int64, microseconds since 1970. weight: (n,) float32 > 0.
+    again: Ids of those that users have again.
     """
 
     ids: PackedIds
     time_us: NDArray[np.int64]
     weight: NDArray[np.float32]
     applied: AppliedState | None = None
+    again: frozenset[str] = frozenset()
 
     def take(self, places: NDArray[np.int64]) -> StoredHistory:
         """Returns some of the interactions, in order."""
-        return StoredHistory(self.ids.take(places), self.time_us[places], self.weight[places])
+        return self._replace(
+            ids=self.ids.take(places), time_us=self.time_us[places], weight=self.weight[places]
+        )
 
 
 NO_HISTORY = StoredHistory(NO_IDS, np.empty(0, np.int64), np.empty(0, np.float32))

@@ -11,13 +11,15 @@ from itertools import islice
 from typing import NamedTuple
 
 from nearline import contract as c, wire
-from nearline.errors import NearlineError, NotReady, ShardsUnavailable
+from nearline.errors import NearlineError, ShardsUnavailable
 from nearline.times import to_us
 from retrieval.cache.cached_list import CachedList, CacheLevel, ComputeList, ListKey
 from retrieval.cache.change_tracker import ChangeTracker
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.watermark import Watermark
+from retrieval.recommend.brand_spread import ATTRIBUTES, brand_attribute, spread
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
+from retrieval.recommend.fresh_items import fresh_items
 from retrieval.recommend.policies import NO_PAYLOAD, Policy, filter_digest
 from retrieval.recommend.pool_filler import rank
 from retrieval.recommend.similar_items import find_similar_items
@@ -38,13 +40,13 @@ _COMPUTE_S = 2.0
 def list_computation(
     query: CandidateQuery, policy: Policy, item_id: str, depth: int, debias: float | None = None
 ) -> ComputeList:
-    """Returns a function that computes a list from behaviour, or else from vectors.
+    """Returns a function that computes a list from behaviour, else from vectors, else new items.
 
     Args:
         query: Which items match and which fields to read; its context holds the changes that the
             list must reflect.
         policy: The policy of the surface.
-        item_id: Item that the list goes with; empty: none, which needs interactions.
+        item_id: Item that the list goes with; empty: none.
         depth: Items needed.
         debias: Discount of the request for popularity; None uses the policy's.
     """
@@ -55,7 +57,9 @@ def list_computation(
         start, start_us = time.perf_counter(), time.time_ns() // 1_000
         deadline = asyncio.get_running_loop().time() + _COMPUTE_S
         context = RequestContext(deadline, query.context.min_watermark, query.context.visible)
-        own_query = query._replace(context=context)
+        brand = brand_attribute(query.served, policy, None)
+        payload = query.payload | ATTRIBUTES if brand else query.payload
+        own_query = query._replace(context=context, payload=payload)
         strategy = strategy_of(policy)
         hidden = policy.blocked | {item_id}
         pool = CandidatePool(query.payload)
@@ -66,7 +70,8 @@ def list_computation(
         if ranking is not None:
             await pool.fill(own_query, ranking.blocks(), depth)
         elif not item_id:
-            raise NotReady("there are no interactions, so there is no list for everyone")
+            fresh = await fresh_items(own_query, depth, hidden)
+            await pool.read(own_query, [(one, 0.0) for one in fresh])
         else:
             bare = own_query._replace(payload=NO_PAYLOAD)
             similar = await find_similar_items(bare, [item_id], depth, hidden)
@@ -74,6 +79,8 @@ def list_computation(
                 return None
             # Hits of a search do not say when their items expire.
             await pool.read(own_query, [(item.id, score) for item, score in similar])
+        if brand:
+            pool.candidates = spread(pool.candidates, brand)
         if context.failures:
             # An incomplete list must not be served for minutes.
             raise ShardsUnavailable("a shard does not answer, so the list is not cached")
@@ -97,8 +104,8 @@ class CachedCandidates(NamedTuple):
     """Candidates from a cache.
 
     candidates: None if the item does not exist. is_complete: Whether there are no further
-    candidates. from_content: Whether the candidates were chosen by the similarity of their vectors,
-    not ranked by behaviour.
+    candidates. from_content: Whether the candidates were chosen by their vectors, not ranked by
+    behaviour.
     """
 
     candidates: CachedList | None
@@ -178,12 +185,12 @@ class CandidateCache:
             depth: Candidates needed.
             debias: Discount of the request for popularity; None uses the policy's. Without an item,
                 nothing is discounted.
-        Returns: A future of the list, or of None if it cannot be shared: with vectors, while shards
-            are away, or without an item if there are no interactions.
+        Returns: A future of the list, or of None if it cannot be shared: with vectors, or while
+            shards are away.
         """
         served, payload, filter, context = query
         done: asyncio.Future[CachedCandidates | None] = asyncio.get_running_loop().create_future()
-        if not payload <= _CACHEABLE or not (item_id or _has_interactions(served)):
+        if not payload <= _CACHEABLE:
             done.set_result(None)
             return done
         list_depth = _SHORT if depth <= _SHORT // 2 else policy.candidates
@@ -224,7 +231,7 @@ class CandidateCache:
         """Returns a list with later changes applied, and the state it needs if it is too old."""
         served, item_id = spec.query.served, spec.item_id
         # Of an item that does not exist, nothing is known by behaviour.
-        from_content = bool(item_id) and (cached is None or cached.from_content)
+        from_content = cached is None or cached.from_content
         is_complete, newer = cached is None or len(cached.ids) < spec.depth, None
         tracker = self._trackers.get(served.name)
         if tracker is not None:
@@ -253,8 +260,6 @@ class CandidateCache:
         variants = [one for one, _ in self._variants.get(served.name, Counter()).most_common()]
         for name in self._lists.most_requested(served.name, limit):
             item_id = item_of_list(name)
-            if not item_id and served.learned is None:
-                continue
             for variant in islice(self._variants_of(name, item_id, variants), _MAX_VARIANTS):
                 policy = self._policies[variant.policy_digest]
                 query = CandidateQuery(served, variant.payload, policy.only, RequestContext())
@@ -270,11 +275,6 @@ class CandidateCache:
             for one in variants
             if strategy_of(self._policies[one.policy_digest]).list_name(item_id) == name
         )
-
-
-def _has_interactions(served: ServedCollection) -> bool:
-    trends = served.trends
-    return served.learned is not None or (trends is not None and bool(trends.lists.popular.ids))
 
 
 @lru_cache(64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nearline.contract import Cause, WhyNot
@@ -15,6 +15,16 @@ from retrieval.search import item_lookup
 
 # Reason of an item that the discount for popularity moved up.
 DEBIASED = "debiased"
+# Items that a line of a story names.
+_NAMED = 3
+_STORIES = {
+    "items": "what goes with the items of the request",
+    "history": "what suits the history of the user",
+    "popular": "what most users had",
+    "surface": "what most users had, as the surface asks for",
+    "content": "items like those that are known",
+    "unordered": "new items that differ, as nobody had any yet",
+}
 
 
 def explain_absence(
@@ -71,6 +81,16 @@ def explain_absence(
     else:
         message = f"it is not among the {len(candidates)} candidates"
     return WhyNot(id=item_id, cause=cause, rank=rank, message=message)
+
+
+def tell_story(source: str, effects: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """Returns where the candidates of a source come from, then what each rule did to which ids."""
+    lines = [f"candidates: {_STORIES[source]}"]
+    for rule, ids in effects.items():
+        if ids:
+            more = ", …" if len(ids) > _NAMED else ""
+            lines.append(f"{rule}: {len(ids)} ({', '.join(ids[:_NAMED])}{more})")
+    return lines
 
 
 async def complete_absence(

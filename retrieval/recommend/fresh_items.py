@@ -6,46 +6,70 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearline import contract as c
 from retrieval.recommend.candidate_pool import CandidateQuery
-from retrieval.recommend.policies import NO_PAYLOAD
 from retrieval.search import item_lookup, listing
+from retrieval.search.diversity import diverse_order
 
-# Items that are compared: more than most lists show.
-_COMPARED = 128
+# Changed items that are considered, and items that are compared: more than most lists show.
+_CHANGED, _COMPARED = 1_000, 128
+_DIVERSITY = 0.5
 _VECTOR = frozenset({c.PayloadField.VECTOR})
+_ATTRIBUTES = frozenset({c.PayloadField.ATTRIBUTES})
+# Names of attributes that say since when there is an item, if they hold times.
+_SINCE = ("added", "created", "released", "published", "added_at", "created_at", "release_date")
 
 
-async def fresh_items(query: CandidateQuery, count: int) -> Sequence[str]:
-    """Returns the ids of matching items, the same as long as no item changes.
+async def fresh_items(
+    query: CandidateQuery, depth: int, hidden: frozenset[str] = frozenset()
+) -> Sequence[str]:
+    """Returns the ids of `depth` matching items, the same as long as no item changes.
 
-    The candidates are the items that changed last, then the first 1,000 by id, in the order of a
-    digest of their ids. Of the first 128, the newest comes first; each of the others is the one
-    that is least similar to those before.
+    Items follow each other by maximal marginal relevance: one comes early if it is new and unlike
+    those before. Compared are the 64 items that changed last, then 64 of the thousand that changed
+    last, since a catalogue may arrive category by category, then the first thousand items by id:
+    the latest first if an attribute says so, else in the order of a digest of their ids.
 
     Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: the filter names
         an attribute that does not exist.
     """
-    ids, found = await _matching(query, query.served.newest(_COMPARED))
-    if len(ids) < max(count, _COMPARED):
-        page = await listing.read_page(
-            query.served,
-            size=c.MAX_PAGE,
-            token="",
-            filter=query.filter,
-            payload=NO_PAYLOAD,
-            context=query.context,
-        )
-        others = sorted({one.id for one in page.items}.difference(ids), key=_digest)
-        _, more = await _matching(query, others[: _COMPARED - len(ids)])
-        ids, found = [*ids, *others], {**found, **more}
-    first = [one for one in ids[:_COMPARED] if one in found]
-    vectors = [found[one].vector for one in first]
-    if first and all(one is not None for one in vectors):
-        first = [first[at] for at in _spread(np.array(vectors, np.float32))]
-    return [*first, *ids[_COMPARED:]]
+    changed = query.served.newest(_CHANGED)
+    half = _COMPARED // 2
+    changed = [*changed[:half], *sorted(changed[half:], key=_digest)]
+    ids, found = await _matching(query, changed[:_COMPARED])
+    following = changed[_COMPARED:]
+    if len(ids) < _COMPARED or depth + len(hidden) > len(changed):
+        known = frozenset(changed)
+        others = [one for one in await _others(query) if one not in known]
+        left = _COMPARED - len(ids)
+        more, of_more = await _matching(query, others[:left])
+        ids, found = [*ids, *more], {**found, **of_more}
+        following += others[left:]
+    vectors = [found[one].vector for one in ids]
+    if ids and all(one is not None for one in vectors):
+        newness = np.linspace(1, 0, len(ids), endpoint=False)
+        order = diverse_order(newness, np.array(vectors, np.float32), len(ids), _DIVERSITY)
+        ids = [ids[at] for at in order]
+    return [one for one in [*ids, *following] if one not in hidden][:depth]
+
+
+async def _others(query: CandidateQuery) -> Sequence[str]:
+    """Returns the first 1,000 matching items by id, in the order in which they are considered."""
+    served, _, filter, context = query
+    since = next((one for one in _SINCE if served.attribute_kinds.get(one) == "time"), "")
+    page = await listing.read_page(
+        served,
+        size=c.MAX_PAGE,
+        token="",
+        filter=filter,
+        payload=_ATTRIBUTES if since else frozenset(),
+        context=context,
+    )
+    items = sorted(page.items, key=lambda one: _digest(one.id))
+    if since:  # All times are UTC.
+        items.sort(key=lambda one: str((one.attributes or {}).get(since) or ""), reverse=True)
+    return [one.id for one in items]
 
 
 async def _matching(
@@ -61,15 +85,3 @@ async def _matching(
 
 def _digest(item_id: str) -> bytes:
     return blake2b(item_id.encode(), digest_size=8).digest()
-
-
-def _spread(vectors: NDArray[np.float32]) -> list[int]:
-    """Returns the rows, the first one first, then the row farthest from those before."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
-    order, nearest = [0], vectors @ vectors[0]
-    for _ in range(1, len(vectors)):
-        nearest[order[-1]] = np.inf
-        order.append(int(nearest.argmin()))
-        nearest = np.maximum(nearest, vectors @ vectors[order[-1]])
-    return order

@@ -18,11 +18,12 @@ from retrieval.behaviour.item_keys import keys_of
 from retrieval.behaviour.reasons import MAX_REASONS
 from retrieval.protocols.candidates import CandidatesRequest
 from retrieval.protocols.compute_threads import run_stoppable
+from retrieval.recommend.brand_spread import ATTRIBUTES, SPARE, brand_attribute, spread
 from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
-from retrieval.recommend.explanations import DEBIASED, add_discount, complete_absence
+from retrieval.recommend.explanations import DEBIASED, add_discount, complete_absence, tell_story
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
-from retrieval.recommend.pool_filler import CONTENT, content_examples, fill_pool, rank
+from retrieval.recommend.pool_filler import CONTENT, UNORDERED, content_examples, fill_pool, rank
 from retrieval.recommend.ranking import ITEMS, ItemRanking, places_gained
 from retrieval.recommend.rules import Placement, apply_rules
 from retrieval.recommend.strategies import RankingContext, Strategy, strategy_of
@@ -49,7 +50,7 @@ class BuiltList:
     source: Origin of the candidates: items, history, popular, surface, content or unordered.
     cached: The cached list that it was made from; None if it was computed for this request.
     expires_us: When the first of its candidates expires, microseconds since 1970; 0 if none does.
-    is_live: Whether new interactions of others may change it.
+    is_live: Whether new interactions of others may change it. story: See `tell_story`.
     """
 
     recommendations: Sequence[c.Recommendation]
@@ -59,6 +60,7 @@ class BuiltList:
     why_not: c.WhyNot | None = None
     expires_us: int = 0
     is_live: bool = False
+    story: Sequence[str] = ()
 
     def with_messages(self, messages: Sequence[bytes]) -> BuiltList:
         """Returns the list with its recommendations encoded already."""
@@ -94,6 +96,7 @@ def plan_list(served: ServedCollection, request: ListRequest, context: RequestCo
     # Only rules that may prefer lower-ranked items need more candidates than are listed.
     reorders = bool(needed) or policy.explore is not None
     explains = options.explain or bool(options.why_not_id)
+    spare = SPARE if options.explain and brand_attribute(served, policy, options.diversity) else 0
     return ListPlan(
         strategy,
         CandidateQuery(
@@ -102,7 +105,7 @@ def plan_list(served: ServedCollection, request: ListRequest, context: RequestCo
         item_ids,
         item_ids if strategy.uses_items else (),
         frozenset((*options.exclude_ids, *item_ids)),
-        max(options.n, policy.candidates) if reorders else options.n,
+        max(options.n, policy.candidates) if reorders else options.n + spare,
         not (reorders or explains or policy.pinned),
         policy.popularity_debias
         if options.popularity_debias is None
@@ -177,15 +180,19 @@ class ListBuilder:
                 source=self._shared_source(start),
                 cached=start.cached,
             )
-        context = RankingContext(
-            start.context_ids, profile, policy.seen.repeat, now_us, plan.debias
-        )
+        repeats = policy.seen.repeat or (policy.seen.by_item and bool(profile.again))
+        context = RankingContext(start.context_ids, profile, repeats, now_us, plan.debias)
         pool, pinned = CandidatePool(options.payload), CandidatePool(options.payload)
+        brand = brand_attribute(plan.query.served, policy, options.diversity)
         if start.messages is None:
             hidden = seen | plan.excluded | policy.blocked
-            source, is_live = await fill_pool(
-                pool, plan.query, plan.strategy, context, hidden, plan.depth
-            )
+            query, depth = plan.query, plan.depth
+            if brand:
+                depth = max(depth, options.n + SPARE)
+                query = query._replace(payload=query.payload | ATTRIBUTES)
+            source, is_live = await fill_pool(pool, query, plan.strategy, context, hidden, depth)
+            if brand:
+                pool.candidates = spread(pool.candidates, brand)
         else:
             source, is_live = self._shared_source(start), False
             for message in start.messages:
@@ -227,7 +234,19 @@ class ListBuilder:
                 )
                 why_not = add_discount(why_not, moved.get(why_not.id, 0))
         reasons: Mapping[str, Sequence[str]] = {}
+        story: Sequence[str] = ()
         if options.explain:
+            ids = () if ranking is None or not brand else ranking.first.ids
+            best = [one for one in ids if one in pool.hits][: options.n]
+            first = [one.id for one in pool.candidates[: options.n]]
+            listed = [one.candidate.id for one in result.places]
+            effects = {
+                "left out, as the user had them": sorted(seen),
+                f"moved down, of one {brand}": [one for one in best if one not in first],
+                "moved up by the discount": [one for one in listed if moved.get(one, 0) > 0],
+                "moved out by other rules": [one for one in first if one not in listed],
+            }
+            story = tell_story(source, effects)
             live = {} if ranking is None else ranking.reasons
             reasons = await self._reasons(context, result.places, source, moved, live)
         return BuiltList(
@@ -245,6 +264,7 @@ class ListBuilder:
             why_not=why_not,
             expires_us=_first_expiry(pool, pinned),
             is_live=is_live,
+            story=story,
         )
 
     async def _start(self, is_known: bool, hidden: frozenset[str]) -> _Start:
@@ -290,7 +310,7 @@ class ListBuilder:
 
     def _shared_source(self, start: _Start) -> str:
         if start.cached is not None and start.cached.from_content:
-            return CONTENT
+            return CONTENT if start.context_ids else UNORDERED
         return self._plan.strategy.shared_source(start.context_ids[0] if start.context_ids else "")
 
     async def _reasons(

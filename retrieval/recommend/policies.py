@@ -41,15 +41,17 @@ class SeenRule(NamedTuple):
     """Whether items that the user had are shown again.
 
     kinds: Kinds of interactions that count; empty: all. days: Age in days up to which they count;
-    0: any age. Both are ignored if `repeat` is set.
+    0: any age. Both are ignored if `repeat` is set. by_item: Whether items that users have again
+    are shown again, and only interactions that weigh much count; without kinds and days.
     """
 
     repeat: bool = False
     kinds: frozenset[str] = frozenset()
     days: int = 0
+    by_item: bool = False
 
 
-HIDE_SEEN = SeenRule()
+HIDE_SEEN, BY_ITEM = SeenRule(), SeenRule(by_item=True)
 
 
 class Quota(NamedTuple):
@@ -89,7 +91,7 @@ class Policy:
     version: int
     origin: Origin = Origin.AUTO
     only: Filter | None = None
-    seen: SeenRule = HIDE_SEEN
+    seen: SeenRule = BY_ITEM
     quotas: tuple[Quota, ...] = ()
     pinned: tuple[str, ...] = ()
     blocked: frozenset[str] = frozenset()
@@ -167,8 +169,8 @@ class Policies:
 def default_policies() -> Policies:
     """Returns the built-in policies, which apply without a policy file.
 
-    `cart` and `buy_again` repeat items that the user had; `home`, `item_page` and `trending` hide
-    them.
+    `cart` and `buy_again` repeat items that the user had; `home`, `item_page` and `trending` only
+    those that users have again.
     """
     repeats = SeenRule(repeat=True)
     return Policies(
@@ -193,7 +195,7 @@ def seen_items(policy: Policy, events: Iterable[UserEvent], *, now_us: int) -> f
             kind, since hiding too much does less harm.
         now_us: Microseconds since 1970; an event exactly `seen_days` ago still counts.
     """
-    repeat, kinds, days = policy.seen
+    repeat, kinds, days, _ = policy.seen
     if repeat:
         return frozenset()
     return frozenset(
@@ -222,6 +224,8 @@ def _digest(policy: Policy) -> str:
         "candidates": policy.candidates,
     }
     # Added only if set, so that policies without these keys keep their former digest.
+    if policy.seen.by_item:
+        content["seen_by_item"] = True
     if policy.origin is not Origin.AUTO:
         content["from"] = policy.origin.value
     if policy.only is not None:

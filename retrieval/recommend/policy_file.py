@@ -210,9 +210,12 @@ def _policy(name: str, version: int, table: _Table) -> Policy:
 def _seen(table: _Table, origin: Origin) -> SeenRule:
     buys_again = origin is Origin.BUY_AGAIN
     limited = "seen_kinds" in table.values or "seen_days" in table.values
-    choices = ("repeat", "exclude") if buys_again and not limited else ("exclude", "repeat")
+    # The first is the default.
+    choices = ("exclude", "repeat") if limited else ("auto", "exclude", "repeat")
+    seen = table.choice("seen", ("repeat", "exclude") if buys_again and not limited else choices)
     rule = SeenRule(
-        repeat=table.choice("seen", choices) == "repeat",
+        repeat=seen == "repeat",
+        by_item=seen == "auto",
         kinds=frozenset(table.texts("seen_kinds", 64, _check_kind)),
         days=table.integer("seen_days", 0, MAX_DAYS),
     )

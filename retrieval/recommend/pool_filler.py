@@ -65,8 +65,7 @@ async def fill_pool(
     if ranking is not None:
         await pool.fill(query, ranking.blocks(), depth)
         return PoolSource(POPULAR, is_live)
-    ids = [one for one in await fresh_items(query, depth + len(hidden)) if one not in hidden]
-    await pool.read(query, [(one, 0.0) for one in ids[:depth]])
+    await pool.read(query, [(one, 0.0) for one in await fresh_items(query, depth, hidden)])
     return PoolSource(UNORDERED, is_live)
 
 

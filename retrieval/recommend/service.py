@@ -160,6 +160,7 @@ class RecommendationService:
                 ),
                 policy=policy.label,
                 why_not=built.why_not,
+                story=built.story,
             )
             if policy.explore is not None:
                 _log_shown(collection, reply)

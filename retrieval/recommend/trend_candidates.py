@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
 
+from nearline.errors import ShardsUnavailable
 from retrieval.behaviour import generator_names as names
 from retrieval.behaviour.reasons import MAX_REASONS
 from retrieval.recommend.candidate_pool import CandidateQuery
@@ -33,7 +35,7 @@ async def rank_popular(query: RankingQuery, generator: str, source: str) -> Item
     """Ranks items the same for everyone: by what the models counted, and what came since then.
 
     The trained counts fade until the newest interaction, as they would have in training. Items
-    behind the best thousand of training start from 0.
+    behind the best thousand of training start from 0. New items follow those that somebody had.
 
     Args:
         generator: POPULAR or TRENDING; others are ranked by the model alone.
@@ -41,13 +43,13 @@ async def rank_popular(query: RankingQuery, generator: str, source: str) -> Item
     """
     trends = query.served.trends
     if trends is None or generator not in (names.POPULAR, names.TRENDING):
-        return await rank_for_everyone(query, generator, source)
+        return _then_fresh(query, await rank_for_everyone(query, generator, source))
     lists = await trends.read()
     is_trending = generator == names.TRENDING
     live = lists.trending if is_trending else lists.popular
     fading = lists.fading(lists.trending_days if is_trending else lists.popular_days)
     deep = replace(query, depth=max(query.depth, len(live.ids)))
-    trained = await rank_for_everyone(deep, generator, source)
+    trained = _then_fresh(deep, await rank_for_everyone(deep, generator, source))
     # Live lists continue the counts of the current snapshot; a canary may know what they count.
     is_other = trained is not None and lists.trained_us != query.served.trained_us
     if not live.ids or is_other:
@@ -60,7 +62,7 @@ async def rank_popular(query: RankingQuery, generator: str, source: str) -> Item
         if item_id not in query.hidden:
             scores[item_id] = scores.get(item_id, 0.0) + score
     first = _ordered(scores)
-    following = _fresh(query) if trained is None else trained.following
+    following = _fresh(query, scores.keys()) if trained is None else trained.following
     reason = "trending" if is_trending else "popular"
     return ItemRanking(
         source,
@@ -147,11 +149,27 @@ async def _similar(query: RankingQuery, item_ids: Sequence[str]) -> AsyncIterato
     yield Block([one.id for one, _ in found], scores - scores.max(initial=0))
 
 
-async def _fresh(query: RankingQuery) -> AsyncIterator[Block]:
+async def _fresh(query: RankingQuery, listed: Set[str]) -> AsyncIterator[Block]:
     bare = CandidateQuery(query.served, NO_PAYLOAD, query.filter, query.context)
-    ids = await fresh_items(bare, query.depth + len(query.hidden))
-    visible = [one for one in ids if one not in query.hidden]
-    yield Block(visible, np.zeros(len(visible), np.float32))
+    ids = await fresh_items(bare, query.depth, query.hidden | listed)
+    yield Block(ids, np.zeros(len(ids), np.float32))
+
+
+def _then_fresh(query: RankingQuery, ranking: ItemRanking | None) -> ItemRanking | None:
+    """Returns a ranking that goes on with the items that nobody had yet, so that it has all."""
+
+    async def following(ranking: ItemRanking) -> AsyncIterator[Block]:
+        listed, least = set(ranking.first.ids), 0.0
+        async for ids, scores in ranking.following:
+            listed.update(ids)
+            least = min(least, float(scores.min(initial=0)))
+            yield Block(ids, scores)
+        # A shard that is away must not end a list that others can make.
+        with contextlib.suppress(ShardsUnavailable):
+            async for ids, scores in _fresh(query, listed):
+                yield Block(ids, scores + np.float32(least))
+
+    return None if ranking is None else ranking._replace(following=following(ranking))
 
 
 async def _without(listed: frozenset[str], blocks: AsyncIterator[Block]) -> AsyncIterator[Block]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from itertools import chain
@@ -96,7 +97,26 @@ class UserProfile:
         if rule.kinds or rule.days:
             return seen_items(policy, self._all, now_us=now_us)
         # Most surfaces restrict neither kinds nor times.
-        return self.item_ids
+        had = self._had if rule.by_item and self._kind_weights else self.item_ids
+        return had - self.again if rule.by_item else had
+
+    @cached_property
+    def _had(self) -> frozenset[str]:
+        """The items of interactions that weigh much: to view an item is not to have it."""
+        weights, least = self._kind_weights, max(self._kind_weights.values(), default=0.0) / 2
+        # A trained event has no kind.
+        much = (one for one in self._all if not one.kind or weights.get(one.kind, 1.0) >= least)
+        return frozenset(one.item_id for one in much)
+
+    @cached_property
+    def again(self) -> frozenset[str]:
+        """The items of the user that may be listed again, as the snapshot knows that users do."""
+        again = self._trained.again & self.item_ids
+        if again and not self._kind_weights:
+            # Of different kinds that weigh the same, views may be all that users repeat.
+            kinds = Counter(item_id for item_id, _ in {(e.item_id, e.kind) for e in self._recorded})
+            again -= {item_id for item_id, count in kinds.items() if count > 1}
+        return again
 
     @cached_property
     def item_ids(self) -> frozenset[str]:

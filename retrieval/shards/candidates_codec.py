@@ -162,6 +162,7 @@ def history_to_proto(history: StoredHistory) -> shard_pb2.ReadHistoryResponse:
         id_bytes=_bytes(history.ids.ends - history.ids.starts, "<i4"),
         time_us=_bytes(history.time_us, "<i8"),
         weights=_bytes(history.weight, "<f4"),
+        again=sorted(history.again),
     )
 
 
@@ -171,6 +172,7 @@ def history_from_proto(message: shard_pb2.ReadHistoryResponse) -> StoredHistory:
         _ids(message.ids, message.id_bytes),
         np.frombuffer(message.time_us, "<i8"),
         np.frombuffer(message.weights, "<f4"),
+        again=frozenset(message.again),
     )
 
 

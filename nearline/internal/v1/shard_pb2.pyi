@@ -342,16 +342,18 @@ class ReadHistoryRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., user_id: _Optional[str] = ...) -> None: ...
 
 class ReadHistoryResponse(_message.Message):
-    __slots__ = ("ids", "id_bytes", "time_us", "weights")
+    __slots__ = ("ids", "id_bytes", "time_us", "weights", "again")
     IDS_FIELD_NUMBER: _ClassVar[int]
     ID_BYTES_FIELD_NUMBER: _ClassVar[int]
     TIME_US_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
     ids: bytes
     id_bytes: bytes
     time_us: bytes
     weights: bytes
-    def __init__(self, ids: _Optional[bytes] = ..., id_bytes: _Optional[bytes] = ..., time_us: _Optional[bytes] = ..., weights: _Optional[bytes] = ...) -> None: ...
+    again: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ids: _Optional[bytes] = ..., id_bytes: _Optional[bytes] = ..., time_us: _Optional[bytes] = ..., weights: _Optional[bytes] = ..., again: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()

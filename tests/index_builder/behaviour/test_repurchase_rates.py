@@ -49,6 +49,19 @@ def test_a_rate_is_the_share_of_repeat_users_shrunk_to_the_mean() -> None:
     assert measure_repurchases(rows).days.tolist() == [2, 0, 0, 0]
 
 
+def test_views_do_not_count_if_purchases_weigh_more() -> None:
+    # Item 0 is viewed on four visits and bought once, item 1 bought on three, 2 and 3 days apart.
+    events = [(0, 0, 1), (0, 0, 2), (0, 0, 3), (0, 0, 4), (0, 1, 1), (0, 1, 3), (0, 1, 6)]
+    rows = days(*events)
+    weighed = rows._replace(weight=np.array([1, 1, 1, 5, 5, 5, 5], np.float32))
+    bought = measure_repurchases(rows.some(weighed.weight == 5)).rate
+    assert measure_repurchases(weighed).rate == pytest.approx(bought)
+    assert bought[0] == pytest.approx(5 / 11) and bought[1] == pytest.approx(6 / 11)
+    # Many different weights are values, and all of them count.
+    twice = days(*events, *events)._replace(weight=np.linspace(0.5, 5, 14, dtype=np.float32))
+    assert measure_repurchases(twice).rate == pytest.approx(measure_repurchases(rows).rate)
+
+
 def test_interactions_within_half_an_hour_are_one_visit() -> None:
     # An item is viewed three times on one visit of 50 minutes, between other items.
     one = [(0, 0, 0), (0, 1, 25), (0, 0, 50), (0, 0, 50)]

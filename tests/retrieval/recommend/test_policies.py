@@ -96,8 +96,8 @@ def test_the_digest_is_of_the_content_not_of_its_order(tmp_path: Path) -> None:
     assert read_policies(written(tmp_path, turned)).for_surface("home") == first
     # What is not written is as its default, and 0 is 0.0.
     assert turned != WHOLE
-    plain = read_policies(written(tmp_path, "version = 1\n[surfaces.a]\n[surfaces.b]\nseen_days=0"))
-    explicit = "version = 1\n[surfaces.a]\ndiversity = 0\ncandidates = 200\nseen = 'exclude'"
+    plain = read_policies(written(tmp_path, "version = 1\n[surfaces.a]\n[surfaces.b]\nquotas={}"))
+    explicit = "version = 1\n[surfaces.a]\ndiversity = 0\ncandidates = 200\nseen = 'auto'"
     assert plain.for_surface("a").digest == plain.for_surface("b").digest
     assert plain.for_surface("a") == read_policies(written(tmp_path, explicit)).for_surface("a")
 

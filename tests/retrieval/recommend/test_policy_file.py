@@ -8,7 +8,7 @@ import pytest
 
 from nearline.errors import SettingsError
 from nearline.filters import All, Equals, Not, Range
-from retrieval.recommend.policies import Origin, Policy, SeenRule, filter_digest
+from retrieval.recommend.policies import BY_ITEM, Origin, Policy, SeenRule, filter_digest
 from retrieval.recommend.policy_file import read_policies
 
 
@@ -28,7 +28,7 @@ def error_of(folder: Path, text: str) -> str:
 def test_origin_and_filter_of_a_surface_are_read(tmp_path: Path) -> None:
     for origin in (Origin.AUTO, Origin.POPULAR, Origin.TRENDING):
         found = policy(tmp_path, f'from = "{origin.value}"')
-        assert found == Policy(name="rail", version=2, origin=origin)
+        assert found == Policy(name="rail", version=2, origin=origin, seen=BY_ITEM)
     only = "in_stock = true AND NOT price > 100"
     found = policy(tmp_path, f"only = '{only}'")
     assert found.only == All(Equals("in_stock", True), Not(Range("price", gt=100)))
@@ -92,3 +92,15 @@ def test_filters_have_different_digests() -> None:
     requested, only = Equals("a", 1), Equals("b", 2)
     assert filter_digest(None) == ""
     assert len({filter_digest(one) for one in (requested, only, All(requested, only))}) == 3
+
+
+def test_a_policy_that_says_nothing_about_items_the_user_had_decides_by_item(
+    tmp_path: Path,
+) -> None:
+    assert policy(tmp_path, "").seen == policy(tmp_path, 'seen = "auto"').seen == BY_ITEM
+    # What it says is authoritative.
+    assert policy(tmp_path, 'seen = "exclude"').seen == SeenRule()
+    assert policy(tmp_path, 'seen = "repeat"').seen == SeenRule(repeat=True)
+    assert policy(tmp_path, "seen_days = 9").seen == SeenRule(days=9)
+    assert policy(tmp_path, 'seen_kinds = ["cart"]').seen == SeenRule(kinds=frozenset({"cart"}))
+    assert "'exclude' or 'repeat' is" in error_of(tmp_path, 'seen_days = 9\nseen = "auto"')

@@ -219,17 +219,3 @@ async def test_cached_lists_follow_within_seconds(
         in_six_s = time.time_ns() + 6_000_000_000
         monkeypatch.setattr(time, "time_ns", lambda: in_six_s)
         assert [await first(one) for one in audiences] == ["c", "e", "b", "b"]
-
-
-async def test_without_interactions_new_and_different_items_come_first(
-    tmp_path: Path,
-) -> None:
-    async with recommender(tmp_path, None) as service:
-        (served,) = service.collections.in_force
-        served.newest = lambda most: ["b", "gone", "c"][:most]
-        # Vectors turn by 0.15 from "a" to "new": of "b" and the rest, "new" differs most from "b".
-        asked = RecommendOptions(n=4, exclude_ids=("f",))
-        first = await service.recommend(HOME, asked)
-        assert ids(first)[:2] == ["b", "new"] and first.info.served_by.rung == "unordered"
-        assert ids(await service.recommend(HOME, asked)) == ids(first)
-        assert not {"f", "gone"} & set(ids(first)) and len(set(ids(first))) == 4

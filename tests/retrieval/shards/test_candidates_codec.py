@@ -55,7 +55,12 @@ FOUND = ShardCandidates(
     total_count=12.5,
     applied=AppliedState(Watermark("0" * 32, (1,) * 64), "behind"),
 )
-STORED = StoredHistory(PackedIds.of(["a", "", "é"]), np.array([3, 2, 1]), np.ones(3, np.float32))
+STORED = StoredHistory(
+    PackedIds.of(["a", "", "é"]),
+    np.array([3, 2, 1]),
+    np.ones(3, np.float32),
+    again=frozenset({"é"}),
+)
 
 
 def same(one: Any, other: Any) -> bool:

@@ -1,0 +1,99 @@
+"""The first lists of a shop without interactions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nearline.contract import Audience, RecommendOptions
+from nearline.filters import Equals
+from nearline.store.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from retrieval.cache.tiered_cache import TieredCache
+from retrieval.protocols.snapshot import read_current_snapshots
+from retrieval.recommend.cached_candidates import CandidateCache
+from retrieval.recommend.policies import default_policies
+from retrieval.recommend.service import RecommendationService
+from retrieval.rollout.collections import ServedCollections
+from retrieval.search.collection import ServedCollection
+from retrieval.shards.local_provider import LocalShardProvider
+from tests.retrieval.small_snapshots import Document, write_snapshot
+
+# Four categories of fifty items each; items of one category differ by a hair.
+CATEGORIES = {"hats", "mugs", "pens", "socks"}
+IDS = [f"{category}-{number:02}" for category in sorted(CATEGORIES) for number in range(50)]
+KIND = snapshot_pb2.AttributeField.Kind
+FIELDS = [
+    snapshot_pb2.AttributeField(name="category", kind=KIND.KIND_STRING),
+    snapshot_pb2.AttributeField(name="released", kind=KIND.KIND_TIME),
+]
+
+
+@contextlib.asynccontextmanager
+async def shop(folder: Path, newest: Sequence[str] = ()) -> AsyncIterator[RecommendationService]:
+    """Yields a service. newest: Items that changed last; without any, mugs are the youngest."""
+    rng = np.random.default_rng(0)
+    documents = []
+    for at, one in enumerate(IDS):
+        category, number = one.split("-")
+        vector = np.eye(4, dtype=np.float32)[at // 50] + rng.normal(0, 0.01, 4).astype(np.float32)
+        day = f"{2020 if category == 'mugs' else 2000}-01-{1 + int(number) % 28:02}"
+        released = {"$time": f"{day}T00:00:00+00:00"}
+        attributes: dict[str, object] = {"category": category, "released": released}
+        documents.append(Document(id=one, vectors=vector[None], attributes=attributes))
+    write_snapshot(folder, documents, shards=2, fields=FIELDS)
+    shards = LocalShardProvider(Store(folder), 1)
+    (snapshot,) = read_current_snapshots(Store(folder), ())
+    collections, cache = ServedCollections(), CandidateCache(TieredCache(None), {})
+    served = await shards.prepare(snapshot)
+    collections.serve(ServedCollection(snapshot, served, newest=lambda most: list(newest)[:most]))
+    try:
+        yield RecommendationService(collections, default_policies(), cache=cache)
+    finally:
+        await cache.close()
+        await shards.close()
+
+
+async def first_list(service: RecommendationService, n: int = 8, **options: object) -> list[str]:
+    reply = await service.recommend(Audience(), RecommendOptions(n=n, **options))  # type: ignore[arg-type]
+    assert reply.info.served_by is not None and reply.info.served_by.rung == "unordered"
+    return [one.hit.id for one in reply.recommendations]
+
+
+def categories(ids: Sequence[str]) -> list[str]:
+    return [one.split("-")[0] for one in ids]
+
+
+async def test_an_import_by_category_gives_a_list_of_all_categories(tmp_path: Path) -> None:
+    async with shop(tmp_path, ["gone", *reversed(IDS)]) as service:
+        found = await first_list(service)
+        # The last item of the import is the newest. By id, hats would fill the list.
+        assert found[0] == "socks-49" and set(categories(found[:4])) == CATEGORIES
+        assert await first_list(service) == found
+        assert len(set(await first_list(service, 200))) == 200
+
+
+async def test_the_first_list_is_read_from_the_cache(tmp_path: Path) -> None:
+    async with shop(tmp_path, IDS) as service:
+        found = await first_list(service)
+        (served,) = service.collections.in_force
+        served.shards = ()  # Without any, nothing can be read.
+        assert await first_list(service) == found
+
+
+async def test_new_items_come_before_a_thousand_others_that_differ_as_much(tmp_path: Path) -> None:
+    async with shop(tmp_path, ["hats-07", "hats-08", "pens-03"]) as service:
+        found = await first_list(service, 4)
+        assert found[:2] == ["hats-07", "pens-03"] and set(categories(found)) == CATEGORIES
+
+
+async def test_a_time_attribute_says_what_is_new_if_nothing_changed(tmp_path: Path) -> None:
+    async with shop(tmp_path) as service:
+        found = await first_list(service)
+        # Released on the 28th.
+        assert found[0] == "mugs-27" and set(categories(found)) == CATEGORIES
+        found = await first_list(service, 5, filter=Equals("category", "pens"))
+        assert set(categories(found)) == {"pens"} and found[0] == "pens-27"
