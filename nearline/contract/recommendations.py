@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -29,6 +29,10 @@ MAX_RECOMMENDED = 1_000
 MAX_EXCLUDED = 10_000
 MAX_EVENT_ID_BYTES = 128
 MAX_KIND_BYTES = 64
+# Attributes of a user or a request, bytes of a name, and of a text.
+MAX_USER_ATTRIBUTES = 32
+MAX_USER_NAME_BYTES = 64
+MAX_USER_TEXT_BYTES = 256
 # Most rows of a batch of an import, and rows of each of its parts but the last.
 MAX_IMPORT_ROWS = 10_000
 IMPORT_PART_ROWS = 100_000
@@ -52,13 +56,15 @@ class Cause(Enum):
 class Audience:
     """The context of a list: the surface, and any of a user, a session and example items.
 
-    All of the latter may be empty.
+    All of the latter may be empty. context: What is known about the moment of the request, such as a
+    device or a place; see `check_attributes` for its limits.
     """
 
     user_id: Converted[str, Id] = ""  # type: ignore[assignment]
     session_id: str = ""
     item_ids: Converted[tuple[str, ...], Iterable[Id]] = ()  # type: ignore[assignment]
     surface: str = DEFAULT_SURFACE
+    context: Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +198,7 @@ class UserRecord:
     interactions: Sequence[Interaction]
     learned: Sequence[Interaction] = ()
     deleted: datetime | None = None
+    attributes: Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +223,7 @@ class DeletionReceipt:
     sessions: int
     snapshots: Sequence[Influence] = ()
     imports_left_out: bool = False
+    attributes: int = 0
 
 
 class Recommender(Protocol):
@@ -268,6 +276,22 @@ class Recommender(Protocol):
             first_row: Rows of the import before these, a multiple of 100,000; to resume.
         Raises: AlreadyExists: the import has other rows. FeedBlocked: the disk is nearly full.
             InvalidRequest, NotFound, StoreError.
+        """
+        ...
+
+    async def set_user(
+        self,
+        user_id: str,
+        attributes: Attributes,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Sets the attributes of a user, in place of earlier ones; returns when they are durable.
+
+        Args:
+            attributes: At most 32 texts, numbers or truth values. Empty: none.
+        Raises: See `record_interactions`.
         """
         ...
 

@@ -118,6 +118,7 @@ from nearline.wire.values import (
     set_duration as set_duration,
     value_from_proto as value_from_proto,
     value_to_proto as value_to_proto,
+    values_by_name as values_by_name,
 )
 from nearline.wire.writes import (
     as_of_of as as_of_of,

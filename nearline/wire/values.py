@@ -122,6 +122,11 @@ def attributes_from_proto(attributes: Mapping[str, types_pb2.Value]) -> c.Attrib
     return {name: value_from_proto(value) for name, value in attributes.items()}
 
 
+def values_by_name(attributes: c.Attributes) -> dict[str, types_pb2.Value]:
+    """Returns attributes as the map of a message. Raises: see `value_to_proto`."""
+    return {name: value_to_proto(value) for name, value in attributes.items()}
+
+
 def set_attributes(
     target: retrieval_pb2.Hit | retrieval_pb2.Item, attributes: c.Attributes
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection
 
 from nearline import contract as c
 from nearline.access.tenant_ids import name_of
 from nearline.contract import MAX_ID_BYTES
 from nearline.errors import InvalidRequest
+from nearline.items.documents import check_text_bytes
 
 _MAX_COMPARED = 256  # Characters of a name.
 
@@ -47,6 +49,31 @@ def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> Non
     ):
         if share is not None and not 0 <= share <= 1:
             raise InvalidRequest(f"{field} is {share}; 0..1 is allowed", field=field)
+    check_attributes(audience.context, "context")
+
+
+def check_attributes(attributes: c.Attributes, field: str) -> None:
+    """Raises InvalidRequest unless attributes of a user or a request are few and short.
+
+    At most 32 texts of up to 256 bytes, numbers or truth values, with names of 1..64 bytes.
+    """
+    if len(attributes) > c.MAX_USER_ATTRIBUTES:
+        raise InvalidRequest(
+            f"{field} has {len(attributes)} entries; at most {c.MAX_USER_ATTRIBUTES} are allowed; "
+            "leave out those that no policy refers to and few users share",
+            field=field,
+        )
+    for name, value in attributes.items():
+        check_text_bytes(name, f"{field}: a name", c.MAX_USER_NAME_BYTES, 1)
+        path = f"{field}.{name}"
+        if isinstance(value, str):
+            check_text_bytes(value, path, c.MAX_USER_TEXT_BYTES)
+        elif not (isinstance(value, int | float) and math.isfinite(value)):
+            raise InvalidRequest(
+                f"{path} is {value!r}; send a text, a finite number or a truth value, or leave it "
+                "out",
+                field=path,
+            )
 
 
 def check_id(value: str, field: str) -> None:
