@@ -13,6 +13,7 @@ from index_builder.interactions.records import Interactions
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
 from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
+from retrieval.behaviour.segments import SEGMENT_LIFTS
 from retrieval.behaviour.table_files import FACTORS
 from retrieval.behaviour.tables import (
     ITEM_STATISTICS,
@@ -40,7 +41,7 @@ def build_tables(
             # Other items are added, so their order is found anew where they are served.
             factors = generator.factors._replace(own=None)
     assert factors is not None, "ALS is always trained"
-    carried = chosen.union(_ALWAYS, ITEM_STATISTICS)
+    carried = chosen.union(_ALWAYS, ITEM_STATISTICS, (SEGMENT_LIFTS,))
     popularity = {name: table for name, table in item_tables(rows).items() if name in carried}
     assert chosen <= {*popularity, *lists, FACTORS}, "every other generator reads a table of items"
     return BehaviourTables(

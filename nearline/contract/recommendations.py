@@ -29,10 +29,6 @@ MAX_RECOMMENDED = 1_000
 MAX_EXCLUDED = 10_000
 MAX_EVENT_ID_BYTES = 128
 MAX_KIND_BYTES = 64
-# Attributes of a user or a request, bytes of a name, and of a text.
-MAX_USER_ATTRIBUTES = 32
-MAX_USER_NAME_BYTES = 64
-MAX_USER_TEXT_BYTES = 256
 # Most rows of a batch of an import, and rows of each of its parts but the last.
 MAX_IMPORT_ROWS = 10_000
 IMPORT_PART_ROWS = 100_000
@@ -56,8 +52,8 @@ class Cause(Enum):
 class Audience:
     """The context of a list: the surface, and any of a user, a session and example items.
 
-    All of the latter may be empty. context: What is known about the moment of the request, such as a
-    device or a place; see `check_attributes` for its limits.
+    All of the latter may be empty. context: What is known about the moment, such as a device or a
+    place: 0..32 texts, numbers or truth values.
     """
 
     user_id: Converted[str, Id] = ""  # type: ignore[assignment]
@@ -287,12 +283,7 @@ class Recommender(Protocol):
         collection: str = DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> None:
-        """Sets the attributes of a user, in place of earlier ones; returns when they are durable.
-
-        Args:
-            attributes: At most 32 texts, numbers or truth values. Empty: none.
-        Raises: See `record_interactions`.
-        """
+        """Replaces the attributes of a user, 0..32; raises as `record_interactions` does."""
         ...
 
     async def get_user(

@@ -10,7 +10,6 @@ import typer
 from nearline import contract as c
 from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.filter_text import parse_filter
-from nearline_cli.inputs.named_values import read_named_values
 from nearline_cli.terminal import options, output
 from nearline_cli.views.recommendations import print_recommendations, recommendation_record
 
@@ -36,13 +35,6 @@ def recommend(
             "trending, buy_again, or a surface of the router's policy file.",
         ),
     ] = c.DEFAULT_SURFACE,
-    context: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="What is known about the moment, such as device=phone; may be repeated.",
-        ),
-    ] = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", help="Number of items, 1..1000.")
     ] = 10,
@@ -85,11 +77,7 @@ def recommend(
     A new visitor gets popular items.
     """
     audience = c.Audience(
-        user_id=user,
-        session_id=session,
-        item_ids=tuple(item or ()),
-        surface=surface,
-        context=read_named_values(context or ()),
+        user_id=user, session_id=session, item_ids=tuple(item or ()), surface=surface
     )
     wanted = c.RecommendOptions(
         n=limit,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Annotated
 
 import typer
@@ -11,9 +11,10 @@ from nearline import contract as c
 from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.counts import counted
 from nearline.errors import InvalidRequest, NotReady
+from nearline.filter_text import parse_filter
+from nearline.filters import Equals
 from nearline.retry import SAME_KEY
 from nearline_cli.commands.users_import import import_
-from nearline_cli.inputs.named_values import read_named_values
 from nearline_cli.terminal import confirmation, options, output
 
 app = typer.Typer(no_args_is_help=True, help="Record, import, show or erase interactions of users.")
@@ -87,7 +88,12 @@ def set_(
 
     For example: nearline users set u42 country=DE plan=pro age=34
     """
-    attributes = read_named_values(attribute or [])
+    attributes: dict[str, c.Scalar] = {}
+    for text in attribute or ():
+        read = parse_filter(text)
+        if not isinstance(read, Equals):
+            raise InvalidRequest(f"{text!r} is not NAME=VALUE; write for example country=DE")
+        attributes[read.field] = read.value
     with BlockingRetrievalClient(address) as client:
         client.set_user(user_id, attributes, collection=collection)
     print(f"{user_id} has {counted(len(attributes), 'attribute')}")
@@ -145,8 +151,7 @@ def delete(
     if as_json:
         output.print_json(output.json_record(asdict(receipt)))
         return
-    kept = (receipt.interactions, receipt.log_entries, receipt.sessions, receipt.snapshots)
-    if not (any(kept) or receipt.imports_left_out or receipt.attributes):
+    if not any(astuple(receipt)[1:]):  # All but the time.
         print(f"nothing was stored about {user_id}; the id starts fresh if used again")
         return
     print(

@@ -12,6 +12,8 @@ from nearline.contract import MAX_ID_BYTES
 from nearline.errors import InvalidRequest
 from nearline.items.documents import check_text_bytes
 
+# Of a user or a request.
+MAX_ATTRIBUTES, MAX_NAME_BYTES, MAX_TEXT_BYTES = 32, 64, 256
 _MAX_COMPARED = 256  # Characters of a name.
 
 
@@ -53,27 +55,21 @@ def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> Non
 
 
 def check_attributes(attributes: c.Attributes, field: str) -> None:
-    """Raises InvalidRequest unless attributes of a user or a request are few and short.
-
-    At most 32 texts of up to 256 bytes, numbers or truth values, with names of 1..64 bytes.
-    """
-    if len(attributes) > c.MAX_USER_ATTRIBUTES:
+    """Raises InvalidRequest unless attributes of a user or a request are few, short and single."""
+    if len(attributes) > MAX_ATTRIBUTES:
         raise InvalidRequest(
-            f"{field} has {len(attributes)} entries; at most {c.MAX_USER_ATTRIBUTES} are allowed; "
-            "leave out those that no policy refers to and few users share",
+            f"{field} has {len(attributes)} entries; at most {MAX_ATTRIBUTES} are allowed; "
+            "leave out what no policy refers to and few users share",
             field=field,
         )
     for name, value in attributes.items():
-        check_text_bytes(name, f"{field}: a name", c.MAX_USER_NAME_BYTES, 1)
+        check_text_bytes(name, f"{field} (a name)", MAX_NAME_BYTES, 1)
         path = f"{field}.{name}"
         if isinstance(value, str):
-            check_text_bytes(value, path, c.MAX_USER_TEXT_BYTES)
-        elif not (isinstance(value, int | float) and math.isfinite(value)):
-            raise InvalidRequest(
-                f"{path} is {value!r}; send a text, a finite number or a truth value, or leave it "
-                "out",
-                field=path,
-            )
+            check_text_bytes(value, path, MAX_TEXT_BYTES)
+        elif not isinstance(value, int | float) or value != value or abs(value) == math.inf:
+            remedy = "send a text, a finite number or a truth value, or leave it out"
+            raise InvalidRequest(f"{path} is {value!r}; {remedy}", field=path)
 
 
 def check_id(value: str, field: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
 from retrieval.behaviour import generator_names
@@ -30,7 +31,8 @@ class RankingContext(NamedTuple):
 
     item_ids: Items that the list goes with; empty if there are none or the strategy ignores them.
     repeats: Whether items that the user had may be listed again. now_us: Microseconds since 1970.
-    debias: 0..1, discount for popularity; None uses the snapshot's.
+    debias: 0..1, discount for popularity; None uses the snapshot's. segments: Numbers of the
+    segments that the user is in.
     """
 
     item_ids: Sequence[str]
@@ -38,6 +40,7 @@ class RankingContext(NamedTuple):
     repeats: bool
     now_us: int
     debias: float | None = None
+    segments: tuple[int, ...] = ()
 
 
 class ReasonsQuery(NamedTuple):
@@ -66,7 +69,7 @@ class Strategy(Protocol):
 
         Args:
             item_ids: Items that the list goes with.
-            is_known: Whether the user has a history.
+            is_known: Whether the user has a history, or is in a segment.
         """
         ...
 
@@ -141,13 +144,14 @@ class PopularStrategy:
     """Lists the most popular items, the same for everyone."""
 
     uses_items = False
+    by_segment = False
     name = Origin.POPULAR.value
     source = SURFACE
     generator = generator_names.POPULAR
 
     def is_shared(self, item_ids: Sequence[str], *, is_known: bool) -> bool:
-        """Returns True: every list is shared."""
-        return True
+        """Returns whether the list does not depend on the user."""
+        return not (self.by_segment and is_known)
 
     def list_name(self, item_id: str) -> str:
         """Returns the name of the strategy."""
@@ -159,11 +163,19 @@ class PopularStrategy:
 
     async def rank(self, query: RankingQuery, context: RankingContext) -> ItemRanking | None:
         """Ranks by the statistic of the strategy; the remaining items follow by counts."""
+        query = query if self.by_segment else replace(query, segments=())
         return await rank_popular(query, self.generator, self.source)
 
     def reasons(self, context: RankingContext) -> ReasonsQuery:
         """Asks whether an item has interactions."""
         return ReasonsQuery(self.generator, NO_EVENTS)
+
+
+class SegmentStrategy(PopularStrategy):
+    """Lists the items most popular in the segments of the user; without any, with everyone."""
+
+    name = Origin.SEGMENT.value
+    by_segment = True
 
 
 class TrendingStrategy(PopularStrategy):
@@ -199,6 +211,7 @@ class BuyAgainStrategy(PopularStrategy):
 _STRATEGIES: Final[dict[Origin, Strategy]] = {
     Origin.AUTO: AutoStrategy(),
     Origin.POPULAR: PopularStrategy(),
+    Origin.SEGMENT: SegmentStrategy(),
     Origin.TRENDING: TrendingStrategy(),
     Origin.BUY_AGAIN: BuyAgainStrategy(),
 }

@@ -57,6 +57,7 @@ def request_to_proto(
         reasons_for=b"" if reasons_for is None else _bytes(reasons_for, "<u8"),
         explain=reasons_for is not None,
         also=also,
+        segments=request.segments,
     )
 
 
@@ -104,6 +105,7 @@ def request_from_proto(message: shard_pb2.FindCandidatesRequest) -> CandidatesRe
         min_watermark=decode_watermark(message.min_watermark),
         trained_only=message.trained_only,
         reasons_for=explained if message.explain else None,
+        segments=tuple(message.segments[:16]),
     )
 
 

@@ -115,13 +115,9 @@ end
 return {time, state[1] or '', last and last[1] or '0-0', state[3] or ''}
 """
 
-# KEYS: state. ARGV: packed attributes, empty for none; seconds to keep the state.
+# KEYS: state. ARGV: packed attributes; seconds to keep the state.
 DESCRIBE = """
-if ARGV[1] == '' then
-  redis.call('HDEL', KEYS[1], 'a')
-else
-  redis.call('HSET', KEYS[1], 'a', ARGV[1])
-end
+redis.call('HSET', KEYS[1], 'a', ARGV[1])
 return redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
 
