@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -33,7 +33,6 @@ from retrieval.search import item_lookup
 from retrieval.search.candidates import find_candidates
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
-from retrieval.users.records import EMPTY_STATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,7 @@ class ListRequest:
     audience: c.Audience
     options: c.RecommendOptions
     policy: Policy
-    user: c.Attributes = EMPTY_STATE.attributes
+    user: c.Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
