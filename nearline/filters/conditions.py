@@ -18,8 +18,6 @@ _COMPARE = {"gte": operator.ge, "gt": operator.gt, "lte": operator.le, "lt": ope
 class Reference(str):
     """A value that each request has its own of: $user.NAME or $request.NAME, in a policy alone."""
 
-    __slots__ = ()
-
 
 FilterValue: TypeAlias = str | int | float | bool | datetime
 

@@ -182,8 +182,7 @@ class ListBuilder:
         segments = segments_of(segment_names(known), learned.segments) if learned else ()
 
         # Candidates, filtered and ranked, with their payload: from the cache, else from the shards.
-        is_known = profile.is_known or bool(segments)
-        start = await self._start(is_known, seen | plan.excluded)
+        start = await self._start(profile.is_known or bool(segments), seen | plan.excluded)
         if plan.verbatim and start.messages is not None:
             return BuiltList(
                 recommendations=wire.lazy_recommendations(start.messages),

@@ -27,13 +27,12 @@ class Origin(Enum):
     """Where the candidates of a surface come from: `from` in a policy file.
 
     Each has a class in `strategies`. AUTO: the items of the request, else the user's history, else
-    popularity. POPULAR, TRENDING: the same for everyone. SEGMENT: popular in the user's segments.
-    BUY_AGAIN: items that the user had, those due first.
+    popularity. POPULAR, TRENDING: the same for everyone. BUY_AGAIN: items that the user had, those
+    due first.
     """
 
     AUTO = "auto"
     POPULAR = "popular"
-    SEGMENT = "segment"
     TRENDING = "trending"
     BUY_AGAIN = "buy_again"
 

@@ -45,11 +45,10 @@ def bind(
                 inner = bound(part, _NOTHING if unknown == _EVERYTHING else _EVERYTHING)
                 return _EVERYTHING if inner == _NOTHING else f.Not(inner)
             case f.Equals() | f.Range():
-                given = {name: getattr(one, name, None) for name in ("value", *f.BOUNDS)}
                 values = {
                     name: value_of(one.field, value)
-                    for name, value in given.items()
-                    if isinstance(value, f.Reference)
+                    for name in ("value", *f.BOUNDS)
+                    if isinstance(value := getattr(one, name, None), f.Reference)
                 }
                 return unknown if None in values.values() else replace(one, **values)
         return one

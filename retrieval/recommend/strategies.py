@@ -144,14 +144,13 @@ class PopularStrategy:
     """Lists the most popular items, the same for everyone."""
 
     uses_items = False
-    by_segment = False
     name = Origin.POPULAR.value
     source = SURFACE
     generator = generator_names.POPULAR
 
     def is_shared(self, item_ids: Sequence[str], *, is_known: bool) -> bool:
-        """Returns whether the list does not depend on the user."""
-        return not (self.by_segment and is_known)
+        """Returns True: every list is shared."""
+        return True
 
     def list_name(self, item_id: str) -> str:
         """Returns the name of the strategy."""
@@ -163,19 +162,11 @@ class PopularStrategy:
 
     async def rank(self, query: RankingQuery, context: RankingContext) -> ItemRanking | None:
         """Ranks by the statistic of the strategy; the remaining items follow by counts."""
-        query = query if self.by_segment else replace(query, segments=())
-        return await rank_popular(query, self.generator, self.source)
+        return await rank_popular(replace(query, segments=()), self.generator, self.source)
 
     def reasons(self, context: RankingContext) -> ReasonsQuery:
         """Asks whether an item has interactions."""
         return ReasonsQuery(self.generator, NO_EVENTS)
-
-
-class SegmentStrategy(PopularStrategy):
-    """Lists the items most popular in the segments of the user; without any, with everyone."""
-
-    name = Origin.SEGMENT.value
-    by_segment = True
 
 
 class TrendingStrategy(PopularStrategy):
@@ -211,7 +202,6 @@ class BuyAgainStrategy(PopularStrategy):
 _STRATEGIES: Final[dict[Origin, Strategy]] = {
     Origin.AUTO: AutoStrategy(),
     Origin.POPULAR: PopularStrategy(),
-    Origin.SEGMENT: SegmentStrategy(),
     Origin.TRENDING: TrendingStrategy(),
     Origin.BUY_AGAIN: BuyAgainStrategy(),
 }

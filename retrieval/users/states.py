@@ -158,12 +158,10 @@ class UserStates:
         """
         check_owner_id(user_id, "user_id")
         check_attributes(attributes, "attributes")
-        packed, state = pack_attributes(attributes), user_keys(collection, user_id).state
+        packed, client = pack_attributes(attributes), self._client
+        state = user_keys(collection, user_id).state
         await self._durability.check()
-        async with (
-            translate_redis_errors(NEEDED_BY),
-            self._client.pipeline(transaction=False) as pipe,
-        ):
+        async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
             pipe.eval(lua_scripts.DESCRIBE, 1, state, packed, self._ttl_s[0])
             [reply], kept = await self._durability.execute(pipe)
             if isinstance(reply, Exception):
@@ -227,32 +225,28 @@ class UserStates:
 
         Raises: NotReady.
         """
-        found = await self._read_all(collection, user_ids, "x")
+        found = await self._fields(collection, user_ids, "x")
         return {one: int(at) for one, at in found.items()}
 
-    async def attributes(
-        self, collection: str, user_ids: Sequence[str]
-    ) -> Mapping[str, Attributes]:
+    async def attributes(self, collection: str, user_ids: Sequence[str]) -> dict[str, Attributes]:
         """Returns the attributes of users, for a training; users without any are omitted.
 
         Raises: NotReady.
         """
-        found = await self._read_all(collection, user_ids, "a")
+        found = await self._fields(collection, user_ids, "a")
         return {one: unpack_attributes(blob) for one, blob in found.items()}
 
-    async def _read_all(
-        self, collection: str, user_ids: Sequence[str], field: str
+    async def _fields(
+        self, collection: str, user_ids: Sequence[str], name: str
     ) -> dict[str, bytes]:
         """Returns a field of the state of each user who has it."""
         found: dict[str, bytes] = {}
         for start in range(0, len(user_ids), _USERS_PER_CALL):
             page = user_ids[start : start + _USERS_PER_CALL]
-            async with (
-                translate_redis_errors(NEEDED_BY),
-                self._client.pipeline(transaction=False) as pipe,
-            ):
+            pipe = self._client.pipeline(transaction=False)
+            async with translate_redis_errors(NEEDED_BY), pipe:
                 for user_id in page:
-                    pipe.hget(user_keys(collection, user_id).state, field)
+                    pipe.hget(user_keys(collection, user_id).state, name)
                 replies = await pipe.execute()
             found |= {one: value for one, value in zip(page, replies, strict=True) if value}
         return found

@@ -16,28 +16,28 @@ from index_builder.interactions.splits import validation_windows
 from nearline.contract import Attributes
 from nearline.times import DAY_US
 
-HOW, K = "last-n:1", 10
-COUNTRIES, EACH, COMMON, USERS, EVENTS = 6, 20, 20, 480, 6
+HOW, K = "time:0.9", 10
+COUNTRIES, EACH, COMMON, USERS = 6, 20, 20, 2_400
 _FEW = {"als plain", "popular plain", "popular days=15", "item_to_item tau=8"}
 
 
 def shopping() -> tuple[Interactions, dict[str, Attributes]]:
     """Returns what users had, and where they live.
 
-    The first and the third item are common everywhere, the others of their country. So few users
-    had the same two that little else tells which items are of one country.
+    Twenty users come a day. Each has an item that is common everywhere, and fifteen days later one
+    of the country, so that no history tells which.
     """
     rng = np.random.default_rng(3)
-    user = np.repeat(np.arange(USERS), EVENTS)
+    user = np.repeat(np.arange(USERS), 2)
     own = user % COUNTRIES * EACH + rng.integers(0, EACH, len(user))
     common = COUNTRIES * EACH + rng.integers(0, COMMON, len(user))
-    item = np.where(np.isin(np.arange(len(user)) % EVENTS, (0, 2)), common, own)
+    is_own = np.arange(len(user)) % 2 == 1
     rows = Interactions(
         [f"u{one:04}" for one in range(USERS)],
         [f"i{one:03}" for one in range(COUNTRIES * EACH + COMMON)],
         user.astype(np.int32),
-        item.astype(np.int32),
-        np.tile(np.arange(EVENTS), USERS) * DAY_US,
+        np.where(is_own, own, common).astype(np.int32),
+        (user // 20 + 15 * is_own) * DAY_US,
         np.ones(len(user), np.float32),
     )
     return rows, {one: {"country": at % COUNTRIES} for at, one in enumerate(rows.users)}
@@ -50,7 +50,7 @@ def fitted(rows: Interactions, monkeypatch: pytest.MonkeyPatch) -> TrainedRanker
     monkeypatch.setattr("index_builder.behaviour.ranker_selection.train_candidates", some)
     parts = validation_windows(rows, HOW, 3)
     trial = [one for one in train_candidates(parts[0].train, repeats=False) if one.name in _FEW]
-    weights = dict(choose_blend(trial, make_task(parts[0]), K).weights)
+    weights = dict(choose_blend(trial, make_task(parts[0], only_known=True), K).weights)
     return fit_rankers(parts, trial, {False: weights}, HOW, K, 0)[False]
 
 
@@ -69,7 +69,7 @@ def test_validation_keeps_a_ranker_that_knows_the_country(monkeypatch: pytest.Mo
 
 def test_the_feature_is_the_sum_of_the_lifts_and_0_without_segments() -> None:
     rows, attributes = shopping()
-    both = {one: {**own, "old": at < 200} for at, (one, own) in enumerate(attributes.items())}
+    both = {one: {**own, "old": at < 1_200} for at, (one, own) in enumerate(attributes.items())}
     parts = validation_windows(rows, HOW, 1)[0]
     parts = parts._replace(train=with_segments(parts.train, both))
     candidates = [one for one in train_candidates(parts.train, repeats=False) if one.name in _FEW]

@@ -7,6 +7,7 @@ import pytest
 
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.segments import MIN_USERS, segment_lifts, with_segments
+from nearline.contract import Attributes
 from retrieval.behaviour.segments import segment_names, segments_of
 
 
@@ -20,7 +21,7 @@ def had(pairs: list[tuple[int, int]], users: int, items: int) -> Interactions:
 
 def test_a_segment_has_enough_users_inside_and_outside() -> None:
     rows = had([(user, 0) for user in range(200)], 200, 1)
-    attributes = {
+    attributes: dict[str, Attributes] = {
         f"u{user}": {
             "all": 1,
             "half": user < 100,

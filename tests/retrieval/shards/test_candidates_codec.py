@@ -40,6 +40,7 @@ REQUEST = CandidatesRequest(
     min_watermark=Watermark("0" * 32, tuple(range(64))),
     trained_only=True,
     reasons_for=keys_of(["y", "z"]),
+    segments=(0, 15),
 )
 FOUND = ShardCandidates(
     events=np.array([0, 2], np.uint8),

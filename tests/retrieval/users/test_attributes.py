@@ -44,7 +44,7 @@ async def test_equal_attributes_are_equal_states(states: UserStates) -> None:
     # Lists that are kept for a user are compared by their state.
     await states.set_attributes("c", "ann", ANN)
     first = await states.fetch("c", "ann")
-    await states.set_attributes("c", "ann", dict(reversed(ANN.items())))
+    await states.set_attributes("c", "ann", dict(reversed(list(ANN.items()))))
     assert await states.fetch("c", "ann") == first
     await states.set_attributes("c", "ann", {**ANN, "age": 35})
     assert await states.fetch("c", "ann") != first
@@ -53,7 +53,7 @@ async def test_equal_attributes_are_equal_states(states: UserStates) -> None:
 @pytest.mark.service
 @needs_redis
 async def test_a_deletion_erases_them_everywhere(states: UserStates, shared_redis: str) -> None:
-    secret = {"country": "Ruritania", "pro": True}
+    secret: Attributes = {"country": "Ruritania", "pro": True}
     await states.set_attributes("c", "ann", secret)
     erased = await states.delete("c", "ann")
     assert (erased.attributes, erased.interactions) == (2, 0)
