@@ -115,8 +115,8 @@ def _served(
     lists = np.full((len(task.users), k), -1, np.int32)
     for at, history in enumerate(task.histories):
         keys = keys_of(ids[one] for one in history.items.tolist())
-        events = KeyedHistory(keys, history.time_us, history.weight)
         segments = segments_of([train.segments[one] for one in history.segments], model.segments)
-        listed = served_list(model, events, k, segments, repeats=False)
+        events = KeyedHistory(keys, history.time_us, history.weight, segments)
+        listed = served_list(model, events, k, repeats=False)
         lists[at, : len(listed)] = [numbers.get(one, -1) for one in listed]
     return lists

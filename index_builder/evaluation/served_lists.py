@@ -6,24 +6,21 @@ from retrieval.behaviour.blend import DEPTH
 from retrieval.behaviour.generator_names import NEAREST, USER
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.behaviour.popularity_discount import discount_popularity
-from retrieval.behaviour.segments import Segments
 from retrieval.protocols.candidates import CandidatesRequest, KeyedHistory
 
 
 def served_list(
-    model: BehaviourModel, history: KeyedHistory, k: int, segments: Segments = (), *, repeats: bool
+    model: BehaviourModel, history: KeyedHistory, k: int, *, repeats: bool
 ) -> list[str]:
     """Returns the ids of the k best items for a history, best first; fewer if no more are known.
 
     Args:
         model: With its tables in this process.
-        segments: Of the user, as the model numbers them.
         repeats: Whether items of the history may be listed again.
     """
     shard = model.local
     assert shard is not None, "the tables of the snapshot are in this process"
-    request = CandidatesRequest([USER], history, DEPTH, repeats, segments=segments)
-    found = shard.find(request)
+    found = shard.find(CandidatesRequest([USER], history, DEPTH, repeats=repeats))
     numbers, scores = model.score_user(found, history, repeats=repeats).ranked()
     debias = model.debias(repeats=repeats)
     numbers, _ = discount_popularity(numbers, scores, found.levels_of(numbers), debias)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +13,11 @@ from nearline.contract import Attributes
 from retrieval.behaviour.segments import segment_names
 
 # Each takes four bytes per item, in every shard.
-_MOST: Final = 16
+_MOST = 16
 # With fewer users inside or outside, a difference between them is a matter of chance.
-MIN_USERS: Final = 50
+MIN_USERS = 50
 # Added to the users of an item, counted and expected, so that few say little.
-_PRIOR: Final = 5.0
+_PRIOR = 5.0
 
 
 def with_segments(rows: Interactions, attributes: Mapping[str, Attributes]) -> Interactions:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from typing import TypeAlias
 
 from nearline.contract import Attributes
 
-Segments: TypeAlias = tuple[int, ...]
 # The table of these numbers: (items, segments) float32.
 SEGMENT_LIFTS = "segment_lifts"
 
@@ -23,6 +21,6 @@ def segment_names(attributes: Attributes) -> list[str]:
     return [f"{name}={json.dumps(one, ensure_ascii=False)}" for name, one in attributes.items()]
 
 
-def segments_of(names: Collection[str], known: Sequence[str]) -> Segments:
+def segments_of(names: Collection[str], known: Sequence[str]) -> tuple[int, ...]:
     """Returns the numbers of some segments among those that a snapshot knows, ascending."""
     return tuple(number for number, name in enumerate(known) if name in names)

@@ -78,12 +78,13 @@ class KeyedHistory(NamedTuple):
     """The n interactions of a user, newest first, or the items that a list goes with.
 
     keys: (n,) uint64, see `retrieval.behaviour.item_keys`. time_us: (n,) int64, microseconds since
-    1970. weight: (n,) float32 > 0.
+    1970. weight: (n,) float32 > 0. segments: Numbers of the segments that the user is in.
     """
 
     keys: NDArray[np.uint64]
     time_us: NDArray[np.int64]
     weight: NDArray[np.float32]
+    segments: tuple[int, ...] = ()
 
 
 NO_EVENTS = KeyedHistory(NO_KEYS, np.empty(0, np.int64), np.empty(0, np.float32))
@@ -98,7 +99,7 @@ class CandidatesRequest(NamedTuple):
     the history. now_us: Microseconds since 1970. filter: Items
     that do not match may be left out. trained_only: Whether events with items that have no
     interactions are ignored. reasons_for: (k,) uint64, keys of items whose reasons are asked for,
-    instead of candidates. segments: Numbers of the segments that the user is in.
+    instead of candidates.
     """
 
     generators: Sequence[str]
@@ -112,7 +113,6 @@ class CandidatesRequest(NamedTuple):
     min_watermark: Watermark | None = None
     trained_only: bool = False
     reasons_for: NDArray[np.uint64] | None = None
-    segments: tuple[int, ...] = ()
 
 
 class ShardCandidates(NamedTuple):

@@ -106,7 +106,8 @@ class RankingQuery:
         if request.history is self.history:
             # Shards have the keys of the history already.
             hidden, request = hidden - self.had, request._replace(hide_history=bool(self.had))
-        return request._replace(hidden=_keys_of(hidden), filter=self.filter, segments=self.segments)
+        history = request.history._replace(segments=self.segments)
+        return request._replace(hidden=_keys_of(hidden), filter=self.filter, history=history)
 
 
 async def rank_by_items(

@@ -26,7 +26,7 @@ from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.shards import candidates_codec as codec
 
 HISTORY = KeyedHistory(
-    keys_of(["a", "é"]), np.array([2**62, -1], np.int64), np.array([0.5, 3], np.float32)
+    keys_of(["a", "é"]), np.array([2**62, -1], np.int64), np.array([0.5, 3], np.float32), (0, 15)
 )
 REQUEST = CandidatesRequest(
     ("user", "nearest"),
@@ -40,7 +40,6 @@ REQUEST = CandidatesRequest(
     min_watermark=Watermark("0" * 32, tuple(range(64))),
     trained_only=True,
     reasons_for=keys_of(["y", "z"]),
-    segments=(0, 15),
 )
 FOUND = ShardCandidates(
     events=np.array([0, 2], np.uint8),
