@@ -29,6 +29,7 @@ MAX_RECOMMENDED = 1_000
 MAX_EXCLUDED = 10_000
 MAX_EVENT_ID_BYTES = 128
 MAX_KIND_BYTES = 64
+MAX_USER_ATTRIBUTES = 32
 # Most rows of a batch of an import, and rows of each of its parts but the last.
 MAX_IMPORT_ROWS = 10_000
 IMPORT_PART_ROWS = 100_000
@@ -60,7 +61,7 @@ class Audience:
     session_id: str = ""
     item_ids: Converted[tuple[str, ...], Iterable[Id]] = ()  # type: ignore[assignment]
     surface: str = DEFAULT_SURFACE
-    context: Attributes = field(default_factory=dict)
+    context: Attributes = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

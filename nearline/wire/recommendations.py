@@ -31,6 +31,7 @@ from nearline.wire.values import (
     attributes_from_proto,
     time_from_proto,
     timestamp,
+    user_attributes,
     values_by_name,
 )
 
@@ -69,7 +70,7 @@ def audience_from_proto(message: retrieval_pb2.RecommendRequest) -> c.Audience:
         session_id=message.session_id,
         item_ids=tuple(bounded(message.item_ids, "item_ids", c.MAX_EXAMPLES)),
         surface=message.surface or c.DEFAULT_SURFACE,
-        context=attributes_from_proto(message.context),
+        context=user_attributes(message.context, "context"),
     )
 
 

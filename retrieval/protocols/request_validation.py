@@ -11,9 +11,10 @@ from nearline.access.tenant_ids import name_of
 from nearline.contract import MAX_ID_BYTES
 from nearline.errors import InvalidRequest
 from nearline.items.documents import check_text_bytes
+from nearline.wire.limits import check_count
 
-# Of a user or a request.
-MAX_ATTRIBUTES, MAX_NAME_BYTES, MAX_TEXT_BYTES = 32, 64, 256
+# Of attributes of a user or a request.
+MAX_NAME_BYTES, MAX_TEXT_BYTES = 64, 256
 _MAX_COMPARED = 256  # Characters of a name.
 
 
@@ -56,12 +57,8 @@ def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> Non
 
 def check_attributes(attributes: c.Attributes, field: str) -> None:
     """Raises InvalidRequest unless attributes of a user or a request are few, short and single."""
-    if len(attributes) > MAX_ATTRIBUTES:
-        raise InvalidRequest(
-            f"{field} has {len(attributes)} entries; at most {MAX_ATTRIBUTES} are allowed; "
-            "leave out what no policy refers to and few users share",
-            field=field,
-        )
+    remedy = "leave out what no policy refers to and few users share"
+    check_count(len(attributes), field, c.MAX_USER_ATTRIBUTES, remedy)
     for name, value in attributes.items():
         check_text_bytes(name, f"{field} (a name)", MAX_NAME_BYTES, 1)
         path = f"{field}.{name}"

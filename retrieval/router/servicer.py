@@ -166,7 +166,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         """Sets the attributes of a user."""
         await self._required_recommender().set_user(
             stored_id(current_caller(), request.user_id, "user_id"),
-            wire.attributes_from_proto(request.attributes),
+            wire.user_attributes(request.attributes, "attributes"),
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
         )

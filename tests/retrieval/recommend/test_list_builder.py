@@ -33,7 +33,7 @@ def plan(policy: Policy = PLAIN, audience: Audience | None = None, **options: An
     request = ListRequest(
         audience=audience or Audience(), options=RecommendOptions(**options), policy=policy
     )
-    return plan_list(cast(Any, SimpleNamespace()), request, RequestContext())
+    return plan_list(cast(Any, SimpleNamespace(attribute_kinds={})), request, RequestContext())
 
 
 def test_items_of_the_request_are_excluded_and_kept_once() -> None:
