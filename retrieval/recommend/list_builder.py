@@ -180,7 +180,6 @@ class ListBuilder:
         learned = plan.query.served.learned
         known = {**profile.attributes, **self._request.audience.context}
         segments = segments_of(segment_names(known), learned.segments) if learned else ()
-
         # Candidates, filtered and ranked, with their payload: from the cache, else from the shards.
         start = await self._start(profile.is_known or bool(segments), seen | plan.excluded)
         if plan.verbatim and start.messages is not None:

@@ -22,8 +22,7 @@ def bind(
     the items, leaves no item out: it counts as true, and below a NOT as false.
 
     Args:
-        user, context: Attributes of the user and of the request.
-        kinds: Kinds of the attributes of items, by name.
+        user, context, kinds: Attributes of user and request, and kinds of those of items.
     """
     known = {f"$user.{name}": value for name, value in user.items()}
     known |= {f"$request.{name}": value for name, value in context.items()}

@@ -93,8 +93,7 @@ return 1
 """
 
 # KEYS: state, recent, log, marks. ARGV: seconds to remember the deletion; digest of the user.
-# Returns its time in microseconds, the deleted history, the last entry of the log, and the deleted
-# attributes.
+# Returns its time in microseconds, the old history, the last entry of the log, the old attributes.
 ERASE = """
 local state = redis.call('HMGET', KEYS[1], 'h', 'x', 'a')
 local clock = redis.call('TIME')

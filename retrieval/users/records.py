@@ -90,8 +90,7 @@ EMPTY_STATE = UserState((), 0)
 class StoredState(NamedTuple):
     """The state of a user and a session as Redis holds it; equal if nothing was recorded since.
 
-    user, session: Encoded histories; empty without one. deleted_us: See `UserState`. attributes:
-    Encoded; empty without any.
+    user, session, attributes: Encoded; empty without any. deleted_us: See `UserState`.
     """
 
     user: bytes
