@@ -50,6 +50,7 @@ ROUTES: Final[Mapping[str, Mapping[str, Route]]] = {
         "UpsertItemsStream": Route("PUT", f"{_COLLECTION}/items/stream"),
         "DeleteItemsByFilter": Route("POST", f"{_COLLECTION}/items/delete/matching"),
         "DeleteItemsStream": Route("POST", f"{_COLLECTION}/items/delete/stream"),
+        "SetUser": Route("PUT", f"{_COLLECTION}/users/{{user_id}}"),
         "GetUser": Route("GET", f"{_COLLECTION}/users/{{user_id}}"),
         "DeleteUser": Route("DELETE", f"{_COLLECTION}/users/{{user_id}}"),
     },

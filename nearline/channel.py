@@ -49,6 +49,7 @@ SERVICE_CONFIG: Final = {
                 {"service": "nearline.v1.RetrievalService", "method": "DeleteItems"},
                 {"service": "nearline.v1.RetrievalService", "method": "Recommend"},
                 {"service": "nearline.v1.RetrievalService", "method": "RecordInteractions"},
+                {"service": "nearline.v1.RetrievalService", "method": "SetUser"},
                 {"service": "nearline.v1.RetrievalService", "method": "GetUser"},
                 {"service": "nearline.v1.RetrievalService", "method": "DeleteUser"},
                 {"service": "nearline.v1.IngestService", "method": "Submit"},

@@ -34,6 +34,7 @@ _TOKEN = re.compile(
 _INT = re.compile(r"[+-]?[0-9]+")
 _DOUBLE = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt].+)?")
+_REFERENCE = re.compile(r"\$(user|request)\..+")
 _KEYWORDS = {"AND", "OR", "NOT", "IN", "EXISTS", "IS", "NULL", "TO"}
 _EQUAL = {"=", "=="}
 _UNEQUAL = {"!=", "<>"}
@@ -210,7 +211,10 @@ class _Parser:
         if self._take("EXISTS"):
             return f.Not(f.Exists(field)) if negated else f.Exists(field)
         if self._take("IN"):
-            several = f.In(field, self._values())
+            values = self._values()
+            several: f.Filter = f.In(field, values)
+            if any(isinstance(one, f.Reference) for one in values):
+                several = f.Any(*(f.Equals(field, one) for one in values))
             return f.Not(several) if negated else several
         if negated:
             self._expected("IN or EXISTS")
@@ -241,6 +245,13 @@ class _Parser:
         self._next += 1
         if token.kind == "quoted":
             return token.text
+        if token.text.startswith("$"):
+            if not _REFERENCE.fullmatch(token.text):
+                self._next -= 1
+                self._fail(
+                    f"{token.text} is not $user.NAME or $request.NAME; quote texts", token.at
+                )
+            return f.Reference(token.text)
         if token.text.lower() in ("true", "false"):
             return token.text.lower() == "true"
         if _INT.fullmatch(token.text):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from index_builder.behaviour.popularity import popularity
 from index_builder.evaluation.bootstrap import paired_interval
 from index_builder.evaluation.recommendation_metrics import measure
 from index_builder.evaluation.served_lists import served_list
+from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2
@@ -24,6 +24,7 @@ from retrieval.behaviour.item_keys import keys_of
 from retrieval.behaviour.model import build_behaviour_model
 from retrieval.behaviour.popularity import ItemScores, PopularityGenerator
 from retrieval.behaviour.popularity_discount import popularity_levels
+from retrieval.behaviour.segments import segments_of
 from retrieval.behaviour.tables import BehaviourTables
 from retrieval.protocols.candidates import KeyedHistory
 
@@ -91,7 +92,7 @@ def compare(
     if serving is not None:
         since_us = max(since_us, serving.card.newest_time.ToMicroseconds())
         if (task := _task(window, since_us, seed, only_known)) is not None:
-            add(serving.card.factors_id, _served(serving, task, train.items, k), task)
+            add(serving.card.factors_id, _served(serving, task, train, k), task)
     return found
 
 
@@ -105,15 +106,17 @@ def _task(window: Split, since_us: int, seed: int, only_known: bool) -> Evaluati
 
 
 def _served(
-    serving: ServingModels, task: EvaluationTask, ids: Sequence[str], k: int
+    serving: ServingModels, task: EvaluationTask, train: Interactions, k: int
 ) -> NDArray[np.int32]:
     """Returns the lists that models rank for the users of a task, by item number."""
+    ids = train.items
     model = build_behaviour_model(serving.card, serving.tables)
     numbers = {one: number for number, one in enumerate(ids)}
     lists = np.full((len(task.users), k), -1, np.int32)
     for at, history in enumerate(task.histories):
         keys = keys_of(ids[one] for one in history.items.tolist())
-        events = KeyedHistory(keys, history.time_us, history.weight)
+        segments = segments_of([train.segments[one] for one in history.segments], model.segments)
+        events = KeyedHistory(keys, history.time_us, history.weight, segments)
         listed = served_list(model, events, k, repeats=False)
         lists[at, : len(listed)] = [numbers.get(one, -1) for one in listed]
     return lists

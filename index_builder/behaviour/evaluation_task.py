@@ -70,7 +70,9 @@ def make_task(split: Split, *, repeats: bool = False, only_known: bool = False) 
 
     def history(at: int) -> History:
         start = starts[users[at]]
-        return history_of(known.some(ordered[start : start + events[users[at]]].astype(np.int64)))
+        rows = known.some(ordered[start : start + events[users[at]]].astype(np.int64))
+        segments = np.flatnonzero(train.belongs[users[at] : users[at] + 1])
+        return history_of(rows)._replace(segments=tuple(segments.tolist()))
 
     def relevant(at: int) -> NDArray[np.int32]:
         return item[firsts[at] : stops[at]]

@@ -13,9 +13,11 @@ from index_builder.behaviour.evaluation_task import EvaluationTask
 from index_builder.behaviour.popularity import popularity, trending
 from index_builder.behaviour.repurchase_rates import measure_repurchases
 from index_builder.interactions.records import Interactions
+from index_builder.interactions.segments import segment_lifts
 from nearline.times import DAY_US
 from retrieval.behaviour.features import FIRST_DAY, FeatureExtractor, FeatureSpec, ItemStatistics
 from retrieval.behaviour.generator_spec import source_name
+from retrieval.behaviour.segments import SEGMENT_LIFTS
 from retrieval.behaviour.tables import POPULARITY, REPEAT_DAYS, REPEAT_RATE, TRENDING
 
 # The scores of these are features if they are trained, whether or not they are blended. Features
@@ -114,13 +116,14 @@ def build_features(
         [weights.get(one.name, 0.0) for one in sources],
         repeats,
         int(rows.time_us.max()) if since_newest else 0,
+        segments=bool(rows.segments),
     )
     statistics = ItemStatistics.of_tables(item_tables(rows))
     return FeatureExtractor(spec, [one.generator for one in sources], statistics)
 
 
 def item_tables(rows: Interactions) -> dict[str, NDArray[np.float32]]:
-    """Returns the features of items: `retrieval.behaviour.features.ITEM_TABLES`."""
+    """Returns the features of items: ITEM_TABLES of `features`, and SEGMENT_LIFTS."""
     repurchases = measure_repurchases(rows)
     return {
         POPULARITY: popularity(rows),
@@ -130,6 +133,7 @@ def item_tables(rows: Interactions) -> dict[str, NDArray[np.float32]]:
         REPEAT_RATE: repurchases.rate,
         REPEAT_DAYS: repurchases.days,
         FIRST_DAY: first_days(rows),
+        **({SEGMENT_LIFTS: segment_lifts(rows)} if rows.segments else {}),
     }
 
 

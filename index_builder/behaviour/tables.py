@@ -13,6 +13,7 @@ from index_builder.interactions.records import Interactions
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
 from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
+from retrieval.behaviour.segments import SEGMENT_LIFTS
 from retrieval.behaviour.sequences import SEQUENCE, SequenceGenerator, SequenceModel
 from retrieval.behaviour.table_files import FACTORS
 from retrieval.behaviour.tables import (
@@ -44,7 +45,7 @@ def build_tables(
         elif isinstance(generator, SequenceGenerator):
             sequences = generator.model._replace(own=None)
     assert factors is not None, "ALS is always trained"
-    carried = chosen.union(_ALWAYS, ITEM_STATISTICS)
+    carried = chosen.union(_ALWAYS, ITEM_STATISTICS, (SEGMENT_LIFTS,))
     popularity = {name: table for name, table in item_tables(rows).items() if name in carried}
     known = {*popularity, *lists, FACTORS, SEQUENCE}
     assert chosen <= known, "every other generator reads a table of items"

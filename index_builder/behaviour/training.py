@@ -39,6 +39,7 @@ from index_builder.behaviour.training_cost import (
 from index_builder.behaviour.user_item_matrix import has_repeats, newest_counted
 from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
+from index_builder.interactions.segments import with_segments
 from index_builder.interactions.splits import Split, validation_windows
 from index_builder.options.training_options import VALIDATE_ON, TrainingOptions
 from nearline.errors import InvalidRequest
@@ -86,6 +87,7 @@ def train_behaviour(
         nothing to test on.
     """
     rows, unknown = _known(learning.interactions, ids)
+    rows = with_segments(rows, learning.attributes)
     check_memory(rows)
     notes: list[str] = []
     if newest := newest_counted(rows):
@@ -144,6 +146,7 @@ def train_behaviour(
         similar_debias=debias.similar,
         recorded=learning.recorded,
         comparisons=comparisons,
+        segments=rows.segments,
     )
     # A single wrong time of the future would make the models look new for years.
     card.newest_time.FromMicroseconds(min(int(rows.time_us.max()), time.time_ns() // 1_000))

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from index_builder.interactions.merge import MergedInteractions, merge_interactions
 from index_builder.interactions.records import Interactions
+from nearline.contract import Attributes
 from retrieval.behaviour.history import UserHistories
 from retrieval.users.records import LoggedInteraction
 
 # Returns when users were last deleted, in microseconds since 1970; users never deleted are omitted.
 DeletedUsers: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
+# Returns the attributes of users; users without any are omitted.
+UserAttributes: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, Attributes]]]
 
 
 async def add_recorded(

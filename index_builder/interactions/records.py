@@ -19,6 +19,8 @@ class Interactions(NamedTuple):
     user, item: (n,) int32 numbers.
     time_us: (n,) int64, microseconds since 1970 (UTC).
     weight: (n,) float32 > 0, the weight of the kind of interaction times its value, if any.
+    segments: Names of segments of users, see `retrieval.behaviour.segments`; only in training.
+    belongs: (users, segments) bool, who is in which.
     """
 
     users: Sequence[str]
@@ -27,6 +29,8 @@ class Interactions(NamedTuple):
     item: NDArray[np.int32]
     time_us: NDArray[np.int64]
     weight: NDArray[np.float32]
+    segments: Sequence[str] = ()
+    belongs: NDArray[np.bool_] = np.empty((0, 0), np.bool_)
 
     def some(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Interactions:
         """Returns some of the rows, with the same numbers."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from index_builder.evaluation.retrieval_metrics import JudgedDataset
-from index_builder.interactions.recorded_interactions import DeletedUsers
+from index_builder.interactions.recorded_interactions import DeletedUsers, UserAttributes
 from index_builder.options.declared_attributes import check_kinds
 from index_builder.options.devices import AUTO_DEVICE, check_device
 from index_builder.options.training_options import TrainingOptions
@@ -153,6 +153,7 @@ class BuildOptions:
     training: Interactions to train on; None keeps the models of the previous snapshot.
     deleted_users: Optional; returns when users were deleted, so that their earlier interactions are
         excluded from training.
+    user_attributes: Optional; returns the attributes of users, by id.
     mode: Whether documents that the import lacks stay (MERGE) or are removed unless they changed
         after the import time (REPLACE).
     as_of: Import time of new files, timezone-aware; live changes after it take precedence. None
@@ -186,6 +187,7 @@ class BuildOptions:
     calibrate: Calibrate | None = None
     training: TrainingOptions | None = None
     deleted_users: DeletedUsers | None = None
+    user_attributes: UserAttributes | None = None
     mode: Mode = Mode.REPLACE
     as_of: datetime | None = None
     promote: bool = True

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import check_split_name, split
+from nearline.contract import Attributes
 from nearline.errors import InvalidRequest, SettingsError
 
 # Every user with six interactions or more is tested on their last ones, which a list would have had
@@ -26,6 +27,7 @@ class TrainingOptions:
     interactions: Read and cleaned.
     left_out: Number of interactions left out by reading and cleaning, by reason.
     kind_weights: Weight of each kind of interaction.
+    attributes: Attributes of users, by id.
     recorded: How many of the interactions were recorded by a running service.
     append: Whether to add them to the training data of the previous snapshot instead of replacing
         it. Interactions with the same user, item and second are kept once.
@@ -40,6 +42,7 @@ class TrainingOptions:
     interactions: Interactions
     left_out: Mapping[str, int] = field(default_factory=dict)
     kind_weights: Mapping[str, float] = field(default_factory=dict)
+    attributes: Mapping[str, Attributes] = field(default_factory=dict)
     recorded: int = 0
     append: bool = False
     keep_days: int = 0

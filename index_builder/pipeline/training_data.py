@@ -56,7 +56,9 @@ async def with_recorded_users(
     """
     store = Store.open(options.store)
     if states is not None:
-        options = replace(options, deleted_users=partial(states.deleted, options.collection))
+        deleted = partial(states.deleted, options.collection)
+        attributes = partial(states.attributes, options.collection)
+        options = replace(options, deleted_users=deleted, user_attributes=attributes)
     training = options.training
     if training is None and learn:
         before = current_card(store, options.collection)
@@ -108,6 +110,8 @@ async def collect_training_data(
     if not len(rows.user):
         raise _nothing_to_train_on(f"of {taken} interactions, none is left", left_out)
     training = replace(training, interactions=rows, left_out=left_out)
+    if (read := inputs.options.user_attributes) is not None:
+        training = replace(training, attributes=await read(rows.users))
     return training, sources._replace(kept=kept)
 
 

@@ -91,6 +91,7 @@ METHODS: Final[Mapping[str, Mapping[str, MethodAccess]]] = {
         "DeleteItemsByFilter": MethodAccess(Right.WRITE, audited=True),
         "UpsertItemsStream": MethodAccess(Right.WRITE, Scope.BATCHES),
         "DeleteItemsStream": MethodAccess(Right.WRITE, Scope.BATCHES, audited=True),
+        "SetUser": _WRITE,
         "GetUser": _READ,
         "DeleteUser": MethodAccess(Right.WRITE, audited=True),
     },

@@ -61,6 +61,7 @@ class BlockingRetrievalClient(BlockingClient[RetrievalClient]):
     recommend = call(RetrievalClient.recommend)
     record_interactions = call(RetrievalClient.record_interactions)
     import_interactions = call(feed(RetrievalClient.import_interactions))
+    set_user = call(RetrievalClient.set_user)
     get_user = call(RetrievalClient.get_user)
     delete_user = call(RetrievalClient.delete_user)
 

@@ -187,6 +187,19 @@ class ClientWrites(ServiceClients):
             collection=self._name(collection),
         )
 
+    async def set_user(
+        self,
+        user_id: c.Id,
+        attributes: c.Attributes,
+        *,
+        collection: str | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Sets the attributes of a user, such as {"country": "DE"}, in place of earlier ones."""
+        await self.retrieval.set_user(
+            user_id, attributes, collection=self._name(collection), timeout_s=timeout_s
+        )
+
     async def user(
         self, user_id: c.Id, *, collection: str | None = None, timeout_s: float | None = None
     ) -> c.UserRecord:

@@ -363,6 +363,22 @@ class RetrievalClient(ServiceChannel):
         reply = await self._stream(self._stub.ImportInteractions, requests())
         return c.ImportReply(reply.rows, reply.recorded, reply.duplicates)
 
+    async def set_user(
+        self,
+        user_id: c.Id,
+        attributes: c.Attributes,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Sets the attributes of a user; see `Recommender.set_user`."""
+        request = retrieval_pb2.SetUserRequest(
+            collection=collection,
+            user_id=cast(str, user_id),
+            attributes=wire.values_by_name(attributes),
+        )
+        await self.send(self._stub.SetUser, request, timeout_s)
+
     async def get_user(
         self,
         user_id: c.Id,

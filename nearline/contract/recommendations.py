@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -29,6 +29,7 @@ MAX_RECOMMENDED = 1_000
 MAX_EXCLUDED = 10_000
 MAX_EVENT_ID_BYTES = 128
 MAX_KIND_BYTES = 64
+MAX_USER_ATTRIBUTES = 32
 # Most rows of a batch of an import, and rows of each of its parts but the last.
 MAX_IMPORT_ROWS = 10_000
 IMPORT_PART_ROWS = 100_000
@@ -52,13 +53,15 @@ class Cause(Enum):
 class Audience:
     """The context of a list: the surface, and any of a user, a session and example items.
 
-    All of the latter may be empty.
+    All of the latter may be empty. context: What is known about the moment, such as a device or a
+    place: 0..32 texts, numbers or truth values.
     """
 
     user_id: Converted[str, Id] = ""  # type: ignore[assignment]
     session_id: str = ""
     item_ids: Converted[tuple[str, ...], Iterable[Id]] = ()  # type: ignore[assignment]
     surface: str = DEFAULT_SURFACE
+    context: Attributes = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +197,7 @@ class UserRecord:
     interactions: Sequence[Interaction]
     learned: Sequence[Interaction] = ()
     deleted: datetime | None = None
+    attributes: Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +222,7 @@ class DeletionReceipt:
     sessions: int
     snapshots: Sequence[Influence] = ()
     imports_left_out: bool = False
+    attributes: int = 0
 
 
 class Recommender(Protocol):
@@ -271,6 +276,17 @@ class Recommender(Protocol):
         Raises: AlreadyExists: the import has other rows. FeedBlocked: the disk is nearly full.
             InvalidRequest, NotFound, StoreError.
         """
+        ...
+
+    async def set_user(
+        self,
+        user_id: str,
+        attributes: Attributes,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Replaces the attributes of a user, 0..32; raises as `record_interactions` does."""
         ...
 
     async def get_user(

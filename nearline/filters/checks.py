@@ -18,6 +18,7 @@ from nearline.filters.conditions import (
     Not,
     Phrase,
     Range,
+    Reference,
     Words,
 )
 
@@ -155,7 +156,7 @@ def _check_bounds(condition: Range, path: str) -> None:
         raise _refused(path, "has no bound; set gte, gt, lte or lt")
     for name, value in bounds.items():
         _check_value(value, f"{path}.{name}")
-        if isinstance(value, str | bool):
+        if isinstance(value, str | bool) and not isinstance(value, Reference):
             raise _refused(
                 f"{path}.{name}",
                 f"is a {kind_of(value)}; ranges need numbers or times (write times without "

@@ -14,6 +14,11 @@ from nearline.errors import Unsupported
 BOUNDS = ("gte", "gt", "lte", "lt")
 _COMPARE = {"gte": operator.ge, "gt": operator.gt, "lte": operator.le, "lt": operator.lt}
 
+
+class Reference(str):
+    """A value that each request has its own of: $user.NAME or $request.NAME, in a policy alone."""
+
+
 FilterValue: TypeAlias = str | int | float | bool | datetime
 
 

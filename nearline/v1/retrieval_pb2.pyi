@@ -542,7 +542,14 @@ class PopularQuery(_message.Message):
     def __init__(self, text: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("collection", "user_id", "session_id", "item_ids", "surface", "n", "exclude_ids", "filter", "payload", "diversity", "explain", "min_watermark", "why_not_id", "popularity_debias")
+    __slots__ = ("collection", "user_id", "session_id", "item_ids", "surface", "n", "exclude_ids", "filter", "payload", "diversity", "explain", "min_watermark", "why_not_id", "popularity_debias", "context")
+    class ContextEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _types_pb2.Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_types_pb2.Value, _Mapping]] = ...) -> None: ...
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -557,6 +564,7 @@ class RecommendRequest(_message.Message):
     MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
     WHY_NOT_ID_FIELD_NUMBER: _ClassVar[int]
     POPULARITY_DEBIAS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
     collection: str
     user_id: str
     session_id: str
@@ -571,7 +579,8 @@ class RecommendRequest(_message.Message):
     min_watermark: bytes
     why_not_id: str
     popularity_debias: float
-    def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., surface: _Optional[str] = ..., n: _Optional[int] = ..., exclude_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., why_not_id: _Optional[str] = ..., popularity_debias: _Optional[float] = ...) -> None: ...
+    context: _containers.MessageMap[str, _types_pb2.Value]
+    def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., surface: _Optional[str] = ..., n: _Optional[int] = ..., exclude_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., why_not_id: _Optional[str] = ..., popularity_debias: _Optional[float] = ..., context: _Optional[_Mapping[str, _types_pb2.Value]] = ...) -> None: ...
 
 class Recommendation(_message.Message):
     __slots__ = ("hit", "reasons", "propensity")
@@ -878,6 +887,27 @@ class DeleteItemsStreamResponse(_message.Message):
     rejections: _containers.RepeatedCompositeFieldContainer[WriteResult]
     def __init__(self, watermark: _Optional[bytes] = ..., deleted: _Optional[int] = ..., absent: _Optional[int] = ..., rejected: _Optional[int] = ..., rejections: _Optional[_Iterable[_Union[WriteResult, _Mapping]]] = ...) -> None: ...
 
+class SetUserRequest(_message.Message):
+    __slots__ = ("collection", "user_id", "attributes")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _types_pb2.Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_types_pb2.Value, _Mapping]] = ...) -> None: ...
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    user_id: str
+    attributes: _containers.MessageMap[str, _types_pb2.Value]
+    def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ...) -> None: ...
+
+class SetUserResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class GetUserRequest(_message.Message):
     __slots__ = ("collection", "user_id")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
@@ -887,14 +917,23 @@ class GetUserRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ...) -> None: ...
 
 class GetUserResponse(_message.Message):
-    __slots__ = ("interactions", "learned", "delete_time")
+    __slots__ = ("interactions", "learned", "delete_time", "attributes")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _types_pb2.Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_types_pb2.Value, _Mapping]] = ...) -> None: ...
     INTERACTIONS_FIELD_NUMBER: _ClassVar[int]
     LEARNED_FIELD_NUMBER: _ClassVar[int]
     DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     interactions: _containers.RepeatedCompositeFieldContainer[Interaction]
     learned: _containers.RepeatedCompositeFieldContainer[Interaction]
     delete_time: _timestamp_pb2.Timestamp
-    def __init__(self, interactions: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ..., learned: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    attributes: _containers.MessageMap[str, _types_pb2.Value]
+    def __init__(self, interactions: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ..., learned: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ...) -> None: ...
 
 class DeleteUserRequest(_message.Message):
     __slots__ = ("collection", "user_id")
@@ -905,7 +944,7 @@ class DeleteUserRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ...) -> None: ...
 
 class DeleteUserResponse(_message.Message):
-    __slots__ = ("watermark", "delete_time", "interactions", "log_entries", "sessions", "snapshots", "imports_left_out")
+    __slots__ = ("watermark", "delete_time", "interactions", "log_entries", "sessions", "snapshots", "imports_left_out", "attributes")
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
     DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
     INTERACTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -913,6 +952,7 @@ class DeleteUserResponse(_message.Message):
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
     IMPORTS_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     watermark: bytes
     delete_time: _timestamp_pb2.Timestamp
     interactions: int
@@ -920,7 +960,8 @@ class DeleteUserResponse(_message.Message):
     sessions: int
     snapshots: _containers.RepeatedCompositeFieldContainer[SnapshotInfluence]
     imports_left_out: bool
-    def __init__(self, watermark: _Optional[bytes] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., interactions: _Optional[int] = ..., log_entries: _Optional[int] = ..., sessions: _Optional[int] = ..., snapshots: _Optional[_Iterable[_Union[SnapshotInfluence, _Mapping]]] = ..., imports_left_out: _Optional[bool] = ...) -> None: ...
+    attributes: int
+    def __init__(self, watermark: _Optional[bytes] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., interactions: _Optional[int] = ..., log_entries: _Optional[int] = ..., sessions: _Optional[int] = ..., snapshots: _Optional[_Iterable[_Union[SnapshotInfluence, _Mapping]]] = ..., imports_left_out: _Optional[bool] = ..., attributes: _Optional[int] = ...) -> None: ...
 
 class SnapshotInfluence(_message.Message):
     __slots__ = ("snapshot_id", "in_force")

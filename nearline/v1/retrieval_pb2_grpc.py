@@ -105,6 +105,11 @@ class RetrievalServiceStub:
                 request_serializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsStreamRequest.SerializeToString,
                 response_deserializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsStreamResponse.FromString,
                 _registered_method=True)
+        self.SetUser = channel.unary_unary(
+                '/nearline.v1.RetrievalService/SetUser',
+                request_serializer=nearline_dot_v1_dot_retrieval__pb2.SetUserRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_retrieval__pb2.SetUserResponse.FromString,
+                _registered_method=True)
         self.GetUser = channel.unary_unary(
                 '/nearline.v1.RetrievalService/GetUser',
                 request_serializer=nearline_dot_v1_dot_retrieval__pb2.GetUserRequest.SerializeToString,
@@ -224,6 +229,13 @@ class RetrievalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetUser(self, request, context):
+        """Sets the attributes of a user, such as a country or a plan, in place of any earlier ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetUser(self, request, context):
         """Reads all data stored about a user.
         """
@@ -310,6 +322,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.DeleteItemsStream,
                     request_deserializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsStreamRequest.FromString,
                     response_serializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsStreamResponse.SerializeToString,
+            ),
+            'SetUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetUser,
+                    request_deserializer=nearline_dot_v1_dot_retrieval__pb2.SetUserRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_retrieval__pb2.SetUserResponse.SerializeToString,
             ),
             'GetUser': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUser,
@@ -701,6 +718,33 @@ class RetrievalService:
             '/nearline.v1.RetrievalService/DeleteItemsStream',
             nearline_dot_v1_dot_retrieval__pb2.DeleteItemsStreamRequest.SerializeToString,
             nearline_dot_v1_dot_retrieval__pb2.DeleteItemsStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.RetrievalService/SetUser',
+            nearline_dot_v1_dot_retrieval__pb2.SetUserRequest.SerializeToString,
+            nearline_dot_v1_dot_retrieval__pb2.SetUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

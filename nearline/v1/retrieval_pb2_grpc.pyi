@@ -53,6 +53,8 @@ class RetrievalServiceStub:
     """
     DeleteItemsStream: _aio.StreamUnaryMultiCallable[_retrieval_pb2.DeleteItemsStreamRequest, _retrieval_pb2.DeleteItemsStreamResponse]
     """Deletes the items of many batches; see UpsertItemsStream."""
+    SetUser: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.SetUserRequest, _retrieval_pb2.SetUserResponse]
+    """Sets the attributes of a user, such as a country or a plan, in place of any earlier ones."""
     GetUser: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.GetUserRequest, _retrieval_pb2.GetUserResponse]
     """Reads all data stored about a user."""
     DeleteUser: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.DeleteUserRequest, _retrieval_pb2.DeleteUserResponse]
@@ -168,6 +170,13 @@ class RetrievalServiceServicer:
         context: _aio.ServicerContext[_abc.AsyncIterator[_retrieval_pb2.DeleteItemsStreamRequest], _abc.Awaitable[_retrieval_pb2.DeleteItemsStreamResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.DeleteItemsStreamResponse]:
         """Deletes the items of many batches; see UpsertItemsStream."""
+
+    def SetUser(
+        self,
+        request: _retrieval_pb2.SetUserRequest,
+        context: _aio.ServicerContext[_retrieval_pb2.SetUserRequest, _abc.Awaitable[_retrieval_pb2.SetUserResponse]],
+    ) -> _abc.Awaitable[_retrieval_pb2.SetUserResponse]:
+        """Sets the attributes of a user, such as a country or a plan, in place of any earlier ones."""
 
     def GetUser(
         self,

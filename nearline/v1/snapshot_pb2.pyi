@@ -106,7 +106,7 @@ class ModelRef(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class BehaviourCard(_message.Message):
-    __slots__ = ("factors_id", "interactions", "users", "items", "newest_time", "blends", "kind_weights", "popularity_table", "similar_debias", "recorded", "comparisons")
+    __slots__ = ("factors_id", "interactions", "users", "items", "newest_time", "blends", "kind_weights", "popularity_table", "similar_debias", "recorded", "comparisons", "segments")
     class KindWeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +125,7 @@ class BehaviourCard(_message.Message):
     SIMILAR_DEBIAS_FIELD_NUMBER: _ClassVar[int]
     RECORDED_FIELD_NUMBER: _ClassVar[int]
     COMPARISONS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     factors_id: str
     interactions: int
     users: int
@@ -136,7 +137,8 @@ class BehaviourCard(_message.Message):
     similar_debias: DebiasCard
     recorded: int
     comparisons: _containers.RepeatedCompositeFieldContainer[ComparisonCard]
-    def __init__(self, factors_id: _Optional[str] = ..., interactions: _Optional[int] = ..., users: _Optional[int] = ..., items: _Optional[int] = ..., newest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., blends: _Optional[_Iterable[_Union[BlendCard, _Mapping]]] = ..., kind_weights: _Optional[_Mapping[str, float]] = ..., popularity_table: _Optional[str] = ..., similar_debias: _Optional[_Union[DebiasCard, _Mapping]] = ..., recorded: _Optional[int] = ..., comparisons: _Optional[_Iterable[_Union[ComparisonCard, _Mapping]]] = ...) -> None: ...
+    segments: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, factors_id: _Optional[str] = ..., interactions: _Optional[int] = ..., users: _Optional[int] = ..., items: _Optional[int] = ..., newest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., blends: _Optional[_Iterable[_Union[BlendCard, _Mapping]]] = ..., kind_weights: _Optional[_Mapping[str, float]] = ..., popularity_table: _Optional[str] = ..., similar_debias: _Optional[_Union[DebiasCard, _Mapping]] = ..., recorded: _Optional[int] = ..., comparisons: _Optional[_Iterable[_Union[ComparisonCard, _Mapping]]] = ..., segments: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ComparisonCard(_message.Message):
     __slots__ = ("against", "users", "ndcg", "against_ndcg", "gain_low", "gain_high")

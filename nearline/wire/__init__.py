@@ -116,8 +116,10 @@ from nearline.wire.values import (
     scalar_from_proto as scalar_from_proto,
     seconds as seconds,
     set_duration as set_duration,
+    user_attributes as user_attributes,
     value_from_proto as value_from_proto,
     value_to_proto as value_to_proto,
+    values_by_name as values_by_name,
 )
 from nearline.wire.writes import (
     as_of_of as as_of_of,

@@ -32,10 +32,10 @@ def bounded(entries: _Entries[_T_co], field: str, most: int) -> Iterable[_T_co]:
     return entries
 
 
-def check_count(count: int, field: str, most: int) -> None:
+def check_count(count: int, field: str, most: int, remedy: str = "send several requests") -> None:
     """Raises InvalidRequest, naming the field, if it has more than `most` entries."""
     if count > most:
         raise InvalidRequest(
-            f"{field} has {count:,} entries; at most {most:,} are allowed; send several requests",
+            f"{field} has {count:,} entries; at most {most:,} are allowed; {remedy}",
             field=field,
         )

@@ -27,7 +27,13 @@ from nearline.wire.replies import (
     ignored_from_proto,
     info_from_proto,
 )
-from nearline.wire.values import time_from_proto, timestamp
+from nearline.wire.values import (
+    attributes_from_proto,
+    time_from_proto,
+    timestamp,
+    user_attributes,
+    values_by_name,
+)
 
 
 def recommend_request(
@@ -53,6 +59,7 @@ def recommend_request(
         min_watermark=options.min_watermark,
         why_not_id=options.why_not_id,
         popularity_debias=options.popularity_debias,
+        context=values_by_name(audience.context),
     )
 
 
@@ -63,6 +70,7 @@ def audience_from_proto(message: retrieval_pb2.RecommendRequest) -> c.Audience:
         session_id=message.session_id,
         item_ids=tuple(bounded(message.item_ids, "item_ids", c.MAX_EXAMPLES)),
         surface=message.surface or c.DEFAULT_SURFACE,
+        context=user_attributes(message.context, "context"),
     )
 
 
@@ -198,6 +206,7 @@ def user_response(record: c.UserRecord) -> retrieval_pb2.GetUserResponse:
         interactions=map(interaction_to_proto, record.interactions),
         learned=map(interaction_to_proto, record.learned),
         delete_time=timestamp(record.deleted),
+        attributes=values_by_name(record.attributes),
     )
 
 
@@ -208,6 +217,7 @@ def user_record(message: retrieval_pb2.GetUserResponse) -> c.UserRecord:
         interactions=[_interaction(one, "interactions", one.kind) for one in message.interactions],
         learned=[_interaction(one, "learned", one.kind) for one in message.learned],
         deleted=deleted,
+        attributes=attributes_from_proto(message.attributes),
     )
 
 
@@ -223,6 +233,7 @@ def deletion_response(receipt: c.DeletionReceipt) -> retrieval_pb2.DeleteUserRes
             for one in receipt.snapshots
         ],
         imports_left_out=receipt.imports_left_out,
+        attributes=receipt.attributes,
     )
 
 
@@ -235,6 +246,7 @@ def deletion_receipt(message: retrieval_pb2.DeleteUserResponse) -> c.DeletionRec
         sessions=message.sessions,
         snapshots=[c.Influence(one.snapshot_id, one.in_force) for one in message.snapshots],
         imports_left_out=message.imports_left_out,
+        attributes=message.attributes,
     )
 
 

@@ -14,6 +14,7 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.times import in_utc
 from nearline.v1 import retrieval_pb2, types_pb2
+from nearline.wire.limits import check_count
 
 
 def timestamp(time: datetime | None) -> Timestamp | None:
@@ -120,6 +121,17 @@ def scalar_from_proto(message: types_pb2.Value) -> c.Scalar:
 def attributes_from_proto(attributes: Mapping[str, types_pb2.Value]) -> c.Attributes:
     """Returns the attributes as Python values."""
     return {name: value_from_proto(value) for name, value in attributes.items()}
+
+
+def user_attributes(values: Mapping[str, types_pb2.Value], field: str) -> c.Attributes:
+    """Returns attributes of a user or a request. Raises: InvalidRequest: there are too many."""
+    check_count(len(values), field, c.MAX_USER_ATTRIBUTES, "leave out what few users share")
+    return attributes_from_proto(values)
+
+
+def values_by_name(attributes: c.Attributes) -> dict[str, types_pb2.Value]:
+    """Returns attributes as the map of a message. Raises: see `value_to_proto`."""
+    return {name: value_to_proto(value) for name, value in attributes.items()}
 
 
 def set_attributes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Annotated
 
 import typer
@@ -11,6 +11,8 @@ from nearline import contract as c
 from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.counts import counted
 from nearline.errors import InvalidRequest, NotReady
+from nearline.filter_text import parse_filter
+from nearline.filters import Equals
 from nearline.retry import SAME_KEY
 from nearline_cli.commands.users_import import import_
 from nearline_cli.terminal import confirmation, options, output
@@ -69,6 +71,34 @@ def record(
 app.command("import")(import_)
 
 
+@app.command("set")
+def set_(
+    user_id: _Id,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME=VALUE…",
+            help="Attributes, such as country=DE or age=34. None: removes them all.",
+        ),
+    ] = None,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+) -> None:
+    """Set the attributes of a user, in place of any earlier ones.
+
+    For example: nearline users set u42 country=DE plan=pro age=34
+    """
+    attributes: dict[str, c.Scalar] = {}
+    for text in attribute or ():
+        read = parse_filter(text)
+        if not isinstance(read, Equals):
+            raise InvalidRequest(f"{text!r} is not NAME=VALUE; write for example country=DE")
+        attributes[read.field] = read.value
+    with BlockingRetrievalClient(address) as client:
+        client.set_user(user_id, attributes, collection=collection)
+    print(f"{user_id} has {counted(len(attributes), 'attribute')}")
+
+
 @app.command()
 def show(
     user_id: _Id,
@@ -82,9 +112,11 @@ def show(
     if as_json:
         output.print_json(output.json_record(asdict(stored)))
         return
-    if not (stored.interactions or stored.learned or stored.deleted):
+    if not (stored.interactions or stored.learned or stored.deleted or stored.attributes):
         print(f"nothing is stored about {user_id}")
         return
+    if stored.attributes:
+        output.print_table(("attribute", "value"), sorted(stored.attributes.items()))
     for title, interactions in (
         ("recorded", stored.interactions),
         ("learned by the snapshot", stored.learned),
@@ -119,13 +151,13 @@ def delete(
     if as_json:
         output.print_json(output.json_record(asdict(receipt)))
         return
-    kept = (receipt.interactions, receipt.log_entries, receipt.sessions, receipt.snapshots)
-    if not (any(kept) or receipt.imports_left_out):
+    if not any(astuple(receipt)[1:]):  # All but the time.
         print(f"nothing was stored about {user_id}; the id starts fresh if used again")
         return
     print(
         f"erased {counted(receipt.interactions, 'interaction')}, "
-        f"{counted(receipt.log_entries, 'log entry', 'log entries')} and "
+        f"{counted(receipt.log_entries, 'log entry', 'log entries')}, "
+        f"{counted(receipt.attributes, 'attribute')} and "
         f"{counted(receipt.sessions, 'session')} at {receipt.deleted:%F %T} UTC"
     )
     if receipt.imports_left_out:

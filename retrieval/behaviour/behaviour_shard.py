@@ -43,6 +43,8 @@ from retrieval.protocols.scored_rows import ScoredRows, union
 
 # Events of one user that lists take into account: the newest. A user with more is a robot.
 MAX_STORED_EVENTS = 10_000
+# Items, the most popular of a shard, that may be the most popular in a segment.
+_MOST_LIFTED = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,11 @@ class BehaviourShard:
                 newest_us = sources.newest_us
                 may = shown if request.repeats else without_history(shown, history)
                 scored += sources.best_of_each(history, may, request.most)
+            elif name == names.POPULAR and history.segments:
+                popular = self._generators[name].best(history, shown, request.most + _MOST_LIFTED)
+                lift = tables.statistics.lifts[popular.rows][:, history.segments].sum(axis=1)
+                lifted = ScoredRows(popular.rows, popular.scores * np.exp(lift))
+                scored.append(lifted.best(request.most))
             else:
                 generator = self._generator(name, request.now_us)
                 scored.append(generator.best(history, shown, request.most))
@@ -174,7 +181,7 @@ class BehaviourShard:
     ) -> tuple[History, NDArray[np.uint8]]:
         """Returns the events with items of the snapshot, and what is known of each event."""
         tables = self._tables
-        keys, time_us, weight = request.history
+        keys, time_us, weight, segments = request.history
         numbers = tables.keys.find(keys)
         events = np.full(len(numbers), UNKNOWN, np.uint8)
         known = numbers >= 0
@@ -182,7 +189,8 @@ class BehaviourShard:
         if request.trained_only:
             known = events == TRAINED
         numbers, rows = numbers[known], tables.rows_of(numbers[known])
-        return History(numbers, time_us[known], weight[known], rows, memo), events
+        own = tuple(one for one in segments if one < tables.statistics.lifts.shape[1])
+        return History(numbers, time_us[known], weight[known], rows, memo, own), events
 
     def _generator(self, name: str, now_us: int) -> Generator:
         if name == names.REPURCHASE:

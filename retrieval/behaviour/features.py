@@ -21,6 +21,7 @@ from retrieval.behaviour.blend import (
     without_history,
 )
 from retrieval.behaviour.history import History
+from retrieval.behaviour.segments import SEGMENT_LIFTS
 from retrieval.protocols.scored_rows import ScoredRows, union
 
 # Number of candidates from each source and from the blend.
@@ -83,12 +84,14 @@ class ItemStatistics(NamedTuple):
     """The features of items, by row.
 
     repeat_days, first_day: (items,) float32. features: (items, 6) float32; those of an item are
-    next to each other, since a list reads a few hundred items.
+    next to each other, since a list reads a few hundred items. lifts: (items, segments) float32,
+    see `segments`.
     """
 
     repeat_days: NDArray[np.float32]
     first_day: NDArray[np.float32]
     features: NDArray[np.float32]
+    lifts: NDArray[np.float32]
 
     @classmethod
     def of_tables(cls, tables: Mapping[str, NDArray[np.float32]]) -> ItemStatistics:
@@ -96,6 +99,7 @@ class ItemStatistics(NamedTuple):
 
         Args:
             tables: (items,) float32 each, the available ones of ITEM_TABLES; others count as 0.
+                Also SEGMENT_LIFTS, (items, segments), if there are any.
         """
         popular = tables["popularity"]
         zeros = np.zeros_like(popular)
@@ -107,11 +111,12 @@ class ItemStatistics(NamedTuple):
             repeat_days,
         ]
         features = np.stack(columns, axis=1, dtype=np.float32)
-        return cls(repeat_days, tables.get(FIRST_DAY, zeros), features)
+        lifts = tables.get(SEGMENT_LIFTS, zeros[:, None][:, :0])
+        return cls(repeat_days, tables.get(FIRST_DAY, zeros), features, lifts)
 
     def at(self, rows: NDArray[np.int32]) -> ItemStatistics:
         """Returns the features of some items, as a copy."""
-        return ItemStatistics(self.repeat_days[rows], self.first_day[rows], self.features[rows])
+        return ItemStatistics(*(one[rows] for one in self))
 
     def of(
         self, rows: NDArray[np.int64], history: History, newest_us: int, *, repeats: bool
@@ -129,6 +134,8 @@ class ItemStatistics(NamedTuple):
         if repeats:
             now = _now_days(history, newest_us)
             parts.append(_repeat_rows(history, rows, self.repeat_days[rows], now))
+        if self.lifts.shape[1]:
+            parts.append(self.lifts[rows][:, history.segments].sum(axis=1)[None])
         return np.concatenate(parts).astype(np.float32)
 
 
@@ -139,18 +146,20 @@ class FeatureSpec(NamedTuple):
     blend, 0 if it is not part of it; at least one is. repeats: Whether items that the user had may
     be shown again. newest_us: Time that ages are counted from, unless the user's newest interaction
     is later. If 0, ages are always counted from the user's newest interaction, for data in which
-    the last interactions of each user were held out.
+    the last interactions of each user were held out. segments: Whether users have any.
     """
 
     sources: Sequence[str]
     weights: Sequence[float]
     repeats: bool
     newest_us: int = 0
+    segments: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the features, in their order."""
-        return feature_names(self.sources, repeats=self.repeats)
+        names = feature_names(self.sources, repeats=self.repeats)
+        return (*names, SEGMENT_LIFTS) if self.segments else names
 
     def features(self, found: UserCandidates, history: History) -> CandidateFeatures:
         """Returns the candidates of a user with their features.
@@ -174,7 +183,7 @@ class FeatureSpec(NamedTuple):
         best = ScoredRows(scored, blended.take(scored)).best(_BLEND_CANDIDATES)
         is_candidate[best.rows] = True
         places = np.flatnonzero(is_candidate)
-        # By item, place and user, then by item again if it may come again.
+        # By item, place and user, then by item again if it may come again, or by segment.
         parts = np.cumsum([sources + 1, sources + 1, _ITEM_COLUMNS, len(_USER_FEATURES)])
         values = np.empty((parts[-1] + len(found.columns) - _ITEM_COLUMNS, len(places)), np.float32)
         of_sources, of_places, of_items, of_user, of_repeats = np.split(values, parts)

@@ -27,7 +27,8 @@ class History(NamedTuple):
     items: (n,) int32 item numbers, which may repeat. time_us: (n,) int64, microseconds since 1970.
     weight: (n,) float32 > 0. rows: (n,) int64, the row of each item among the items that may be
     candidates, -1 for items of other shards; None if all items may be, and rows are numbers. memo:
-    User vectors, which the shards of one process share. Optional; None keeps none.
+    User vectors, which the shards of one process share. Optional; None keeps none. segments: Those
+    of the user, by number.
     """
 
     items: NDArray[np.int32]
@@ -35,6 +36,7 @@ class History(NamedTuple):
     weight: NDArray[np.float32]
     rows: NDArray[np.int64] | None = None
     memo: UserVectors | None = None
+    segments: tuple[int, ...] = ()
 
     def own_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns the events whose items may be candidates, and the rows of these items."""

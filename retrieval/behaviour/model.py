@@ -28,11 +28,13 @@ class BehaviourModel:
 
     kind_weights: Weights by kind of interaction; other kinds weigh 1.
     similar_debias: Discount for popularity in lists of items that go with others, 0..1.
+    segments: Names of the segments that tables exist for.
     local: The tables, if this process serves them. Otherwise the shards of the snapshot do.
     """
 
     kind_weights: Mapping[str, float]
     similar_debias: float
+    segments: Sequence[str] = ()
     local: BehaviourShard | None = None
     _weights: Mapping[bool, Sequence[float]] = field(repr=False)
     _debias: Mapping[bool, float] = field(repr=False)
@@ -123,6 +125,7 @@ def _build(
     return BehaviourModel(
         kind_weights=dict(card.kind_weights),
         similar_debias=_checked_debias(card.similar_debias.value, snapshot_id),
+        segments=tuple(card.segments),
         local=local,
         _weights=weights,
         # Older builds have no discount: 0.

@@ -104,6 +104,7 @@ def feature_spec(card: snapshot_pb2.BehaviourCard, blend: snapshot_pb2.BlendCard
         [part.weight for part in parts],
         blend.repeats,
         newest_us if blend.ranker.since_newest else 0,
+        segments=bool(card.segments),
     )
 
 

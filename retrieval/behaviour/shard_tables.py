@@ -19,6 +19,7 @@ from retrieval.behaviour.item_keys import ItemKeys
 from retrieval.behaviour.item_lists import ItemLists
 from retrieval.behaviour.popularity import ItemScores
 from retrieval.behaviour.popularity_discount import popularity_levels
+from retrieval.behaviour.segments import SEGMENT_LIFTS
 from retrieval.behaviour.sequences import SequenceModel
 from retrieval.behaviour.table_division import divide_histories, divide_lists, owners_of
 from retrieval.behaviour.table_files import (
@@ -164,6 +165,7 @@ def _shard_tables(
         {
             name: ItemScores(one[numbers], float(one.max(initial=0)))
             for name, one in popularity.items()
+            if name != SEGMENT_LIFTS  # They are in the statistics.
         },
         popularity_levels(popularity[POPULARITY])[numbers],
         statistics if whole else statistics.at(numbers),

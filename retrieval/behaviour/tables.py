@@ -8,6 +8,7 @@ The files are in behaviour/. Items are in order of number, which is the order of
         `index_builder.behaviour.repurchase_rates`; older builds lack them.
     first_day.npy: (items,) float32, day of an item's first interaction since 1970, 0 if it has
         none; only if a ranker reads it.
+    segment_lifts.npy: (items, segments) float32, see `segments`; if the card names any.
     ranker_no_repeats.txt, ranker_repeats.txt: trees in LightGBM's text format, if there are any.
     sequence.npy, sequence.decay.npy, sequence.transition.npy: `SequenceModel`, the bias being the
         last row of the third; only if a blend or a ranker reads it.
@@ -40,6 +41,7 @@ from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.features import ITEM_TABLES
 from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_lists import ItemLists
+from retrieval.behaviour.segments import SEGMENT_LIFTS
 from retrieval.behaviour.sequences import SEQUENCE, SequenceModel, read_sequences
 from retrieval.behaviour.table_division import join_histories, join_lists
 from retrieval.behaviour.table_files import (
@@ -103,6 +105,7 @@ class RequiredTables(NamedTuple):
 def required_tables(card: snapshot_pb2.BehaviourCard) -> RequiredTables:
     """Returns the names of the tables that a card requires."""
     popularity, lists = {POPULARITY, card.popularity_table or POPULARITY}, {SESSIONS}
+    popularity |= {SEGMENT_LIFTS} if card.segments else set()
     parts = [part for blend in card.blends for part in blend.parts]
     for blend in card.blends:
         if blend.ranker.kept:
@@ -209,8 +212,9 @@ def read_item_columns(
     tails = {f"{part}/{TAIL_LISTS}.starts.npy" for part in (FOLDER, tables_folder(0))}
     lists = wanted.lists | ({TAIL_LISTS} if tails & written else set())
     present = {one for one in ITEM_STATISTICS if f"{FOLDER}/{one}.npy" in written}
+    shape = {SEGMENT_LIFTS: (len(ids), len(manifest.behaviour.segments))}
     arrays = {
-        name: read_array(folder / f"{name}.npy", np.float32, (len(ids),))
+        name: read_array(folder / f"{name}.npy", np.float32, shape.get(name, (len(ids),)))
         for name in sorted((wanted.popularity | present) - {POPULARITY})
     }
     for name in sorted(present):

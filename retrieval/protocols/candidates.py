@@ -78,12 +78,13 @@ class KeyedHistory(NamedTuple):
     """The n interactions of a user, newest first, or the items that a list goes with.
 
     keys: (n,) uint64, see `retrieval.behaviour.item_keys`. time_us: (n,) int64, microseconds since
-    1970. weight: (n,) float32 > 0.
+    1970. weight: (n,) float32 > 0. segments: Numbers of the segments that the user is in.
     """
 
     keys: NDArray[np.uint64]
     time_us: NDArray[np.int64]
     weight: NDArray[np.float32]
+    segments: tuple[int, ...] = ()
 
 
 NO_EVENTS = KeyedHistory(NO_KEYS, np.empty(0, np.int64), np.empty(0, np.float32))

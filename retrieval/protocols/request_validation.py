@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection
 
 from nearline import contract as c
 from nearline.access.tenant_ids import name_of
 from nearline.contract import MAX_ID_BYTES
 from nearline.errors import InvalidRequest
+from nearline.items.documents import check_text_bytes
+from nearline.wire.limits import check_count
 
+# Of attributes of a user or a request.
+MAX_NAME_BYTES, MAX_TEXT_BYTES = 64, 256
 _MAX_COMPARED = 256  # Characters of a name.
 
 
@@ -47,6 +52,21 @@ def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> Non
     ):
         if share is not None and not 0 <= share <= 1:
             raise InvalidRequest(f"{field} is {share}; 0..1 is allowed", field=field)
+    check_attributes(audience.context, "context")
+
+
+def check_attributes(attributes: c.Attributes, field: str) -> None:
+    """Raises InvalidRequest unless attributes of a user or a request are few, short and single."""
+    remedy = "leave out what no policy refers to and few users share"
+    check_count(len(attributes), field, c.MAX_USER_ATTRIBUTES, remedy)
+    for name, value in attributes.items():
+        check_text_bytes(name, f"{field} (a name)", MAX_NAME_BYTES, 1)
+        path = f"{field}.{name}"
+        if isinstance(value, str):
+            check_text_bytes(value, path, MAX_TEXT_BYTES)
+        elif not isinstance(value, int | float) or value != value or abs(value) == math.inf:
+            remedy = "send a text, a finite number or a truth value, or leave it out"
+            raise InvalidRequest(f"{path} is {value!r}; {remedy}", field=path)
 
 
 def check_id(value: str, field: str) -> None:

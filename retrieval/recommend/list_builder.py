@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from nearline.filters import both
 from nearline.times import to_us
 from retrieval.behaviour.item_keys import keys_of
 from retrieval.behaviour.reasons import MAX_REASONS
+from retrieval.behaviour.segments import segment_names, segments_of
 from retrieval.protocols.candidates import CandidatesRequest
 from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.recommend.brand_spread import ATTRIBUTES, SPARE, brand_attribute, spread
@@ -25,6 +26,7 @@ from retrieval.recommend.explanations import DEBIASED, add_discount, complete_ab
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
 from retrieval.recommend.pool_filler import CONTENT, UNORDERED, content_examples, fill_pool, rank
 from retrieval.recommend.ranking import ITEMS, ItemRanking, places_gained
+from retrieval.recommend.references import bind
 from retrieval.recommend.rules import Placement, apply_rules
 from retrieval.recommend.strategies import RankingContext, Strategy, strategy_of
 from retrieval.recommend.user_profile import UserProfile
@@ -36,11 +38,12 @@ from retrieval.search.request_context import RequestContext
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRequest:
-    """A request for a list, with the policy of its surface."""
+    """A request for a list, with the policy of its surface, and the attributes of its user."""
 
     audience: c.Audience
     options: c.RecommendOptions
     policy: Policy
+    user: c.Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +92,8 @@ class ListPlan(NamedTuple):
 
 def plan_list(served: ServedCollection, request: ListRequest, context: RequestContext) -> ListPlan:
     """Returns the plan of a request."""
-    options, policy = request.options, request.policy
+    options, policy, now = request.options, request.policy, request.audience.context
+    only = policy.only and bind(policy.only, request.user, now, served.attribute_kinds)
     strategy = strategy_of(policy)
     item_ids = list(dict.fromkeys(request.audience.item_ids))
     needed = policy.needs(options.diversity)
@@ -99,9 +103,7 @@ def plan_list(served: ServedCollection, request: ListRequest, context: RequestCo
     spare = SPARE if options.explain and brand_attribute(served, policy, options.diversity) else 0
     return ListPlan(
         strategy,
-        CandidateQuery(
-            served, options.payload | needed, both(options.filter, policy.only), context
-        ),
+        CandidateQuery(served, options.payload | needed, both(options.filter, only), context),
         item_ids,
         item_ids if strategy.uses_items else (),
         frozenset((*options.exclude_ids, *item_ids)),
@@ -148,6 +150,8 @@ class ListBuilder:
     ) -> None:
         self._request = request
         self._plan = plan_list(served, request, context)
+        only = request.policy.only
+        self._refers = only is not None and bind(only, {}, {}, {}) != only
         self._cache = cache
         self._rng = rng
         self._prefetched: Awaitable[CachedCandidates | None] | None = None
@@ -155,6 +159,8 @@ class ListBuilder:
     def prefetch(self) -> None:
         """Starts to read a list shared by all known users, while the caller reads the profile."""
         item_ids = self._plan.context_ids
+        if self._refers:
+            return  # First it must be known which items match.
         if item_ids and self._plan.query.context.visible is not None:
             return  # First it must be known whether the caller may see them.
         if self._plan.strategy.is_shared(item_ids, is_known=True):
@@ -166,13 +172,19 @@ class ListBuilder:
         Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: the filter
             names an attribute that does not exist.
         """
+        if self._refers and profile.attributes:
+            query, request = self._plan.query, replace(self._request, user=profile.attributes)
+            self._plan = plan_list(query.served, request, query.context)
         options, policy, plan = self._request.options, self._request.policy, self._plan
         now_us = time.time_ns() // 1_000
         seen = profile.seen(policy, now_us)
         profile = await _visible_profile(profile, plan)
 
+        learned = plan.query.served.learned
+        known = {**profile.attributes, **self._request.audience.context}
+        segments = segments_of(segment_names(known), learned.segments) if learned else ()
         # Candidates, filtered and ranked, with their payload: from the cache, else from the shards.
-        start = await self._start(profile.is_known, seen | plan.excluded)
+        start = await self._start(profile.is_known or bool(segments), seen | plan.excluded)
         if plan.verbatim and start.messages is not None:
             return BuiltList(
                 recommendations=wire.lazy_recommendations(start.messages),
@@ -181,7 +193,7 @@ class ListBuilder:
                 cached=start.cached,
             )
         repeats = policy.seen.repeat or (policy.seen.by_item and bool(profile.again))
-        context = RankingContext(start.context_ids, profile, repeats, now_us, plan.debias)
+        context = RankingContext(start.context_ids, profile, repeats, now_us, plan.debias, segments)
         pool, pinned = CandidatePool(options.payload), CandidatePool(options.payload)
         brand = brand_attribute(plan.query.served, policy, options.diversity)
         if start.messages is None:

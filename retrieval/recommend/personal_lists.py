@@ -15,6 +15,7 @@ from retrieval.recommend.cached_candidates import CachedCandidates
 from retrieval.recommend.list_builder import BuiltList, ListRequest
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
+from retrieval.users.codec import pack_attributes
 from retrieval.users.records import StoredState
 
 # A list of 20 titles takes about 5 kB.
@@ -40,6 +41,7 @@ class ListSpec(NamedTuple):
     excluded: bytes
     diversity: float | None
     debias: float | None
+    context: bytes
 
 
 def list_spec(served: ServedCollection, request: ListRequest) -> ListSpec | None:
@@ -68,6 +70,7 @@ def list_spec(served: ServedCollection, request: ListRequest) -> ListSpec | None
         _digest(options.exclude_ids),
         options.diversity,
         options.popularity_debias,
+        pack_attributes(audience.context),
     )
 
 
@@ -148,7 +151,7 @@ class PersonalLists:
             is_live=built.is_live,
         )
         size = _ENTRY_BYTES + sum(_ITEM_BYTES + len(one) for one in messages)
-        size += len(state.user) + len(state.session)
+        size += len(state.user) + len(state.session) + len(state.attributes) + len(spec.context)
         self.lists.put(spec, _KeptList(state, cached, built.source), size)
         return built.with_messages(messages)
 

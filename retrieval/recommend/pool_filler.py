@@ -91,6 +91,7 @@ async def rank(
             hidden=hidden,
             history=profile.history if profile.is_known else NO_EVENTS,
             had=profile.history_ids if hidden >= profile.history_ids else frozenset(),
+            segments=context.segments,
         ),
         context,
     )

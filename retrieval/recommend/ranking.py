@@ -79,6 +79,7 @@ class RankingQuery:
     model: None if the snapshot has none; functions that need it then return None. depth: Items of
     the first block, unless fewer are scored. hidden: Ids of items to leave out.
     history: Of the user. had: The items of the history, if all of them are left out; else empty.
+    segments: Numbers of the segments that the user is in.
     """
 
     served: ServedCollection
@@ -89,6 +90,7 @@ class RankingQuery:
     hidden: frozenset[str] = frozenset()
     history: KeyedHistory = NO_EVENTS
     had: frozenset[str] = frozenset()
+    segments: tuple[int, ...] = ()
 
     async def find(self, request: CandidatesRequest) -> ShardCandidates:
         """Finds candidates, without the items to leave out."""
@@ -104,7 +106,8 @@ class RankingQuery:
         if request.history is self.history:
             # Shards have the keys of the history already.
             hidden, request = hidden - self.had, request._replace(hide_history=bool(self.had))
-        return request._replace(hidden=_keys_of(hidden), filter=self.filter)
+        history = request.history._replace(segments=self.segments)
+        return request._replace(hidden=_keys_of(hidden), filter=self.filter, history=history)
 
 
 async def rank_by_items(

@@ -21,7 +21,7 @@ from nearline.errors import (
     Unsupported,
 )
 from nearline.filters import both
-from nearline.items.sizes import text_bytes
+from nearline.items.sizes import attributes_bytes, text_bytes
 from nearline.store.snapshot import Store
 from nearline.times import from_us, to_us
 from retrieval.cache.cached_list import CacheLevel
@@ -284,6 +284,21 @@ class RecommendationService:
         metrics.unknown_items.labels(collection).inc(count)
         return count
 
+    async def set_user(
+        self,
+        user_id: str,
+        attributes: c.Attributes,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Sets the attributes of a user; see `Recommender.set_user`."""
+        self._check_user(collection, user_id)
+        size = _INTERACTION_BYTES + attributes_bytes(attributes)
+        with self._feed_block.adding("attributes", size, only=(REDIS,)):
+            async with _deadline(timeout_s):
+                await self._require_states().set_attributes(collection, user_id, attributes)
+
     async def get_user(
         self,
         user_id: str,
@@ -333,6 +348,7 @@ class RecommendationService:
             sessions=deletion.sessions,
             snapshots=snapshots,
             imports_left_out=left_out,
+            attributes=deletion.attributes,
         )
 
     def _check_user(self, collection: str, user_id: str) -> None:

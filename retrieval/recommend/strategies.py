@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
 from retrieval.behaviour import generator_names
@@ -30,7 +31,8 @@ class RankingContext(NamedTuple):
 
     item_ids: Items that the list goes with; empty if there are none or the strategy ignores them.
     repeats: Whether items that the user had may be listed again. now_us: Microseconds since 1970.
-    debias: 0..1, discount for popularity; None uses the snapshot's.
+    debias: 0..1, discount for popularity; None uses the snapshot's. segments: Numbers of the
+    segments that the user is in.
     """
 
     item_ids: Sequence[str]
@@ -38,6 +40,7 @@ class RankingContext(NamedTuple):
     repeats: bool
     now_us: int
     debias: float | None = None
+    segments: tuple[int, ...] = ()
 
 
 class ReasonsQuery(NamedTuple):
@@ -66,7 +69,7 @@ class Strategy(Protocol):
 
         Args:
             item_ids: Items that the list goes with.
-            is_known: Whether the user has a history.
+            is_known: Whether the user has a history, or is in a segment.
         """
         ...
 
@@ -159,7 +162,7 @@ class PopularStrategy:
 
     async def rank(self, query: RankingQuery, context: RankingContext) -> ItemRanking | None:
         """Ranks by the statistic of the strategy; the remaining items follow by counts."""
-        return await rank_popular(query, self.generator, self.source)
+        return await rank_popular(replace(query, segments=()), self.generator, self.source)
 
     def reasons(self, context: RankingContext) -> ReasonsQuery:
         """Asks whether an item has interactions."""

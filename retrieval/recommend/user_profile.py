@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from nearline.contract import Attributes
 from nearline.times import SECOND_US
 from retrieval.behaviour.history import MAX_HISTORY_EVENTS
 from retrieval.behaviour.item_keys import keys_of
@@ -31,6 +32,7 @@ class UserProfile:
         recorded: Recorded events, newest first, including items that the snapshot does not have.
         trained: Interactions of the user that the snapshot was trained on.
         kind_weights: Weights by kind of interaction; other kinds weigh 1.
+        attributes: Of the user.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class UserProfile:
         recorded: Sequence[UserEvent] = (),
         trained: StoredHistory = NO_HISTORY,
         kind_weights: Mapping[str, float] = _NO_WEIGHTS,
+        attributes: Attributes = EMPTY_STATE.attributes,
     ) -> None:
+        self.attributes = attributes
         self._recorded = recorded
         self._trained = trained
         self._kind_weights = kind_weights
@@ -128,7 +132,7 @@ class UserProfile:
         recorded = [one for one in self._recorded if one.item_id in item_ids]
         kept = [at for at, item_id in enumerate(self._trained.ids) if item_id in item_ids]
         trained = self._trained.take(np.array(kept, np.int64))
-        return UserProfile(recorded, trained, self._kind_weights)
+        return UserProfile(recorded, trained, self._kind_weights, self.attributes)
 
 
 def build_profile(
@@ -142,7 +146,8 @@ def build_profile(
         state: Recorded state of the user and the session.
         trained, kind_weights: See `UserProfile`.
     """
-    return UserProfile(state.events, since(trained, state.deleted_us), kind_weights)
+    known = since(trained, state.deleted_us)
+    return UserProfile(state.events, known, kind_weights, state.attributes)
 
 
 def since(trained: StoredHistory, deleted_us: int) -> StoredHistory:

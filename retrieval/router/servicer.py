@@ -160,6 +160,18 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             rows=reply.rows, recorded=reply.recorded, duplicates=reply.duplicates
         )
 
+    async def SetUser(
+        self, request: retrieval_pb2.SetUserRequest, context: Context
+    ) -> retrieval_pb2.SetUserResponse:
+        """Sets the attributes of a user."""
+        await self._required_recommender().set_user(
+            stored_id(current_caller(), request.user_id, "user_id"),
+            wire.user_attributes(request.attributes, "attributes"),
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
+        )
+        return retrieval_pb2.SetUserResponse()
+
     async def GetUser(
         self, request: retrieval_pb2.GetUserRequest, context: Context
     ) -> retrieval_pb2.GetUserResponse:

@@ -57,6 +57,7 @@ def request_to_proto(
         reasons_for=b"" if reasons_for is None else _bytes(reasons_for, "<u8"),
         explain=reasons_for is not None,
         also=also,
+        segments=history.segments,
     )
 
 
@@ -69,6 +70,7 @@ def request_from_proto(message: shard_pb2.FindCandidatesRequest) -> CandidatesRe
         _array(message.keys, "<u8", "keys", MAX_EVENTS),
         _array(message.time_us, "<i8", "time_us", MAX_EVENTS),
         _array(message.weights, "<f4", "weights", MAX_EVENTS),
+        tuple(message.segments[:16]),
     )
     if not len(history.keys) == len(history.time_us) == len(history.weight):
         raise InvalidRequest(

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from nearline import wire
+from nearline.contract import Attributes
 from nearline.errors import NotReady
 from nearline.internal.v1 import state_pb2
 
@@ -79,6 +81,17 @@ def unpack(blob: bytes) -> PackedHistory:
 def event_count(blob: bytes) -> int:
     """Returns the number of events of a history; 0 for b""."""
     return len(_read(blob).items) if blob else 0
+
+
+def pack_attributes(attributes: Attributes) -> bytes:
+    """Encodes the attributes of a user, equal ones as equal bytes; b"" for none."""
+    message = state_pb2.UserAttributes(values=wire.values_by_name(attributes))
+    return message.SerializeToString(deterministic=True)
+
+
+def unpack_attributes(blob: bytes) -> Attributes:
+    """Decodes the attributes of a user."""
+    return wire.attributes_from_proto(state_pb2.UserAttributes.FromString(blob).values)
 
 
 def insert_events(history: EncodedHistory, new: EncodedHistory, most: int) -> EncodedHistory:

@@ -8,7 +8,7 @@ from nearline.store.snapshot import partition_of
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability
 from retrieval.users import lua_scripts
-from retrieval.users.codec import event_count
+from retrieval.users.codec import event_count, unpack_attributes
 from retrieval.users.keys import marks_key, owner_digest, session_keys, user_keys
 from retrieval.users.log_entries import entries_of_user
 from retrieval.users.records import NEEDED_BY, DeletionResult
@@ -17,7 +17,7 @@ from retrieval.users.records import NEEDED_BY, DeletionResult
 async def delete_user(
     client: Redis, durability: Durability, collection: str, user_id: str, ttl_s: int
 ) -> DeletionResult:
-    """Deletes the history, events, log entries and sessions of a user; returns once durable.
+    """Deletes the history, attributes, events, log entries and sessions of a user, durably.
 
     They can no longer be read, and marks tell those who have read them. The bytes of a log entry
     stay in Redis until the log is trimmed that far, and in the append-only file until Redis
@@ -37,7 +37,7 @@ async def delete_user(
         if isinstance(reply, Exception):
             raise reply
     durability.check_reply(kept)
-    deleted_us, blob, last = reply
+    deleted_us, blob, last, attributes = reply
     upto_ms = int(deleted_us) // 1_000
     entries = sessions = 0
     async for page in entries_of_user(client, keys.log, user_id, last):
@@ -60,4 +60,5 @@ async def delete_user(
         durability.check_reply(kept)
         sessions += sum(replies[:-1:4])
         entries += replies[-1]
-    return DeletionResult(int(deleted_us), event_count(blob), entries, sessions)
+    described = len(unpack_attributes(attributes))
+    return DeletionResult(int(deleted_us), event_count(blob), entries, sessions, described)

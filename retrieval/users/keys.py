@@ -20,7 +20,8 @@ OWNER_BYTES = 8
 class OwnerKeys(NamedTuple):
     """Keys of a user or a session, and of its partition.
 
-    state: Hash: h, the packed history; for users also x, time of the last deletion, microseconds.
+    state: Hash: h, the packed history; for users also x, time of the last deletion, microseconds,
+    and a, the packed attributes.
     recent: String: digests of the events of the last 24 hours.
     log: Stream of the interactions of the partition.
     dictionary: String: id of the dictionary that encodes the histories of the partition.

@@ -93,9 +93,9 @@ return 1
 """
 
 # KEYS: state, recent, log, marks. ARGV: seconds to remember the deletion; digest of the user.
-# Returns its time in microseconds, the deleted history, and the last entry of the log.
+# Returns its time in microseconds, the old history, the last entry of the log, the old attributes.
 ERASE = """
-local state = redis.call('HMGET', KEYS[1], 'h', 'x')
+local state = redis.call('HMGET', KEYS[1], 'h', 'x', 'a')
 local clock = redis.call('TIME')
 local time = math.max(clock[1] * 1000000 + clock[2], tonumber(state[2] or '0'))
 time = string.format('%.0f', time)
@@ -111,7 +111,13 @@ if last then
     'owner', ARGV[2], 'upto', string.format('%.0f', upto))
   redis.call('EXPIRE', KEYS[4], ARGV[1])
 end
-return {time, state[1] or '', last and last[1] or '0-0'}
+return {time, state[1] or '', last and last[1] or '0-0', state[3] or ''}
+"""
+
+# KEYS: state. ARGV: packed attributes; seconds to keep the state.
+DESCRIBE = """
+redis.call('HSET', KEYS[1], 'a', ARGV[1])
+return redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
 
 # KEYS: log. ARGV: user id, first and last entry to scan, limit of entries to scan.

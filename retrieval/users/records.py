@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import NamedTuple, overload
 
+from nearline.contract import Attributes
 from nearline.times import SECOND_US
 
 # The feature that errors name if Redis is away.
@@ -74,11 +76,12 @@ class UserState(NamedTuple):
     """The state of a user and a session, as a recommendation reads it.
 
     events: Events of both, each once, newest first. deleted_us: When the user was last deleted; 0:
-    never.
+    never. attributes: Of the user.
     """
 
     events: Sequence[UserEvent]
     deleted_us: int
+    attributes: Attributes = MappingProxyType({})
 
 
 EMPTY_STATE = UserState((), 0)
@@ -87,12 +90,13 @@ EMPTY_STATE = UserState((), 0)
 class StoredState(NamedTuple):
     """The state of a user and a session as Redis holds it; equal if nothing was recorded since.
 
-    user, session: Encoded histories; empty without one. deleted_us: See `UserState`.
+    user, session, attributes: Encoded; empty without any. deleted_us: See `UserState`.
     """
 
     user: bytes
     session: bytes
     deleted_us: int
+    attributes: bytes = b""
 
 
 NO_STATE = StoredState(b"", b"", 0)
@@ -101,14 +105,15 @@ NO_STATE = StoredState(b"", b"", 0)
 class DeletionResult(NamedTuple):
     """The outcome of a deletion.
 
-    deleted_us: Its time. interactions, log_entries, sessions: Number of deleted events of the
-    history, of log entries, and of sessions that had not expired.
+    deleted_us: Its time. interactions, log_entries, sessions, attributes: Number of deleted events
+    of the history, of log entries, of sessions that had not expired, and of attributes.
     """
 
     deleted_us: int
     interactions: int
     log_entries: int
     sessions: int
+    attributes: int = 0
 
 
 class LoggedInteraction(NamedTuple):

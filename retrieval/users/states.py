@@ -7,12 +7,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import cast
 
+from nearline.contract import Attributes
 from nearline.contract.recommendations import Interaction, RecordReply, UserRecord
 from nearline.store.snapshot import check_collection
 from nearline.times import from_us
+from retrieval.protocols.request_validation import check_attributes
 from retrieval.redis_client.connection import Command, Redis, RedisReader, translate_redis_errors
 from retrieval.redis_client.durability import Durability
-from retrieval.users.codec import MAX_EVENTS
+from retrieval.users import lua_scripts
+from retrieval.users.codec import MAX_EVENTS, pack_attributes, unpack_attributes
 from retrieval.users.deletion import delete_user
 from retrieval.users.dictionary import MAX_NAMES, Dictionary
 from retrieval.users.export import export_interactions
@@ -101,18 +104,18 @@ class UserStates:
         """
         if not user_id and not session_id:
             return NO_STATE
-        user = session = deleted = None
+        user = session = deleted = attributes = None
         commands: list[Command] = []
         if user_id:
-            commands.append(("HMGET", user_keys(collection, user_id).state, "h", "x"))
+            commands.append(("HMGET", user_keys(collection, user_id).state, "h", "x", "a"))
         if session_id:
             commands.append(("HGET", session_keys(collection, session_id).state, "h"))
         replies = await self._reads.ask(*commands)
         if user_id:
-            user, deleted = replies[0]
+            user, deleted, attributes = replies[0]
         if session_id:
             session = replies[-1]
-        return StoredState(user or b"", session or b"", int(deleted or 0))
+        return StoredState(user or b"", session or b"", int(deleted or 0), attributes or b"")
 
     async def decode(self, collection: str, stored: StoredState) -> UserState:
         """Decodes a state; asks Redis only for names that are not cached.
@@ -121,7 +124,8 @@ class UserStates:
         """
         blobs = [blob for blob in (stored.user, stored.session) if blob]
         histories = await self._dictionary(collection).events(blobs) if blobs else []
-        return UserState(_merge(histories, self._ring), stored.deleted_us)
+        attributes = unpack_attributes(stored.attributes)
+        return UserState(_merge(histories, self._ring), stored.deleted_us, attributes)
 
     async def record(
         self, collection: str, interactions: Sequence[Interaction], idempotency_key: str = ""
@@ -147,6 +151,23 @@ class UserStates:
             log_ms=self._log_ms,
         )
 
+    async def set_attributes(self, collection: str, user_id: str, attributes: Attributes) -> None:
+        """Replaces the attributes of a user; returns once they are durable.
+
+        Raises: InvalidRequest: see `check_attributes`. NotReady: try again.
+        """
+        check_owner_id(user_id, "user_id")
+        check_attributes(attributes, "attributes")
+        packed, client = pack_attributes(attributes), self._client
+        state = user_keys(collection, user_id).state
+        await self._durability.check()
+        async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
+            pipe.eval(lua_scripts.DESCRIBE, 1, state, packed, self._ttl_s[0])
+            [reply], kept = await self._durability.execute(pipe)
+            if isinstance(reply, Exception):
+                raise reply
+        self._durability.check_reply(kept)
+
     async def export(self, collection: str, user_id: str) -> UserRecord:
         """Returns all recorded interactions of a user, from the log and the history.
 
@@ -157,8 +178,8 @@ class UserStates:
         check_owner_id(user_id, "user_id")
         keys = user_keys(collection, user_id)
         async with translate_redis_errors(NEEDED_BY):
-            found = self._client.hmget(keys.state, "h", "x")
-            blob, deleted = await cast(Awaitable[list[bytes | None]], found)
+            found = self._client.hmget(keys.state, "h", "x", "a")
+            blob, deleted, attributes = await cast(Awaitable[list[bytes | None]], found)
         events = (await self._dictionary(collection).events([blob]))[0] if blob else []
         logged = [
             decode_interaction(entry.fields)
@@ -170,10 +191,11 @@ class UserStates:
         return UserRecord(
             interactions=exported,
             deleted=from_us(int(deleted)) if deleted else None,
+            attributes=unpack_attributes(attributes or b""),
         )
 
     async def delete(self, collection: str, user_id: str) -> DeletionResult:
-        """Deletes the history, events, log entries and sessions of a user; returns once durable.
+        """Deletes the history, attributes, events, log entries and sessions of a user, durably.
 
         Only the time of the deletion is kept. May be repeated, also after an error.
 
@@ -203,17 +225,30 @@ class UserStates:
 
         Raises: NotReady.
         """
-        found: dict[str, int] = {}
+        found = await self._fields(collection, user_ids, "x")
+        return {one: int(at) for one, at in found.items()}
+
+    async def attributes(self, collection: str, user_ids: Sequence[str]) -> dict[str, Attributes]:
+        """Returns the attributes of users, for a training; users without any are omitted.
+
+        Raises: NotReady.
+        """
+        found = await self._fields(collection, user_ids, "a")
+        return {one: unpack_attributes(blob) for one, blob in found.items()}
+
+    async def _fields(
+        self, collection: str, user_ids: Sequence[str], name: str
+    ) -> dict[str, bytes]:
+        """Returns a field of the state of each user who has it."""
+        found: dict[str, bytes] = {}
         for start in range(0, len(user_ids), _USERS_PER_CALL):
             page = user_ids[start : start + _USERS_PER_CALL]
-            async with (
-                translate_redis_errors(NEEDED_BY),
-                self._client.pipeline(transaction=False) as pipe,
-            ):
+            pipe = self._client.pipeline(transaction=False)
+            async with translate_redis_errors(NEEDED_BY), pipe:
                 for user_id in page:
-                    pipe.hget(user_keys(collection, user_id).state, "x")
+                    pipe.hget(user_keys(collection, user_id).state, name)
                 replies = await pipe.execute()
-            found |= {one: int(at) for one, at in zip(page, replies, strict=True) if at}
+            found |= {one: value for one, value in zip(page, replies, strict=True) if value}
         return found
 
     def _dictionary(self, collection: str) -> Dictionary:

@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from nearline.v1 import types_pb2 as nearline_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n nearline/internal/v1/state.proto\x12\x14nearline.internal.v1\"{\n\x07History\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\ndictionary\x18\x02 \x01(\x0c\x12\x0e\n\x06newest\x18\x03 \x01(\x04\x12\r\n\x05items\x18\x04 \x03(\x04\x12\x0c\n\x04gaps\x18\x05 \x03(\x04\x12\r\n\x05kinds\x18\x06 \x03(\x04\x12\x0f\n\x07weights\x18\x07 \x03(\x02\x42\x41\n\x14nearline.internal.v1P\x01Z\'nearline/internal/v1;nearlineinternalv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n nearline/internal/v1/state.proto\x12\x14nearline.internal.v1\x1a\x17nearline/v1/types.proto\"{\n\x07History\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\ndictionary\x18\x02 \x01(\x0c\x12\x0e\n\x06newest\x18\x03 \x01(\x04\x12\r\n\x05items\x18\x04 \x03(\x04\x12\x0c\n\x04gaps\x18\x05 \x03(\x04\x12\r\n\x05kinds\x18\x06 \x03(\x04\x12\x0f\n\x07weights\x18\x07 \x03(\x02\"\x95\x01\n\x0eUserAttributes\x12@\n\x06values\x18\x01 \x03(\x0b\x32\x30.nearline.internal.v1.UserAttributes.ValuesEntry\x1a\x41\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.nearline.v1.Value:\x02\x38\x01\x42\x41\n\x14nearline.internal.v1P\x01Z\'nearline/internal/v1;nearlineinternalv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,6 +33,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nearline.internal.v1.state_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024nearline.internal.v1P\001Z\'nearline/internal/v1;nearlineinternalv1'
-  _globals['_HISTORY']._serialized_start=58
-  _globals['_HISTORY']._serialized_end=181
+  _globals['_USERATTRIBUTES_VALUESENTRY']._loaded_options = None
+  _globals['_USERATTRIBUTES_VALUESENTRY']._serialized_options = b'8\001'
+  _globals['_HISTORY']._serialized_start=83
+  _globals['_HISTORY']._serialized_end=206
+  _globals['_USERATTRIBUTES']._serialized_start=209
+  _globals['_USERATTRIBUTES']._serialized_end=358
+  _globals['_USERATTRIBUTES_VALUESENTRY']._serialized_start=293
+  _globals['_USERATTRIBUTES_VALUESENTRY']._serialized_end=358
 # @@protoc_insertion_point(module_scope)

@@ -57,7 +57,7 @@ def test_ids_are_as_written_and_numbered_by_their_first_row(write: _Write) -> No
     assert found.item.tolist() == [0, 1, 2, 3]
     assert found.time_us.tolist() == [3 * _SECOND, _SECOND, 2 * _SECOND, 5 * _SECOND]
     assert found.weight.tolist() == [1, 1, 1, 1]
-    assert [column.dtype.name for column in found[2:]] == ["int32", "int32", "int64", "float32"]
+    assert [column.dtype.name for column in found[2:6]] == ["int32", "int32", "int64", "float32"]
     assert report == (4, 4, {})
 
 

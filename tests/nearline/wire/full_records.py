@@ -78,6 +78,8 @@ class FullRecords:
     def _scalar(self, hint: Any) -> Any:
         if hint is bool:
             return True
+        if hint is type(None):
+            return None
         number = self.number()
         if hint is int:
             return number

@@ -216,10 +216,12 @@ def test_seen_items_follow_the_rule(
 
 
 def test_the_example_of_the_guide_is_valid(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", GUIDE.read_text("utf-8"), re.S)
+    example, references = re.findall(r"```toml\n(.*?)```", GUIDE.read_text("utf-8"), re.S)
     policies = read_policies(written(tmp_path, example))
     assert {"home", "item_page", "cart"} <= set(policies.surfaces)
     assert policies.for_surface("home").explore is not None
+    policies = read_policies(written(tmp_path, f"version = 1\n{references}"))
+    assert policies.for_surface("kids").only is not None
 
 
 def test_an_event_whose_kind_is_not_known_counts_as_of_each_kind() -> None:

@@ -26,7 +26,7 @@ from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.shards import candidates_codec as codec
 
 HISTORY = KeyedHistory(
-    keys_of(["a", "é"]), np.array([2**62, -1], np.int64), np.array([0.5, 3], np.float32)
+    keys_of(["a", "é"]), np.array([2**62, -1], np.int64), np.array([0.5, 3], np.float32), (0, 15)
 )
 REQUEST = CandidatesRequest(
     ("user", "nearest"),
