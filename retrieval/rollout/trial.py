@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from nearline import contract as c
+from nearline.access.tenant_ids import tenant_of
 from nearline.errors import (
     Conflict,
     DeadlineExceeded,
@@ -96,6 +97,15 @@ class Trial:
         """The canary."""
         return self._canary.value
 
+    def covers(self, surface: str) -> bool:
+        """Returns whether requests are assigned: lists of a surface, or, if empty, searches."""
+        return bool(surface) or not self.split.variant
+
+    def is_canary(self, served: ServedCollection) -> bool:
+        """Returns whether a request was answered as the canary."""
+        split = self.split
+        return served.snapshot_id == split.canary and served.variant == split.variant
+
     async def answer(
         self,
         current: Callable[[], Awaitable[_R]],
@@ -116,12 +126,13 @@ class Trial:
         chosen = self.split.to_canary(unit)
         if self.split.shadow:
             return await self._in_shadow(unit, current, canary, chosen=chosen)
-        self.analysis.record_assignment(chosen, unit)
+        tenant = tenant_of(requester.user or requester.session)
+        self.analysis.record_assignment(chosen, unit, tenant)
         start = time.perf_counter()
         if chosen:
             try:
                 with self._canary as served:
-                    reply = await canary(served)
+                    reply = await canary(served.with_variant(self.split.variant))
             except asyncio.CancelledError:
                 # An arm that hangs is slow. It has not failed: callers can give up when they like.
                 self._record(unit, start, canary=True)
@@ -147,11 +158,10 @@ class Trial:
         for one in interactions:
             canary = is_from_canary(one.list_id, self.split.epoch)
             if canary is not None:
-                unit = None
-                if self.split.dealt_by_unit and (one.user_id or one.session_id):
-                    unit = self.split.unit_of(Requester(one.user_id, one.session_id))
-                converted = one.kind in CONVERSIONS
-                self.analysis.record_click(canary, one.list_id, converted=converted, unit=unit)
+                user = self.split.visitor_of(Requester(one.user_id, one.session_id))
+                tenant = tenant_of(one.user_id or one.session_id)
+                bought = one.kind in CONVERSIONS
+                self.analysis.record_click(canary, one.list_id, user, tenant, converted=bought)
 
     def end(self) -> None:
         """Cancels running shadow answers."""
@@ -212,7 +222,7 @@ class Trial:
         start = time.perf_counter()
         try:
             with self._canary as held:
-                reply = await canary(held)
+                reply = await canary(held.with_variant(self.split.variant))
         except Exception as error:
             self._record_failure(unit, start, error)
             return

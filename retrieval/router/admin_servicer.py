@@ -39,6 +39,12 @@ _TRAININGS_S = 1.0
 class PolicyStore(Protocol):
     """The policies of the surfaces of each collection; see `recommend.stored_policies`."""
 
+    def parse(self, toml: str) -> object: ...
+
+    async def promote(
+        self, collection: str, tried: snapshot_pb2.AliasRecord, *, who: str, why: str
+    ) -> snapshot_pb2.AliasRecord: ...
+
     async def read(self, collection: str) -> admin_pb2.PolicySet: ...
 
     async def write(
@@ -282,9 +288,15 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         """Checks a snapshot and makes it current; routers switch to it once it is loaded.
 
         The verdict of the gate comes from its report in the store. A request can only override it
-        with a reason.
+        with a reason. Policies on trial become those of the collection.
         """
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
+        tried = await asyncio.to_thread(self._store.newest_alias_record, collection)
+        if tried and tried.rollout.policies and tried.canary == request.snapshot_id:
+            who, why, expected = request.who, request.why, request.expected_epoch
+            aliases.check_epoch(self._store, collection, expected or tried.epoch)
+            record = await self._policies.promote(collection, tried, who=who, why=why)
+            return admin_pb2.PromoteSnapshotResponse(record=record)
         check = await self._live.promotion_check(collection)
 
         def promote() -> snapshot_pb2.AliasRecord:
@@ -330,7 +342,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         The gate must have passed the snapshot, as in `PromoteSnapshot`.
         """
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
-        if not request.canary_snapshot_id:
+        if request.rollout.policies:
+            # Nothing to gate: the snapshot answers already.
+            await asyncio.to_thread(self._policies.parse, request.rollout.policies)
+        elif not request.canary_snapshot_id:
             record = await asyncio.to_thread(
                 aliases.end_split,
                 self._store,
@@ -345,9 +360,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         def split() -> snapshot_pb2.AliasRecord:
             aliases.check_share(request.canary_share)
             aliases.check_epoch(self._store, collection, request.expected_epoch)
-            verdict, epoch = require_gate_pass(
-                self._store, collection, request.canary_snapshot_id, request.gate.forced_because
-            )
+            verdict, epoch = None, 0
+            if not request.rollout.policies:
+                verdict, epoch = require_gate_pass(
+                    self._store, collection, request.canary_snapshot_id, request.gate.forced_because
+                )
             return aliases.split(
                 self._store,
                 collection,

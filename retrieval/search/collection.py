@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 
 from nearline.contract import Coverage, Term
 from nearline.store.snapshot import KIND_NAMES
@@ -33,6 +34,7 @@ class ServedCollection:
     may miss some of the best hits. trained_us: Newest interaction that the model knows; 0 without
     one. lexical_chunks: Chunks in the lexical index; 0 without one.
     watermark: Position in the change log up to which the snapshot contains all changes.
+    variant: Names the policies on trial with which a request is answered; empty for those in force.
     """
 
     def __init__(
@@ -76,8 +78,15 @@ class ServedCollection:
         self.list_valued = frozenset(one.name for one in manifest.attributes if one.is_list)
         self.single_valued = frozenset(one.name for one in manifest.attributes if not one.is_list)
         self.shards = tuple(shards)
+        self.variant = ""
         self.observe_search = metrics.stage_seconds.labels(self.name, "search").observe
         self._full_coverage = Coverage(shards_answered=len(shards), shards_total=len(shards))
+
+    def with_variant(self, variant: str) -> ServedCollection:
+        """Returns the same collection for a request that other policies answer."""
+        varied = copy(self) if variant else self
+        varied.variant = variant
+        return varied
 
     def coverage(self, failures: Mapping[int, object]) -> Coverage:
         """Returns the coverage of an answer that lacks the failed shards."""
