@@ -17,7 +17,7 @@ from retrieval.rollout.evidence import ShareTest, evidence_factor
 LIMIT = 4 / 0.05
 _SIDES = ("better", "worse")
 # A user counts with these clicked lists; the later ones tell frequent visitors apart.
-_LEVELS = np.array([1, 4, 16])
+_LEVELS = (1, 4, 16)
 _LEVEL_LOGS = np.log([0.5, 0.25, 0.25])[:, None, None]
 # Alternatives: the least effect, twice that, and so on, with ever smaller weights.
 _MULTIPLES = 2.0 ** np.arange(6)
@@ -57,7 +57,7 @@ class RateComparison:
         self._users = DistinctSampler()
         self._harm = ShareTest(share, "less")
         # How many users had a first clicked list, a second, and so on.
-        self._reached = np.zeros(_LEVELS[-1] + 2, np.int64)
+        self._reached = [0] * (_LEVELS[-1] + 2)
         # By tenant: events of the current arm and of the canary, by level.
         self._counts: dict[str, NDArray[np.int64]] = {}
         odds = math.log(share / (1 - share)) + self._effect * np.outer((1, -1), _MULTIPLES)
@@ -74,7 +74,7 @@ class RateComparison:
         if number in _LEVELS:
             tenant = known_tenant(tenant, self._counts)
             counts = self._counts.setdefault(tenant, np.zeros((len(_LEVELS), 2), np.int64))
-            counts[_LEVELS == number, int(canary)] += 1
+            counts[_LEVELS.index(number), int(canary)] += 1
 
     @property
     def log_evidence(self) -> float:
@@ -129,10 +129,10 @@ class RateComparison:
             counted, z = counted - np.max(by_tenant, axis=0), _Z_OF_TENANTS
         # If clicks of each user are Poisson-distributed, a factor on all rates multiplies the
         # number of users with at least k clicks by its power of this exponent.
-        users, more = self._reached[_LEVELS], self._reached[_LEVELS + 1]
-        exponents = _LEVELS * (1 - more / np.maximum(1, users))
+        users, levels = np.array(self._reached), np.array(_LEVELS)
+        exponents = levels * (1 - users[levels + 1] / np.maximum(1, users[levels]))
         drift = counted * (exponents * self._effect) ** 2 * self._variance / 2
         # Evidence has the variance 2 * drift, and starts at the weights of level and effect.
         goal = math.log(LIMIT) - _LOGS[0] - _LEVEL_LOGS[:, 0, 0]
         ready = float(np.max(drift / (z + np.sqrt(z**2 + 2 * goal)) ** 2 * 2))
-        return math.ceil(max(0.0, lists / ready - lists)) if ready > 0 else None
+        return math.ceil(min(max(0.0, lists / ready - lists), 2**32 - 1)) if ready > 0 else None

@@ -137,12 +137,12 @@ def start(
             setattr(limits, name, value)
     rollout = release_pb2.Rollout(split_by=_SPLITS[split_by], shadow=shadow, limits=limits)
     who = aliases.operator_name()
+    admin = open_admin(router, store, collection, redis)
     if not snapshot_id:
         if policies is None:
             raise InvalidRequest("name the snapshot to try, or policies: --policies FILE")
         read_policies(policies)  # Raises if it is no policy file.
         rollout.policies = policies.read_text("utf-8")
-        admin = open_admin(router, store, collection, redis)
         record = admin.split("", share, rollout, AliasChange(who, why, expect_epoch))
         _print_record(collection, record, as_json)
         return
@@ -169,7 +169,6 @@ def start(
             router=router,
             quiet=as_json,
         )
-    admin = open_admin(router, store, collection, redis)
     record = admin.split(snapshot_id, share, rollout, AliasChange(who, why, expect_epoch, gate))
     _print_record(collection, record, as_json)
 
