@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from typing import TypeVar
 
 from nearline import contract as c
@@ -132,7 +133,7 @@ class Trial:
         if chosen:
             try:
                 with self._canary as served:
-                    reply = await canary(served.with_variant(self.split.variant))
+                    reply = await canary(self._vary(served))
             except asyncio.CancelledError:
                 # An arm that hangs is slow. It has not failed: callers can give up when they like.
                 self._record(unit, start, canary=True)
@@ -167,6 +168,12 @@ class Trial:
         """Cancels running shadow answers."""
         for task in self._shadows:
             task.cancel()
+
+    def _vary(self, served: ServedCollection) -> ServedCollection:
+        if self.split.variant:
+            served = copy(served)
+            served.variant = self.split.variant
+        return served
 
     async def _fall_back(
         self, unit: int, start: float, error: Exception, current: Callable[[], Awaitable[_R]]
@@ -222,7 +229,7 @@ class Trial:
         start = time.perf_counter()
         try:
             with self._canary as held:
-                reply = await canary(held.with_variant(self.split.variant))
+                reply = await canary(self._vary(held))
         except Exception as error:
             self._record_failure(unit, start, error)
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 
 from nearline.contract import Coverage, Term
 from nearline.store.snapshot import KIND_NAMES
@@ -81,12 +80,6 @@ class ServedCollection:
         self.variant = ""
         self.observe_search = metrics.stage_seconds.labels(self.name, "search").observe
         self._full_coverage = Coverage(shards_answered=len(shards), shards_total=len(shards))
-
-    def with_variant(self, variant: str) -> ServedCollection:
-        """Returns the same collection for a request that other policies answer."""
-        varied = copy(self) if variant else self
-        varied.variant = variant
-        return varied
 
     def coverage(self, failures: Mapping[int, object]) -> Coverage:
         """Returns the coverage of an answer that lacks the failed shards."""

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -263,7 +264,10 @@ def test_a_click_counts_for_its_user_or_else_its_session_whatever_shares_a_draw(
 
 async def test_a_trial_of_policies_varies_lists_of_the_canary_alone() -> None:
     world = World()
-    trial = Trial(replace(world.split, variant="v"), world.held, cast(CanaryAnalysis, world.told))
+    served = SimpleNamespace(snapshot_id=world.split.canary, variant="")
+    held = LoadedSnapshot(SnapshotKey("default", "b"), cast(ServedCollection, served), lambda: 0.0)
+    split = replace(world.split, variant="v")
+    trial = Trial(split, held, cast(CanaryAnalysis, world.told))
     seen: list[str] = []
 
     async def current() -> str:
