@@ -7,6 +7,7 @@ import typer
 from benchmarks.commands import (
     burst,
     embed,
+    experiments,
     failover,
     faults,
     filter,
@@ -29,6 +30,7 @@ app.command("retrieval")(retrieval.bench_retrieval)
 add_command(app, recommend.bench_recommend, "recommend")
 add_command(app, swap.bench_swap, "swap")
 app.command("rollout")(rollout.bench_rollout)
+app.command("experiments")(experiments.bench_experiments)
 add_command(app, live.bench_live, "live")
 app.command("monitor")(monitor.bench_monitor)
 add_command(app, overload.bench_overload, "overload")

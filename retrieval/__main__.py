@@ -213,7 +213,9 @@ async def main(argv: Sequence[str]) -> None:
         trends.pop(name, None)
         await trackers.forget(name)
 
-    canaries = CanaryController(store, collections, load, lambda *key: follower.forget(*key))
+    canaries = CanaryController(
+        store, collections, load, lambda *key: follower.forget(*key), policies.try_out
+    )
     follower = AliasFollower(
         store,
         config.collection_names(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from nearline.access.caller import Caller
 from nearline.contract import DEFAULT_TENANT
@@ -45,6 +45,13 @@ def name_of(stored: str) -> str:
     if stored.startswith(_RESERVED) and name and len(tenant) <= _MAX_TENANT_CHARACTERS:
         return name
     return stored
+
+
+def tenant_of(stored: str) -> str:
+    """Returns the tenant of a stored user or session; empty for an empty id."""
+    if name_of(stored) == stored:
+        return stored and DEFAULT_TENANT
+    return unquote(stored.removeprefix(_RESERVED).partition("/")[0])
 
 
 def stored_key(caller: Caller, key: str) -> str:

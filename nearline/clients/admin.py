@@ -249,7 +249,7 @@ class AdminClient(ServiceChannel):
         who: str = "",
         why: str = "",
     ) -> snapshot_pb2.AliasRecord:
-        """Starts a canary trial of a snapshot; an empty id ends the trial.
+        """Starts a canary trial of a snapshot; an empty id ends it, or tries `rollout.policies`.
 
         Raises: Conflict: see `promote`. NotFound: the snapshot does not exist, or there is no
             trial to end.

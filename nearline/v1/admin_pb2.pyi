@@ -513,8 +513,26 @@ class RolloutTest(_message.Message):
     seen: str
     def __init__(self, name: _Optional[str] = ..., evidence: _Optional[float] = ..., limit: _Optional[float] = ..., seen: _Optional[str] = ...) -> None: ...
 
+class RateVerdict(_message.Message):
+    __slots__ = ("rate", "verdict", "evidence", "limit", "held_back", "tenant", "lists_needed")
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    HELD_BACK_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    LISTS_NEEDED_FIELD_NUMBER: _ClassVar[int]
+    rate: str
+    verdict: str
+    evidence: float
+    limit: float
+    held_back: str
+    tenant: str
+    lists_needed: int
+    def __init__(self, rate: _Optional[str] = ..., verdict: _Optional[str] = ..., evidence: _Optional[float] = ..., limit: _Optional[float] = ..., held_back: _Optional[str] = ..., tenant: _Optional[str] = ..., lists_needed: _Optional[int] = ...) -> None: ...
+
 class GetRolloutStatusResponse(_message.Message):
-    __slots__ = ("in_force", "running", "problem", "arms", "tests", "compared", "overlap", "proposed_snapshot_id", "proposal_reason")
+    __slots__ = ("in_force", "running", "problem", "arms", "tests", "compared", "overlap", "proposed_snapshot_id", "proposal_reason", "verdicts")
     IN_FORCE_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
@@ -524,6 +542,7 @@ class GetRolloutStatusResponse(_message.Message):
     OVERLAP_FIELD_NUMBER: _ClassVar[int]
     PROPOSED_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     PROPOSAL_REASON_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
     in_force: _snapshot_pb2.AliasRecord
     running: bool
     problem: str
@@ -533,4 +552,5 @@ class GetRolloutStatusResponse(_message.Message):
     overlap: float
     proposed_snapshot_id: str
     proposal_reason: str
-    def __init__(self, in_force: _Optional[_Union[_snapshot_pb2.AliasRecord, _Mapping]] = ..., running: _Optional[bool] = ..., problem: _Optional[str] = ..., arms: _Optional[_Iterable[_Union[ArmStatus, _Mapping]]] = ..., tests: _Optional[_Iterable[_Union[RolloutTest, _Mapping]]] = ..., compared: _Optional[int] = ..., overlap: _Optional[float] = ..., proposed_snapshot_id: _Optional[str] = ..., proposal_reason: _Optional[str] = ...) -> None: ...
+    verdicts: _containers.RepeatedCompositeFieldContainer[RateVerdict]
+    def __init__(self, in_force: _Optional[_Union[_snapshot_pb2.AliasRecord, _Mapping]] = ..., running: _Optional[bool] = ..., problem: _Optional[str] = ..., arms: _Optional[_Iterable[_Union[ArmStatus, _Mapping]]] = ..., tests: _Optional[_Iterable[_Union[RolloutTest, _Mapping]]] = ..., compared: _Optional[int] = ..., overlap: _Optional[float] = ..., proposed_snapshot_id: _Optional[str] = ..., proposal_reason: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[RateVerdict, _Mapping]]] = ...) -> None: ...

@@ -22,32 +22,36 @@ SPLIT_BY_SESSION: SplitBy
 SPLIT_BY_REQUEST: SplitBy
 
 class Rollout(_message.Message):
-    __slots__ = ("rollout_id", "split_by", "shadow", "limits", "start_time")
+    __slots__ = ("rollout_id", "split_by", "shadow", "limits", "start_time", "policies")
     ROLLOUT_ID_FIELD_NUMBER: _ClassVar[int]
     SPLIT_BY_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
     rollout_id: str
     split_by: SplitBy
     shadow: bool
     limits: RolloutLimits
     start_time: _timestamp_pb2.Timestamp
-    def __init__(self, rollout_id: _Optional[str] = ..., split_by: _Optional[_Union[SplitBy, str]] = ..., shadow: _Optional[bool] = ..., limits: _Optional[_Union[RolloutLimits, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    policies: str
+    def __init__(self, rollout_id: _Optional[str] = ..., split_by: _Optional[_Union[SplitBy, str]] = ..., shadow: _Optional[bool] = ..., limits: _Optional[_Union[RolloutLimits, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policies: _Optional[str] = ...) -> None: ...
 
 class RolloutLimits(_message.Message):
-    __slots__ = ("false_alarm", "latency_ratio", "min_recall", "recall_sample", "away_s")
+    __slots__ = ("false_alarm", "latency_ratio", "min_recall", "recall_sample", "away_s", "min_effect")
     FALSE_ALARM_FIELD_NUMBER: _ClassVar[int]
     LATENCY_RATIO_FIELD_NUMBER: _ClassVar[int]
     MIN_RECALL_FIELD_NUMBER: _ClassVar[int]
     RECALL_SAMPLE_FIELD_NUMBER: _ClassVar[int]
     AWAY_S_FIELD_NUMBER: _ClassVar[int]
+    MIN_EFFECT_FIELD_NUMBER: _ClassVar[int]
     false_alarm: float
     latency_ratio: float
     min_recall: float
     recall_sample: float
     away_s: float
-    def __init__(self, false_alarm: _Optional[float] = ..., latency_ratio: _Optional[float] = ..., min_recall: _Optional[float] = ..., recall_sample: _Optional[float] = ..., away_s: _Optional[float] = ...) -> None: ...
+    min_effect: float
+    def __init__(self, false_alarm: _Optional[float] = ..., latency_ratio: _Optional[float] = ..., min_recall: _Optional[float] = ..., recall_sample: _Optional[float] = ..., away_s: _Optional[float] = ..., min_effect: _Optional[float] = ...) -> None: ...
 
 class GateVerdict(_message.Message):
     __slots__ = ("passed", "failed", "forced_because", "thresholds", "report")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from google.protobuf import json_format
+
 from nearline.v1 import admin_pb2, snapshot_pb2, types_pb2
 from nearline_cli.terminal import output
 
@@ -21,6 +23,11 @@ def canary_record(collection: str, record: snapshot_pb2.AliasRecord) -> dict[str
         "canary": record.canary or None,
         "canary_share": record.canary_share,
     }
+
+
+def canary_name(record: snapshot_pb2.AliasRecord) -> str:
+    """Returns the canary that a record names, in words."""
+    return f"{record.current} with other policies" if record.rollout.policies else record.canary
 
 
 def show_status(
@@ -46,6 +53,10 @@ def show_status(
                     test.name: {"evidence": test.evidence, "limit": test.limit, "seen": test.seen}
                     for test in status.tests
                 },
+                "verdicts": [
+                    json_format.MessageToDict(one, preserving_proto_field_name=True)
+                    for one in status.verdicts
+                ],
                 "compared": status.compared,
                 "overlap": status.overlap if status.compared else None,
                 "proposed": status.proposed_snapshot_id or None,
@@ -67,7 +78,8 @@ def show_status(
             )
         return
     console.print(
-        f"{record.canary} answers {record.canary_share:.1%} of requests since epoch {record.epoch}"
+        f"{canary_name(record)} answers {record.canary_share:.1%} of requests since epoch "
+        f"{record.epoch}"
     )
     if not status.running:
         console.print(f"not running at this router: {status.problem}")
@@ -82,6 +94,17 @@ def show_status(
     output.print_table(
         ("test", "evidence", "aborts at", "samples"),
         [(t.name, f"{t.evidence:.3g}", f"{t.limit:.3g}", t.seen) for t in status.tests],
+    )
+    output.print_table(
+        ("canary by", "verdict", "evidence", "decides at", "further lists", "held back by"),
+        [
+            (
+                *(v.rate, v.verdict, f"{v.evidence:.3g}", f"{v.limit:.3g}"),
+                f"about {v.lists_needed:,}" if v.HasField("lists_needed") else "unknown",
+                f"{v.held_back} ({v.tenant})" if v.tenant else v.held_back,
+            )
+            for v in status.verdicts
+        ],
     )
     if status.compared:
         console.print(f"{status.compared:,} replies compared: {status.overlap:.1%} overlap")

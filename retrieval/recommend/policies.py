@@ -126,8 +126,12 @@ class Policy:
 class PolicySource(Protocol):
     """Knows the policies of each collection."""
 
-    def of(self, collection: str) -> Policies:
-        """Returns the policies of the surfaces of a collection."""
+    def of(self, collection: str, variant: str = "") -> Policies:
+        """Returns the policies of the surfaces of a collection: those in force, or on trial.
+
+        Args:
+            variant: Names those on trial, see `ServedCollection`; empty for those in force.
+        """
         ...
 
 
@@ -142,7 +146,7 @@ class Policies:
         """Names of the surfaces, sorted."""
         return sorted(self._by_name)
 
-    def of(self, collection: str) -> Policies:
+    def of(self, collection: str, variant: str = "") -> Policies:
         """Returns itself: these policies are those of every collection."""
         return self
 

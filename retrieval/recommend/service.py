@@ -141,7 +141,9 @@ class RecommendationService:
         new_context = context_factory(timeout_s, options.min_watermark, visible)
 
         async def answer(served: ServedCollection) -> c.RecommendReply:
+            nonlocal policy
             context = new_context(served)
+            policy = self._policies.of(collection, served.variant).for_surface(audience.surface)
             request = ListRequest(audience=audience, options=options, policy=policy)
             built, state_error = await self._list(served, request, context)
             if built.cached is not None:
@@ -155,6 +157,7 @@ class RecommendationService:
                     context,
                     search_s=spent_s,
                     total_s=spent_s,
+                    surface=audience.surface,
                     served_by=_served_by(built, audience, state_error),
                     watermark=built.cached.watermark if built.cached else None,
                 ),
@@ -170,7 +173,7 @@ class RecommendationService:
                 self._observe(RecommendEvent(served, arm, audience, options, reply, personal))
             return reply
 
-        requester = Requester(audience.user_id, audience.session_id)
+        requester = Requester(audience.user_id, audience.session_id, audience.surface)
         try:
             return await self._collections.answer(collection, answer, requester=requester)
         except InvalidRequest as error:
@@ -412,7 +415,7 @@ def _name_filter(
 
 
 def _log_shown(collection: str, reply: c.RecommendReply) -> None:
-    """Logs an explored list; with its outcome, another policy can be evaluated offline."""
+    """Logs an explored list with its propensities."""
     shown = [(one.hit.id, one.propensity) for one in reply.recommendations]
     about = {"collection": collection, "list_id": reply.info.list_id, "policy": reply.policy}
     _log.info("shown", extra={**about, "items": shown})

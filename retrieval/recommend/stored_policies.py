@@ -18,9 +18,10 @@ from nearline.errors import (
 )
 from nearline.store.json_records import RecordSeries
 from nearline.store.snapshot import Store, check_collection
-from nearline.v1 import admin_pb2
+from nearline.v1 import admin_pb2, release_pb2, snapshot_pb2
 from retrieval.recommend.policies import Policies
 from retrieval.recommend.policy_file import parse_policies
+from retrieval.snapshots import aliases
 from retrieval.snapshots.poller import Poller
 
 MAX_BYTES = 256 << 10
@@ -47,10 +48,14 @@ class StoredPolicies:
         self._default = default
         self._names = names
         self._known: dict[str, tuple[str, Policies]] = {}
+        self._tried: dict[str, tuple[str, Policies]] = {}
         self._poller = Poller(self._poll, poll_s, "policies cannot be followed")
 
-    def of(self, collection: str) -> Policies:
-        """Returns the policies of a collection."""
+    def of(self, collection: str, variant: str = "") -> Policies:
+        """Returns the policies of a collection; see `PolicySource`."""
+        tried, policies = self._tried.get(collection, ("", self._default))
+        if variant and variant == tried:
+            return policies
         known = self._known.get(collection)
         return self._default if known is None else known[1]
 
@@ -66,6 +71,25 @@ class StoredPolicies:
     def forget(self, collection: str) -> None:
         """Forgets the policies of a collection that was dropped."""
         self._known.pop(collection, None)
+        self._tried.pop(collection, None)
+
+    def try_out(self, collection: str, rollout: release_pb2.Rollout) -> None:
+        """Reads the policies of a rollout before its trial begins. Raises: InvalidRequest."""
+        self._tried[collection] = rollout.rollout_id, self.parse(rollout.policies)
+
+    async def promote(
+        self, collection: str, tried: snapshot_pb2.AliasRecord, *, who: str, why: str
+    ) -> snapshot_pb2.AliasRecord:
+        """Makes the policies on trial the newest set and ends the trial; returns the new record.
+
+        Raises: Conflict: the trial has ended.
+        """
+        epoch, toml = tried.epoch, tried.rollout.policies
+        name, _ = await asyncio.to_thread(self._write, collection, toml, 0, who, why)
+        self._known[collection] = name, await asyncio.to_thread(self.parse, toml)
+        return await asyncio.to_thread(
+            aliases.end_split, self._store, collection, expected_epoch=epoch, who=who, why=why
+        )
 
     async def read(self, collection: str) -> admin_pb2.PolicySet:
         """Returns the set in force; one with the number 0 if none was ever set.
@@ -85,14 +109,12 @@ class StoredPolicies:
             who, why: For the record.
         Returns: The new set.
         Raises: InvalidRequest: names the key, the value and what is allowed. NotFound: no such
-            collection. Conflict: another set is in force.
+            collection. Conflict: another set is in force, or others are on trial.
         """
-        size = len(toml.encode())
-        if size > MAX_BYTES:
-            raise InvalidRequest(
-                f"toml has {size:,} bytes; {MAX_BYTES:,} are allowed", field="toml"
-            )
-        policies = await asyncio.to_thread(self._parse, toml)
+        policies = await asyncio.to_thread(self.parse, toml)
+        in_force = await asyncio.to_thread(self._store.newest_alias_record, collection)
+        if in_force and in_force.rollout.policies:
+            raise Conflict("other policies are on trial; promote or abort them first")
         name, record = await asyncio.to_thread(
             self._write, check_collection(collection), toml, expected, who, why
         )
@@ -112,9 +134,15 @@ class StoredPolicies:
         newest = self._records(collection).newest(known[0] if known else "")
         if newest is not None:
             name, record = newest
-            self._known[collection] = name, self._parse(record.toml)
+            self._known[collection] = name, self.parse(record.toml)
 
-    def _parse(self, toml: str) -> Policies:
+    def parse(self, toml: str) -> Policies:
+        """Returns the policies of a text. Raises: InvalidRequest: see `write`."""
+        size = len(toml.encode())
+        if size > MAX_BYTES:
+            raise InvalidRequest(
+                f"toml has {size:,} bytes; {MAX_BYTES:,} are allowed", field="toml"
+            )
         if not toml.strip():
             return self._default
         try:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from nearline.errors import InvalidRequest
+from nearline.v1 import admin_pb2
 from retrieval.protocols.quantiles import quantiles
 from retrieval.rollout.distinct_sampler import CLICK, CONVERSION, ERROR, UNIT, DistinctSampler
 from retrieval.rollout.evidence import MeanTest, ShareTest, evidence_factor
 from retrieval.rollout.latency_test import LatencyTest
+from retrieval.rollout.rate_comparison import RateComparison, known_tenant
 
 # Mean number of requests per arm before latencies count; the first ones hit cold caches.
 _WARM_UP_REQUESTS = 50
@@ -88,12 +91,14 @@ class CanaryLimits:
         however long the trial runs; more than 0 and less than 1.
     latency_ratio: Allowed latency as a multiple of the latency of the current snapshot, >= 1.
     min_recall: Required mean recall@10, 0..1; 0 disables the test.
+    min_effect: Relative change of a rate that the stated number of lists finds, > 0.
     Raises: InvalidRequest: A limit is out of range.
     """
 
     false_alarm: float = 0.01
     latency_ratio: float = 1.1
     min_recall: float = 0.0
+    min_effect: float = 0.1
 
     def __post_init__(self) -> None:
         if not (0 < self.false_alarm < 1 and 1 <= self.latency_ratio < math.inf):
@@ -141,7 +146,7 @@ class CanaryAnalysis:
     been assigned less.
 
     If one draw assigns several requests, each unit counts once per test, with its first event; for
-    latency see `LatencyTest`.
+    latency see `LatencyTest`, for clicks and conversions `RateComparison`.
 
     No method raises, blocks or reads the clock; recording a request takes microseconds.
 
@@ -168,15 +173,16 @@ class CanaryAnalysis:
         self._latencies = LatencyTest(share, limits.latency_ratio, self._units)
         self._errors = ShareTest(share, "greater")
         self._recall = MeanTest(limits.min_recall) if limits.min_recall > 0 else None
-        self._clicks = ShareTest(share, "less")
-        self._conversions = ShareTest(share, "less")
+        self._tenants: Counter[str] = Counter()
+        self._clicks = RateComparison(share, limits.min_effect, self._tenants)
+        self._conversions = RateComparison(share, limits.min_effect, self._tenants)
         self._sample_ratio = ShareTest(share, "either")
         self._tests: dict[str, tuple[_SequentialTest, Callable[[ArmState, ArmState], str]]] = {
             "latency": (self._latencies, _latency_seen),
             "tail_latency": (self._latencies.tail, _tail_seen),
             "errors": (self._errors, _errors_seen),
-            "clicks": (self._clicks, _clicks_seen),
-            "conversions": (self._conversions, _conversions_seen),
+            "clicks": (self._clicks, partial(_rate_seen, "clicks")),
+            "conversions": (self._conversions, partial(_rate_seen, "conversions")),
             "sample_ratio": (self._sample_ratio, self._ratio_seen),
         }
         if self._recall is not None:
@@ -186,13 +192,16 @@ class CanaryAnalysis:
         self._breached_test = ""
         self._breach = ""
 
-    def record_assignment(self, canary: bool, unit: int) -> None:
+    def record_assignment(self, canary: bool, unit: int, tenant: str = "") -> None:
         """Records that a request was assigned.
 
         Args:
             canary: Whether it was assigned to the canary.
             unit: 64-bit hash of the unit; its 20 lowest bits must not influence the assignment.
+            tenant: Tenant of the user or session; empty if the request names neither.
         """
+        if tenant:
+            self._tenants[known_tenant(tenant, self._tenants)] += 1
         if self._counts(unit, UNIT):
             arm = self._canary if canary else self._current
             arm.units += 1 if self._units is None else self._units.weight
@@ -235,16 +244,16 @@ class CanaryAnalysis:
         (self._canary if canary else self._current).lists += 1
 
     def record_click(
-        self, canary: bool, list_id: str, *, converted: bool, unit: int | None = None
+        self, canary: bool, list_id: str, user: int, tenant: str = "", *, converted: bool
     ) -> None:
         """Records a click or a conversion in a list; only the first of each counts.
 
         Args:
             canary: Whether the list came from the canary.
             list_id: Id of the list.
+            user: 64-bit hash of the user, or else of the session, whatever the requests' unit is.
+            tenant: Tenant of the user.
             converted: Whether it was a conversion, such as a purchase.
-            unit: Unit of the list's request, as in `record_assignment`. None if the list is a unit
-                of its own.
         """
         arm = self._canary if canary else self._current
         purpose = CONVERSION if converted else CLICK
@@ -254,8 +263,7 @@ class CanaryAnalysis:
             arm.conversions += self._lists.weight
         else:
             arm.clicks += self._lists.weight
-        if unit is None or self._counts(unit, purpose):
-            (self._conversions if converted else self._clicks).event(canary)
+        (self._conversions if converted else self._clicks).add(canary, user, tenant)
 
     @property
     def breach(self) -> str:
@@ -281,6 +289,12 @@ class CanaryAnalysis:
             )
             for name, (test, seen) in self._tests.items()
         ]
+
+    def verdicts(self) -> Sequence[admin_pb2.RateVerdict]:
+        """Returns how the arms compare by clicks and by conversions."""
+        lists = self._current.lists + self._canary.lists
+        rates = {"clicks": self._clicks, "conversions": self._conversions}
+        return [comparison.verdict(rate, lists) for rate, comparison in rates.items()]
 
     def arms(self) -> tuple[ArmState, ArmState]:
         """Returns the states of the current snapshot and of the canary."""
@@ -332,15 +346,8 @@ def _errors_seen(current: ArmState, canary: ArmState) -> str:
     )
 
 
-def _clicks_seen(current: ArmState, canary: ArmState) -> str:
+def _rate_seen(name: str, current: ArmState, canary: ArmState) -> str:
     return (
-        f"canary {canary.clicks} of {canary.lists} lists clicked against {current.clicks} of "
-        f"{current.lists}"
-    )
-
-
-def _conversions_seen(current: ArmState, canary: ArmState) -> str:
-    return (
-        f"canary {canary.conversions} of {canary.lists} lists converted against "
-        f"{current.conversions} of {current.lists}"
+        f"canary {getattr(canary, name)} {name} of {canary.lists} lists against "
+        f"{getattr(current, name)} of {current.lists}"
     )

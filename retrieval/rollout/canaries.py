@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from nearline.errors import Conflict, NearlineError
 from nearline.retry import Backoff
 from nearline.store.snapshot import Store
-from nearline.v1 import snapshot_pb2
+from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.protocols import metrics
 from retrieval.protocols.snapshot import SnapshotRef, read_snapshot_ref
 from retrieval.rollout.analysis import CanaryAnalysis
@@ -51,6 +51,7 @@ class CanaryController:
         collections: Collections served here; trials are added and removed.
         load: Prepares a snapshot, see `AliasFollower`.
         forget: Releases a snapshot (collection, id) whose preparation is no longer needed.
+        try_out: Reads the policies that a rollout of a collection tries.
         clock: Returns monotonic seconds.
     """
 
@@ -60,6 +61,7 @@ class CanaryController:
         collections: ServedCollections,
         load: Callable[[SnapshotRef], Awaitable[ServedCollection]],
         forget: Callable[[str, str], None],
+        try_out: Callable[[str, release_pb2.Rollout], None] = lambda name, rollout: None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,6 +69,7 @@ class CanaryController:
         self._collections = collections
         self._load = load
         self._forget = forget
+        self._try_out = try_out
         self._clock = clock
         self._following: dict[str, _FollowedCanary] = {}
 
@@ -82,7 +85,9 @@ class CanaryController:
             return
         if known is not None:
             # A canary whose share changes keeps the old share until the new trial starts.
-            self._end(name, known, continues_as=record.canary, keep=record.current)
+            same = known.record.rollout.policies == record.rollout.policies
+            continues_as = record.canary if same else ""
+            self._end(name, known, continues_as=continues_as, keep=record.current)
         if record.canary:
             following = _FollowedCanary(record, self._clock())
             self._following[name] = following
@@ -111,6 +116,8 @@ class CanaryController:
                     read_snapshot_ref, self._store, name, record.canary, record.epoch
                 )
                 split = parse_split(name, record, snapshot.manifest)
+                if split.variant:
+                    await asyncio.to_thread(self._try_out, name, record.rollout)
                 served = await self._load(snapshot)
             except Exception as error:
                 following.problem = (

@@ -84,7 +84,8 @@ class ServedCollections:
         Raises: NotReady: Nothing is loaded. NotFound: The collection does not exist. SnapshotGone:
             The named snapshot is not loaded. Any error of `ask`.
         """
-        if requester is not None and not snapshot_id and (trial := self.trials.get(collection)):
+        trial = self.trials.get(collection)
+        if requester and trial and not snapshot_id and trial.covers(requester.surface):
             return await trial.answer(partial(self._answer, collection, ask, ""), ask, requester)
         return await self._answer(collection, ask, snapshot_id)
 

@@ -20,10 +20,14 @@ _ARM_MARKS = {Arm.CURRENT: "b", Arm.CANARY: "c"}
 
 
 class Requester(NamedTuple):
-    """User and session of a request; empty if the request does not name them."""
+    """User and session of a request; empty if the request does not name them.
+
+    surface: Surface of a list; empty for a search.
+    """
 
     user: str = ""
     session: str = ""
+    surface: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,7 @@ class TrafficSplit:
     split_by: Unit of the assignment: user, session or request.
     shadow: Whether the canary answers in shadow, that is, its answers are compared and discarded.
     recall_sample: Share of the canary's searches that are rerun exactly.
+    variant: Names the policies on trial; empty if a snapshot is on trial.
     """
 
     collection: str
@@ -48,6 +53,7 @@ class TrafficSplit:
     shadow: bool
     limits: CanaryLimits
     recall_sample: float
+    variant: str = ""
 
     @property
     def dealt_by_unit(self) -> bool:
@@ -59,17 +65,16 @@ class TrafficSplit:
 
         A request without user and session is a unit of its own.
         """
-        by_user = self.split_by in (
-            release_pb2.SPLIT_BY_UNSPECIFIED,
-            release_pb2.SPLIT_BY_USER,
-        )
-        named = ""
-        if by_user and requester.user:
-            named = f"u{requester.user}"
-        elif self.dealt_by_unit and requester.session:
-            named = f"s{requester.session}"
-        if not named:
+        if self.split_by == release_pb2.SPLIT_BY_SESSION:
+            requester = requester._replace(user="")
+        if not self.dealt_by_unit or not (requester.user or requester.session):
             return random.getrandbits(64)
+        return self.visitor_of(requester)
+
+    def visitor_of(self, requester: Requester) -> int:
+        """Returns the hash of a user, or else of a session, as in `unit_of`."""
+        user, session = requester.user, requester.session
+        named = f"u{user}" if user else f"s{session}"
         digest = blake2b(
             named.encode(errors="surrogatepass"),
             digest_size=8,
@@ -88,12 +93,14 @@ def parse_split(
     """Returns the split of an alias record that names a canary, given the canary's manifest."""
     rollout = record.rollout
     limits = rollout.limits
-    promised = canary.quality.recall_at_10 if canary.quality.queries else 0.0
+    judged = canary.quality.queries and not rollout.policies
+    promised = canary.quality.recall_at_10 if judged else 0.0
     defaults = {
         "false_alarm": 0.01,
         "latency_ratio": 1.1,
         "min_recall": max(0.0, promised - _RECALL_SLACK),
         "recall_sample": _DEFAULT_SAMPLE,
+        "min_effect": 0.1,
     }
     values = {
         name: getattr(limits, name) if limits.HasField(name) else value
@@ -109,6 +116,7 @@ def parse_split(
         split_by=rollout.split_by,
         shadow=rollout.shadow,
         recall_sample=values.pop("recall_sample"),
+        variant=rollout.rollout_id if rollout.policies else "",
         limits=CanaryLimits(**values),
     )
 

@@ -6,9 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from typing import TypeVar
 
 from nearline import contract as c
+from nearline.access.tenant_ids import tenant_of
 from nearline.errors import (
     Conflict,
     DeadlineExceeded,
@@ -96,6 +98,15 @@ class Trial:
         """The canary."""
         return self._canary.value
 
+    def covers(self, surface: str) -> bool:
+        """Returns whether requests are assigned: lists of a surface, or, if empty, searches."""
+        return bool(surface) or not self.split.variant
+
+    def is_canary(self, served: ServedCollection) -> bool:
+        """Returns whether a request was answered as the canary."""
+        split = self.split
+        return served.snapshot_id == split.canary and served.variant == split.variant
+
     async def answer(
         self,
         current: Callable[[], Awaitable[_R]],
@@ -116,12 +127,13 @@ class Trial:
         chosen = self.split.to_canary(unit)
         if self.split.shadow:
             return await self._in_shadow(unit, current, canary, chosen=chosen)
-        self.analysis.record_assignment(chosen, unit)
+        tenant = tenant_of(requester.user or requester.session)
+        self.analysis.record_assignment(chosen, unit, tenant)
         start = time.perf_counter()
         if chosen:
             try:
                 with self._canary as served:
-                    reply = await canary(served)
+                    reply = await canary(self._vary(served))
             except asyncio.CancelledError:
                 # An arm that hangs is slow. It has not failed: callers can give up when they like.
                 self._record(unit, start, canary=True)
@@ -147,16 +159,21 @@ class Trial:
         for one in interactions:
             canary = is_from_canary(one.list_id, self.split.epoch)
             if canary is not None:
-                unit = None
-                if self.split.dealt_by_unit and (one.user_id or one.session_id):
-                    unit = self.split.unit_of(Requester(one.user_id, one.session_id))
-                converted = one.kind in CONVERSIONS
-                self.analysis.record_click(canary, one.list_id, converted=converted, unit=unit)
+                user = self.split.visitor_of(Requester(one.user_id, one.session_id))
+                tenant = tenant_of(one.user_id or one.session_id)
+                bought = one.kind in CONVERSIONS
+                self.analysis.record_click(canary, one.list_id, user, tenant, converted=bought)
 
     def end(self) -> None:
         """Cancels running shadow answers."""
         for task in self._shadows:
             task.cancel()
+
+    def _vary(self, served: ServedCollection) -> ServedCollection:
+        if self.split.variant:
+            served = copy(served)
+            served.variant = self.split.variant
+        return served
 
     async def _fall_back(
         self, unit: int, start: float, error: Exception, current: Callable[[], Awaitable[_R]]
@@ -212,7 +229,7 @@ class Trial:
         start = time.perf_counter()
         try:
             with self._canary as held:
-                reply = await canary(held)
+                reply = await canary(self._vary(held))
         except Exception as error:
             self._record_failure(unit, start, error)
             return

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import asdict
+from typing import Any, Protocol
 
 import nearline
 from nearline.access.limits import page_size
@@ -40,22 +41,15 @@ def fill_rollout_status(reply: admin_pb2.GetRolloutStatusResponse, trial: Trial)
         (types_pb2.ARM_CURRENT, split.current, current),
         (types_pb2.ARM_CANARY, split.canary, canary),
     ):
-        reply.arms.add(
-            arm=arm,
-            snapshot_id=snapshot_id,
-            requests=state.requests,
-            errors=state.errors,
-            units=state.units,
-            p50_ms=state.p50_ms,
-            p99_ms=state.p99_ms,
-            recall_samples=state.recall_samples,
-            recall=state.recall,
-            lists=state.lists,
-            clicks=state.clicks,
-            conversions=state.conversions,
-        )
+        figures: dict[str, Any] = asdict(state)
+        del figures["p95_ms"]
+        reply.arms.add(arm=arm, snapshot_id=snapshot_id, **figures)
     for test in trial.analysis.tests():
         reply.tests.add(name=test.name, evidence=test.evidence, limit=test.limit, seen=test.seen)
+    for one in trial.analysis.verdicts():
+        if not current_caller().names_tenants:
+            one.ClearField("tenant")
+        reply.verdicts.append(one)
     reply.compared = trial.overlap.requests
     reply.overlap = trial.overlap.mean
 
@@ -68,6 +62,12 @@ _TRAININGS_S = 1.0
 
 class PolicyStore(Protocol):
     """The policies of the surfaces of each collection; see `recommend.stored_policies`."""
+
+    def parse(self, toml: str) -> object: ...
+
+    async def promote(
+        self, collection: str, tried: snapshot_pb2.AliasRecord, *, who: str, why: str
+    ) -> snapshot_pb2.AliasRecord: ...
 
     async def read(self, collection: str) -> admin_pb2.PolicySet: ...
 
@@ -312,9 +312,15 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         """Checks a snapshot and makes it current; routers switch to it once it is loaded.
 
         The verdict of the gate comes from its report in the store. A request can only override it
-        with a reason.
+        with a reason. Policies on trial become those of the collection.
         """
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
+        tried = await asyncio.to_thread(self._store.newest_alias_record, collection)
+        if tried and tried.rollout.policies and tried.canary == request.snapshot_id:
+            who, why, expected = request.who, request.why, request.expected_epoch
+            aliases.check_epoch(self._store, collection, expected or tried.epoch)
+            record = await self._policies.promote(collection, tried, who=who, why=why)
+            return admin_pb2.PromoteSnapshotResponse(record=record)
         check = await self._live.promotion_check(collection)
 
         def promote() -> snapshot_pb2.AliasRecord:
@@ -360,7 +366,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         The gate must have passed the snapshot, as in `PromoteSnapshot`.
         """
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
-        if not request.canary_snapshot_id:
+        if request.rollout.policies:
+            # Nothing to gate: the snapshot answers already.
+            await asyncio.to_thread(self._policies.parse, request.rollout.policies)
+        elif not request.canary_snapshot_id:
             record = await asyncio.to_thread(
                 aliases.end_split,
                 self._store,
@@ -375,9 +384,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         def split() -> snapshot_pb2.AliasRecord:
             aliases.check_share(request.canary_share)
             aliases.check_epoch(self._store, collection, request.expected_epoch)
-            verdict, epoch = require_gate_pass(
-                self._store, collection, request.canary_snapshot_id, request.gate.forced_because
-            )
+            verdict, epoch = None, 0
+            if not request.rollout.policies:
+                verdict, epoch = require_gate_pass(
+                    self._store, collection, request.canary_snapshot_id, request.gate.forced_because
+                )
             return aliases.split(
                 self._store,
                 collection,

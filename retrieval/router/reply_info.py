@@ -36,6 +36,7 @@ class ReplyInfoBuilder:
         search_s: float | None = None,
         embed_s: float | None = None,
         listed: bool = True,
+        surface: str = "",
         served_by: c.ServedBy | None = None,
         watermark: bytes | None = None,
     ) -> c.ReplyInfo:
@@ -43,6 +44,7 @@ class ReplyInfoBuilder:
 
         Args:
             listed: Whether the answer lists items and so needs a list id.
+            surface: Surface of a recommended list; empty for any other answer.
             served_by: Source of the answer; None means the shards.
             watermark: Progress of live changes in the answer; None uses that of the shards.
         """
@@ -51,8 +53,8 @@ class ReplyInfoBuilder:
         arm = None
         list_id = f"{self._prefix}-{next(self._numbers):x}" if listed else ""
         trial = self._trials.get(collection.name)
-        if trial is not None:
-            is_canary = collection.snapshot_id == trial.split.canary
+        if trial is not None and trial.covers(surface):
+            is_canary = trial.is_canary(collection)
             arm = c.Arm.CANARY if is_canary else c.Arm.CURRENT
             if listed and not trial.split.shadow:
                 list_id = mark_list_id(list_id, trial.split.epoch, arm)

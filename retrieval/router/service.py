@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from nearline import contract as c
+from nearline.access.method_guard import current_caller
+from nearline.access.tenant_ids import stored_id
 from nearline.errors import InvalidRequest
 from nearline.filters import both
 from retrieval.cache.cached_list import CacheLevel
@@ -252,6 +254,7 @@ class RetrievalService:
         search = _Search(queries, options, names, start)
         if options.unit:
             check_id(options.unit, "options.unit")
+        unit = stored_id(current_caller(), options.unit, "options.unit")
         new_context = context_factory(
             timeout_s, options.min_watermark, visible, "options.min_watermark"
         )
@@ -259,7 +262,7 @@ class RetrievalService:
             collection,
             lambda served: self._answer(served, search, new_context(served)),
             options.snapshot_id,
-            Requester(options.unit, options.unit),
+            Requester(unit, unit),
         )
 
     async def _answer(

@@ -33,6 +33,7 @@ class ServedCollection:
     may miss some of the best hits. trained_us: Newest interaction that the model knows; 0 without
     one. lexical_chunks: Chunks in the lexical index; 0 without one.
     watermark: Position in the change log up to which the snapshot contains all changes.
+    variant: Names the policies on trial with which a request is answered; empty for those in force.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class ServedCollection:
         self.list_valued = frozenset(one.name for one in manifest.attributes if one.is_list)
         self.single_valued = frozenset(one.name for one in manifest.attributes if not one.is_list)
         self.shards = tuple(shards)
+        self.variant = ""
         self.observe_search = metrics.stage_seconds.labels(self.name, "search").observe
         self._full_coverage = Coverage(shards_answered=len(shards), shards_total=len(shards))
 

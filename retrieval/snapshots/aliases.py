@@ -164,7 +164,7 @@ def split(
     Args:
         store: The store.
         collection: Name of the collection.
-        canary: The snapshot to try.
+        canary: The snapshot to try; empty to try `rollout.policies` on the current one.
         share: Share of requests that it answers, above 0 and below 1.
         rollout: Options of the trial; rollout_id and start_time are set here. None uses defaults.
         expected_epoch, who, why, check, gate: See `promote`.
@@ -179,14 +179,20 @@ def split(
         options.CopyFrom(rollout)
     _check_options(options)
     newest = store.alias_in_force(collection)
-    if canary == newest.current:
+    if options.policies and canary not in ("", newest.current):
+        raise InvalidRequest(
+            f"{canary} and policies cannot be tried together; try one after the other",
+            field="rollout.policies",
+        )
+    canary = canary or newest.current
+    if canary == newest.current and not options.policies:
         raise InvalidRequest(
             f"{canary} is already the current snapshot of {collection!r}; choose another canary",
             field="canary_snapshot_id",
         )
     check(store.manifest(collection, canary))
-    continues = newest.canary == canary
-    if not continues:
+    continues = newest.canary == canary and newest.rollout.policies == options.policies
+    if not continues and canary != newest.current:
         store.verify(collection, canary)
     options.rollout_id = newest.rollout.rollout_id if continues else secrets.token_hex(8)
     if continues:
@@ -276,6 +282,7 @@ def _check_options(options: release_pb2.Rollout) -> None:
         ("min_recall", 0.0, 0.999),
         ("recall_sample", 0.0, 1.0),
         ("away_s", 1.0, 1e6),
+        ("min_effect", 0.001, 10.0),
     ):
         value = getattr(limits, name)
         if limits.HasField(name) and not least <= value <= most:

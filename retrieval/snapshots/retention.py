@@ -74,7 +74,7 @@ def plan_prune(
             raise
         return work
     target = rollback_target(store.alias_records(collection))
-    reasons = {in_force.current: "current", in_force.canary: "canary"}
+    reasons = {in_force.canary: "canary", in_force.current: "current"}
     if target is not None:
         reasons.setdefault(target.current, "target of a rollback")
     for proposal in read_proposals(store, collection):

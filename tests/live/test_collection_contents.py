@@ -15,11 +15,12 @@ from nearline.channel import ServiceChannel
 from nearline.clients import RetrievalClient
 from nearline.errors import (
     AlreadyExists,
+    Conflict,
     InvalidRequest,
     NotFound,
     SnapshotGone,
 )
-from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
+from nearline.v1 import release_pb2, retrieval_pb2, retrieval_pb2_grpc
 from tests.live.two_routers import DIM, Running, give_running as give_running
 from tests.redis_server import needs_redis
 
@@ -76,6 +77,83 @@ async def test_policies_set_by_api_rule_the_next_list(running: Running) -> None:
     assert await first() != "r7"
     await running.admin.drop_collection("ruled")
     assert len(running.files("ruled")) == 1
+
+
+async def test_policies_on_trial_answer_their_share_until_they_are_promoted(
+    running: Running,
+) -> None:
+    admin = running.admin
+    await admin.create_collection("trial", dim=DIM)
+    written = await running.fill("trial", "t")
+    options = c.RecommendOptions(n=3, min_watermark=written.watermark)
+
+    async def ask(client: RetrievalClient, user: str) -> c.RecommendReply:
+        audience = c.Audience(user_id=user, surface="home")
+        return await client.recommend(audience, options, collection="trial")
+
+    async def served(client: RetrievalClient) -> bool:
+        with contextlib.suppress(NotFound):
+            return bool((await ask(client, "u")).recommendations)
+        return False
+
+    def first(reply: c.RecommendReply) -> str:
+        return reply.recommendations[0].hit.id
+
+    async def start(pinned: str) -> None:
+        toml = f'version = 1\n[surfaces.home]\npinned = ["{pinned}"]\n'
+        limits = release_pb2.RolloutLimits(false_alarm=1e-6, latency_ratio=100)
+        rollout = release_pb2.Rollout(policies=toml, limits=limits)
+        await admin.split("", 0.5, "trial", rollout=rollout, why="what is seen first")
+        async with asyncio.timeout(20):
+            for client in (running.client, running.other):
+                while (await ask(client, "u")).info.arm is None:
+                    await asyncio.sleep(0.05)
+
+    async with asyncio.timeout(20):
+        for client in (running.client, running.other):
+            while not await served(client):
+                await asyncio.sleep(0.05)
+    with pytest.raises(InvalidRequest, match="pined is unknown"):
+        bad = release_pb2.Rollout(policies="version = 1\n[surfaces.home]\npined = []\n")
+        await admin.split("", 0.5, "trial", rollout=bad)
+    await start("t7")
+    with pytest.raises(Conflict, match="other policies are on trial"):
+        await admin.set_policies("", "trial")
+    for number in range(80):
+        reply = await ask(running.client, f"user-{number}")
+        again = await ask(running.other, f"user-{number}")
+        is_canary = reply.info.arm is c.Arm.CANARY
+        assert again.info.arm is reply.info.arm
+        assert (first(reply) == "t7") == (first(again) == "t7") == is_canary
+        if is_canary:
+            event = c.Interaction(
+                item_id="t7", user_id=f"user-{number}", list_id=reply.info.list_id, kind="view"
+            )
+            await running.client.record_interactions([event], collection="trial")
+    # Searches have no policies, and no arm.
+    query = c.Query(vector=np.ones(DIM, np.float32))
+    assert (await running.client.search(query, collection="trial")).info.arm is None
+    status = await admin.rollout_status("trial")
+    assert [one.verdict for one in status.verdicts] == ["better", "undecided"]
+    assert status.arms[0].snapshot_id == status.arms[1].snapshot_id == status.in_force.canary
+    await admin.promote(status.in_force.canary, "trial", who="me", why="more clicks")
+    made = await admin.policies("trial")
+    assert (made.number, made.who, made.why) == (1, "me", "more clicks")
+    async with asyncio.timeout(20):
+        for client in (running.client, running.other):
+            while (reply := await ask(client, "w")).info.arm or first(reply) != "t7":
+                await asyncio.sleep(0.05)
+    # Aborted ones leave no trace.
+    await start("t8")
+    users = [f"new-{number}" for number in range(20)]
+    assert {first(await ask(running.client, user)) for user in users} == {"t7", "t8"}
+    await admin.split("", collection="trial")
+    async with asyncio.timeout(20):
+        while (await ask(running.client, "u")).info.arm is not None:
+            await asyncio.sleep(0.05)
+    assert {first(await ask(running.client, user)) for user in users} == {"t7"}
+    assert (await admin.policies("trial")).number == 1
+    await admin.drop_collection("trial")
 
 
 async def test_requests_for_a_second_name_go_to_the_collection_that_it_points_to(

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from nearline.errors import NotFound
+from nearline.errors import InvalidRequest, NotFound
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
 from nearline.wire.enums import numbers_of
 from nearline_cli.compose import release_gate
 from nearline_cli.compose.alias_admin import AliasChange, RouterAdmin, open_admin
 from nearline_cli.terminal import alias_options, options, output
-from nearline_cli.views.rollout_view import canary_record, show_status
+from nearline_cli.views.rollout_view import canary_name, canary_record, show_status
 
 app = typer.Typer(no_args_is_help=True, help="Try a snapshot alongside the current one.")
 
@@ -32,7 +32,10 @@ _SPLITS = numbers_of(SplitBy, release_pb2.SplitBy)
 
 @app.command()
 def start(
-    snapshot_id: Annotated[str, typer.Argument(metavar="ID", help="Snapshot id.")],
+    snapshot_id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="Snapshot id. Without it, --policies FILE are tried."),
+    ] = "",
     share: Annotated[
         float,
         typer.Option(
@@ -84,6 +87,14 @@ def start(
             "0.05]",
         ),
     ] = None,
+    min_effect: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATIO",
+            help="Change of the click rate for which `status` states the lists needed. "
+            "\\[default: 0.1]",
+        ),
+    ] = None,
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     why: options.WhyOption = "",
@@ -104,7 +115,11 @@ def start(
     snapshot is slower, fails more often, finds less, or is clicked less often than chance explains.
     Requests that fail on it are answered by the current snapshot. The snapshot may have a different
     embedder if routers have both (--embedding A,B).
+
+    Without a snapshot, --policies FILE are tried on the current one: nearline rollout start
+    --policies new.toml --share 0.5
     """
+    from retrieval.recommend.policy_file import read_policies
     from retrieval.snapshots import aliases
 
     release_gate.check_force_reason(force, why)
@@ -114,6 +129,7 @@ def start(
         "latency_ratio": latency_ratio,
         "min_recall": min_recall,
         "recall_sample": recall_sample,
+        "min_effect": min_effect,
     }
     limits = release_pb2.RolloutLimits()
     for name, value in values.items():
@@ -121,6 +137,15 @@ def start(
             setattr(limits, name, value)
     rollout = release_pb2.Rollout(split_by=_SPLITS[split_by], shadow=shadow, limits=limits)
     who = aliases.operator_name()
+    admin = open_admin(router, store, collection, redis)
+    if not snapshot_id:
+        if policies is None:
+            raise InvalidRequest("name the snapshot to try, or policies: --policies FILE")
+        read_policies(policies)  # Raises if it is no policy file.
+        rollout.policies = policies.read_text("utf-8")
+        record = admin.split("", share, rollout, AliasChange(who, why, expect_epoch))
+        _print_record(collection, record, as_json)
+        return
     opened = Store.open(store)
     if not router or snapshot_id in opened.snapshot_ids(collection):
         # The snapshot judged against must stay current.
@@ -144,7 +169,6 @@ def start(
             router=router,
             quiet=as_json,
         )
-    admin = open_admin(router, store, collection, redis)
     record = admin.split(snapshot_id, share, rollout, AliasChange(who, why, expect_epoch, gate))
     _print_record(collection, record, as_json)
 
@@ -185,6 +209,8 @@ def promote(
             f"no snapshot of {collection!r} is being tried alongside {trial.current}; start one "
             "with `nearline rollout start ID`"
         )
+    if trial.rollout.policies and not router:
+        raise InvalidRequest("policies are promoted through a router: add --address HOST:PORT")
     record = admin.promote(trial.canary, AliasChange(who, why, trial.epoch, trial.gate))
     admin.served(record, wait_s)
     _print_record(collection, record, as_json)
@@ -224,7 +250,8 @@ def _print_record(collection: str, record: snapshot_pb2.AliasRecord, as_json: bo
     if record.canary:
         shadow = ", in shadow" if record.rollout.shadow else ""
         text = (
-            f"{record.canary} answers {record.canary_share:.1%} of {collection!r} {since}{shadow}"
+            f"{canary_name(record)} answers {record.canary_share:.1%} of {collection!r} "
+            f"{since}{shadow}"
         )
     details = {"shadow": record.rollout.shadow, "who": record.who, "why": record.why}
     output.print_result(canary_record(collection, record) | details, text, as_json=as_json)

@@ -199,7 +199,7 @@ def _record(
 
 
 def _alias(snapshot_id: str, in_force: snapshot_pb2.AliasRecord) -> str:
-    return {in_force.current: "current", in_force.canary: "canary"}.get(snapshot_id, "")
+    return {in_force.canary: "canary", in_force.current: "current"}.get(snapshot_id, "")
 
 
 def _described(

@@ -6,7 +6,7 @@ import pytest
 
 from nearline.access.caller import ANONYMOUS, Caller
 from nearline.access.rights import Right
-from nearline.access.tenant_ids import name_of, shown_id, stored_id, stored_key
+from nearline.access.tenant_ids import name_of, shown_id, stored_id, stored_key, tenant_of
 from nearline.errors import InvalidRequest
 
 WRITES = {"*": Right.WRITE}
@@ -53,6 +53,13 @@ def test_an_idempotency_key_is_of_a_tenant_and_as_short_as_any() -> None:
     # Neither by a name that is as long as it likes, or that runs into the key.
     long, longer = (Caller("t" * 64 + end, rights=WRITES) for end in ("", "x"))
     assert stored_key(long, "xk") != stored_key(longer, "k") != stored_key(long, "k")
+
+
+def test_the_tenant_of_a_stored_id_is_that_of_its_caller() -> None:
+    for tenant in ("acme", "a/b", "ü", "default"):
+        caller = Caller(tenant, rights=WRITES)
+        assert tenant_of(stored_id(caller, "ann/1", "user_id")) == tenant
+    assert (tenant_of("ann"), tenant_of("")) == ("default", "")
 
 
 def test_the_length_of_an_id_is_that_of_what_the_caller_sent() -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from nearline.errors import Conflict, InvalidRequest, NotFound
 from nearline.store.snapshot import Store
+from nearline.v1 import release_pb2
 from retrieval.recommend.policies import default_policies
 from retrieval.recommend.stored_policies import MAX_BYTES, StoredPolicies
+from retrieval.snapshots import aliases
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
 PINNED = 'version = 2\n[surfaces.home]\npinned = ["a"]\n'
@@ -68,6 +70,27 @@ async def test_a_set_that_is_wrong_changes_nothing(store: Store) -> None:
     with pytest.raises(NotFound, match="'nothing' has no published snapshot"):
         await here.write("nothing", PINNED, expected=0, who="", why="")
     assert await here.read("other") == before
+
+
+async def test_policies_on_trial_replace_the_set_once_they_are_promoted(store: Store) -> None:
+    here, current = router(store), store.alias_in_force("other").current
+    number = (await here.read("other")).number
+    tried = aliases.split(store, "other", "", 0.5, rollout=release_pb2.Rollout(policies=PINNED))
+    name = tried.rollout.rollout_id
+    here.try_out("other", tried.rollout)
+    assert here.of("other", name).for_surface("home").pinned == ("a",)
+    for unknown in ("", "another"):
+        assert here.of("other", unknown).for_surface("home").pinned == ()
+    with pytest.raises(Conflict, match="other policies are on trial"):
+        await here.write("other", "", expected=0, who="", why="")
+    ended = await here.promote("other", tried, who="me", why="better")
+    assert (ended.current, ended.canary, ended.why) == (current, "", "better")
+    assert here.of("other").for_surface("home").pinned == ("a",)
+    made = await here.read("other")
+    assert (made.number, made.toml, made.who, made.why) == (number + 1, PINNED, "me", "better")
+    with pytest.raises(InvalidRequest, match="is not TOML"):
+        here.try_out("other", release_pb2.Rollout(policies="["))
+    await here.write("other", "", expected=0, who="", why="")
 
 
 async def test_a_set_for_another_state_is_a_conflict(store: Store) -> None:

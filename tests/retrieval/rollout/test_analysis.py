@@ -143,7 +143,8 @@ def test_fewer_clicks_or_conversions_are_backed_out(name: str) -> None:
         canary = draw.random() < 0.5
         analysis.record_list(canary)
         if draw.random() < (0.05 if canary else 0.15):
-            analysis.record_click(canary, f"list{number}", converted=name == "conversions")
+            converted = name == "conversions"
+            analysis.record_click(canary, f"list{number}", number << 20, converted=converted)
     assert analysis.breached_test == name
 
 
@@ -151,7 +152,7 @@ def test_only_the_first_click_and_purchase_of_a_list_count() -> None:
     analysis, _ = new_analysis()
     analysis.record_list(True)
     for converted in (False, True, False, True):
-        analysis.record_click(True, "list", converted=converted)
+        analysis.record_click(True, "list", 7, converted=converted)
     assert (
         analysis.arms()[1].lists,
         analysis.arms()[1].clicks,
@@ -162,11 +163,11 @@ def test_only_the_first_click_and_purchase_of_a_list_count() -> None:
 def test_clicks_of_one_user_count_once() -> None:
     analysis, _ = new_analysis(share=0.5, by_unit=True)
     for number in range(1_000):
-        analysis.record_click(False, f"list{number}", converted=False, unit=7)
+        analysis.record_click(False, f"list{number}", 7, converted=False)
     assert analysis.arms()[0].clicks == 1_000
     assert analysis.breach == ""
     for number in range(1_000):
-        analysis.record_click(False, f"other{number}", converted=False)
+        analysis.record_click(False, f"other{number}", number << 20, converted=False)
     assert analysis.breached_test == "clicks"
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -32,21 +33,23 @@ class RecordedAnalysis:
         self.assigned: list[bool] = []
         self.requests: list[tuple[bool, bool]] = []
         self.clicks: list[tuple[bool, str, bool]] = []
-        self.units: list[int | None] = []
+        self.clickers: list[tuple[int, str]] = []
+        self.tenants: list[str] = []
         self.recalls: list[tuple[bool, float]] = []
 
-    def record_assignment(self, canary: bool, unit: int) -> None:
+    def record_assignment(self, canary: bool, unit: int, tenant: str = "") -> None:
         self.assigned.append(canary)
+        self.tenants.append(tenant)
 
     def record_outcome(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
         assert seconds >= 0
         self.requests.append((canary, failed))
 
     def record_click(
-        self, canary: bool, list_id: str, *, converted: bool, unit: int | None = None
+        self, canary: bool, list_id: str, user: int, tenant: str = "", *, converted: bool
     ) -> None:
         self.clicks.append((canary, list_id, converted))
-        self.units.append(unit)
+        self.clickers.append((user, tenant))
 
     def record_recall(self, canary: bool, value: float) -> None:
         self.recalls.append((canary, value))
@@ -238,15 +241,9 @@ def test_clicks_count_for_the_arm_that_gave_the_list() -> None:
     assert world.told.clicks == [(True, canary, False), (False, current, True)]
 
 
-@pytest.mark.parametrize(
-    ("split_by", "units"),
-    [
-        (release_pb2.SPLIT_BY_USER, [Requester("u", "s"), Requester("", "s"), None]),
-        (release_pb2.SPLIT_BY_REQUEST, [None, None, None]),
-    ],
-)
-def test_a_click_has_the_draw_of_its_user_or_session_where_requests_share_draws(
-    split_by: release_pb2.SplitBy, units: list[Requester | None]
+@pytest.mark.parametrize("split_by", release_pb2.SplitBy.values())
+def test_a_click_counts_for_its_user_or_else_its_session_whatever_shares_a_draw(
+    split_by: release_pb2.SplitBy,
 ) -> None:
     world = World()
     split = replace(world.split, split_by=split_by)
@@ -255,11 +252,38 @@ def test_a_click_has_the_draw_of_its_user_or_session_where_requests_share_draws(
     trial.record_interactions(
         [
             c.Interaction(item_id="i", user_id=user, session_id=session, kind="view", list_id=name)
-            for user, session in (("u", "s"), ("", "s"), ("", ""))
+            for user, session in (("u", "s"), ("u", "t"), ("tenant/a%2Fb/u", ""), ("", "u"))
         ]
     )
-    wanted = [None if one is None else split.unit_of(one) for one in units]
-    assert world.told.units == wanted
+    by_user, again, of_tenant, by_session = world.told.clickers
+    assert by_user == again == (world.split.unit_of(Requester("u", "s")), "default")
+    assert of_tenant == (world.split.unit_of(Requester("tenant/a%2Fb/u")), "a/b")
+    assert by_session == (world.split.unit_of(Requester("", "u")), "default")
+    assert len(set(world.told.clickers)) == 3
+
+
+async def test_a_trial_of_policies_varies_lists_of_the_canary_alone() -> None:
+    world = World()
+    served = SimpleNamespace(snapshot_id=world.split.canary, variant="")
+    held = LoadedSnapshot(SnapshotKey("default", "b"), cast(ServedCollection, served), lambda: 0.0)
+    split = replace(world.split, variant="v")
+    trial = Trial(split, held, cast(CanaryAnalysis, world.told))
+    seen: list[str] = []
+
+    async def current() -> str:
+        return "current"
+
+    async def canary(served: ServedCollection) -> str:
+        seen.append(served.variant)
+        assert trial.is_canary(served) and not trial.is_canary(trial.canary)
+        return "canary"
+
+    users = [Requester(f"u{number}", "", "home") for number in range(50)]
+    answers = [await trial.answer(current, canary, user) for user in users]
+    assert set(answers) == {"current", "canary"} and set(seen) == {"v"}
+    assert set(world.told.tenants) == {"default"}
+    assert trial.covers("home") and not trial.covers("")
+    assert world.trial.covers("")
 
 
 def test_the_recall_of_an_arm_is_recorded_for_that_arm() -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from nearline.access.caller import Caller
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2, types_pb2
 from retrieval.protocols.snapshot import SnapshotRef
@@ -16,6 +17,7 @@ from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.split import parse_split
 from retrieval.rollout.trial import Trial
+from retrieval.router import rollout_status as under_test
 from retrieval.router.admin_servicer import AdminServicer
 from retrieval.router.live_reports import LiveReporter
 from retrieval.search.collection import ServedCollection
@@ -84,9 +86,9 @@ async def test_the_results_of_each_arm_are_reported_under_their_names(router: Ro
     for number in range(8):
         analysis.record_list(True)
         if number < 6:
-            analysis.record_click(True, str(number), converted=False)
+            analysis.record_click(True, str(number), number << 20, converted=False)
         if number < 5:
-            analysis.record_click(True, str(number), converted=True)
+            analysis.record_click(True, str(number), number << 20, converted=True)
     trial.overlap.add(None, None)
     seen, seen_of_canary = analysis.arms()
     assert len({one for arm in analysis.arms() for one in (arm.p50_ms, arm.p99_ms)}) == 4
@@ -106,7 +108,29 @@ async def test_the_results_of_each_arm_are_reported_under_their_names(router: Ro
     assert [test.name for test in reply.tests] == NAMES
     assert {test.limit for test in reply.tests} == {600}
     assert all(test.seen and test.evidence > 0 for test in reply.tests)
+    assert [(one.rate, one.verdict) for one in reply.verdicts] == [
+        ("clicks", "undecided"),
+        ("conversions", "undecided"),
+    ]
+    assert all(one.evidence > 1 and one.limit == 80 for one in reply.verdicts)
     assert (reply.compared, reply.overlap) == (1, 1)
+
+
+@pytest.mark.parametrize(("tenant", "shown"), [("*", "acme"), ("acme", "")])
+async def test_only_an_operator_sees_which_tenant_holds_a_verdict_back(
+    router: Router, monkeypatch: pytest.MonkeyPatch, tenant: str, shown: str
+) -> None:
+    router.begin()
+    for number in range(200):
+        name = ("acme", "other")[number % 2]
+        router.analysis.record_assignment(number % 4 < 2, number << 20, name)
+        # Whoever clicks is of one tenant, and only in lists of the canary.
+        router.analysis.record_click(True, str(number), number << 20, "acme", converted=False)
+    caller = Caller(tenant=tenant, rights={})
+    monkeypatch.setattr(under_test, "current_caller", lambda: caller)
+    clicks, _ = (await router.status()).verdicts
+    assert (clicks.verdict, clicks.tenant) == ("undecided", shown)
+    assert clicks.held_back == "a tenant with 100% of the clicks; without it: undecided"
 
 
 async def test_a_trial_of_an_older_record_is_not_reported(router: Router) -> None:

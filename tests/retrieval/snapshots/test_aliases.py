@@ -299,6 +299,23 @@ def test_an_invalid_canary_is_rejected(store: Store) -> None:
     assert store.alias_in_force("default").epoch == 2
 
 
+def test_policies_are_tried_on_the_current_snapshot(store: Store) -> None:
+    a, b = make(store, 2)
+    tried = release_pb2.Rollout(policies="version = 1")
+    with pytest.raises(InvalidRequest, match=f"{a} and policies cannot be tried together"):
+        aliases.split(store, "default", a, 0.5, rollout=tried)
+    first = aliases.split(store, "default", "", 0.1, rollout=tried)
+    assert (first.current, first.canary, first.rollout.policies) == (b, b, "version = 1")
+    # Its users stay where they are if its share grows, but not if other policies take its place.
+    more = aliases.split(store, "default", b, 0.5, rollout=tried)
+    assert more.rollout.rollout_id == first.rollout.rollout_id
+    tried.policies = "version = 2"
+    other = aliases.split(store, "default", "", 0.5, rollout=tried)
+    assert other.rollout.rollout_id != first.rollout.rollout_id
+    ended = aliases.roll_back(store, "default")
+    assert (ended.current, ended.canary, ended.rollout.policies) == (b, "", "")
+
+
 def test_a_store_that_has_gone_is_not_dropped(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     make(store, 1)

@@ -109,5 +109,20 @@ async def test_a_router_reports_the_status_of_its_rollout(
         assert (await admin.serving_status()).collections[0].canary_snapshot_id == new
         assert found["running"] and set(found["arms"]) == {"current", "canary"}
         assert set(found["tests"]) >= {"latency", "errors", "recall", "sample_ratio"}
+        assert [one["verdict"] for one in found["verdicts"]] == ["undecided"] * 2
+        assert "decides at" in shown and "unknown" in shown
         assert json.loads(ask("promote", "--wait", "20", "--json"))["current"] == new
         assert "no rollout" in ask("status")
+        policies = tmp_path / "policies.toml"
+        policies.write_text('version = 3\n[surfaces.home]\npinned = ["d1"]\n')
+        words = ("--policies", str(policies), "--share", "0.5", "--min-effect", "0.2")
+        assert f"{new} with other policies answers 50.0%" in ask("start", *words)
+        async with asyncio.timeout(20):
+            while not (status := await admin.rollout_status()).running:
+                await asyncio.sleep(0.05)
+        assert status.in_force.rollout.limits.min_effect == 0.2
+        refused = nearline("rollout", "promote", "--store", str(store))
+        assert refused.returncode and "add --address HOST:PORT" in refused.stderr
+        ask("promote", "--why", "more clicks")
+        assert (await admin.policies()).toml == policies.read_text()
+    assert "or policies: --policies FILE" in run("rollout", "start", code=2)["message"]
