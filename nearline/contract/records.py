@@ -58,7 +58,9 @@ class Grouping:
 class SearchOptions:
     """Options of a search; see SearchOptions in retrieval.proto for ranges. None is the default.
 
-    payload: Parts of items to return. Unless set, clients ask for titles and texts.
+    payload: Parts of items to return. Unless set, clients ask for titles and texts. personal: How
+    much the taste of a user or a session counts, 0..1. unrecorded: Keeps the search out of what is
+    recorded.
     """
 
     k: int = 10
@@ -83,6 +85,10 @@ class SearchOptions:
     plain_text: bool = False
     min_should_match: float | None = None
     rerank: int | None = None
+    user_id: Converted[str, Id] = ""  # type: ignore[assignment]
+    session_id: str = ""
+    personal: float = 0.0
+    unrecorded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +97,8 @@ class Explanation:
 
     title_level: How well the title matches the query: from 3 if it is the query, from 2 if it has
     the same words, 1 if it has all words of the query, 0 otherwise; half of one less for misspelt
-    words. boosts: Value of each boost of the request, 0..1.
+    words. boosts: Value of each boost of the request, 0..1. dense_share, lexical_share: Score of
+    each leg of a hybrid search before its weight, 0..1.
     """
 
     dense_score: float | None
@@ -101,6 +108,8 @@ class Explanation:
     lexical_rank: int | None = None
     title_level: float = 0.0
     boosts: Sequence[float] = ()
+    dense_share: float | None = None
+    lexical_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +136,7 @@ class Hit:
 
     section: Headings above the chunk, then the list items in which it begins; see
         `nearline.items.structure`.
+    reasons: Why a personal search placed it higher; see Recommendation in retrieval.proto.
     """
 
     id: str
@@ -142,6 +152,7 @@ class Hit:
     group: Scalar = None
     highlights: Highlights | None = None
     section: Sequence[str] = ()
+    reasons: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ def recommend_request(
         min_watermark=options.min_watermark,
         why_not_id=options.why_not_id,
         popularity_debias=options.popularity_debias,
+        unrecorded=options.unrecorded,
     )
 
 
@@ -83,6 +84,7 @@ def recommend_options(message: retrieval_pb2.RecommendRequest) -> c.RecommendOpt
         popularity_debias=message.popularity_debias
         if message.HasField("popularity_debias")
         else None,
+        unrecorded=message.unrecorded,
     )
 
 
@@ -222,6 +224,7 @@ def deletion_response(receipt: c.DeletionReceipt) -> retrieval_pb2.DeleteUserRes
             for one in receipt.snapshots
         ],
         imports_left_out=receipt.imports_left_out,
+        recorded_requests=receipt.recorded_requests,
     )
 
 
@@ -234,6 +237,7 @@ def deletion_receipt(message: retrieval_pb2.DeleteUserResponse) -> c.DeletionRec
         sessions=message.sessions,
         snapshots=[c.Influence(one.snapshot_id, one.in_force) for one in message.snapshots],
         imports_left_out=message.imports_left_out,
+        recorded_requests=message.recorded_requests,
     )
 
 

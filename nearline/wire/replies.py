@@ -62,6 +62,8 @@ def _fill_payload(message: retrieval_pb2.Hit, hit: c.Hit) -> None:
                 lexical_rank=hit.explanation.lexical_rank,
                 title_level=hit.explanation.title_level,
                 boosts=hit.explanation.boosts,
+                dense_share=hit.explanation.dense_share,
+                lexical_share=hit.explanation.lexical_share,
             )
         )
     if hit.group is not None:
@@ -70,6 +72,8 @@ def _fill_payload(message: retrieval_pb2.Hit, hit: c.Hit) -> None:
         message.highlights.CopyFrom(highlights_to_proto(hit.highlights))
     if hit.section:
         message.section.extend(hit.section)
+    if hit.reasons:
+        message.reasons.extend(hit.reasons)
 
 
 def _fill_hits(target: retrieval_pb2.HitList, result: c.HitList) -> None:
@@ -132,6 +136,8 @@ def hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
             lexical_rank=e.lexical_rank if e.HasField("lexical_rank") else None,
             title_level=e.title_level,
             boosts=tuple(e.boosts),
+            dense_share=e.dense_share if e.HasField("dense_share") else None,
+            lexical_share=e.lexical_share if e.HasField("lexical_share") else None,
         )
     return c.Hit(
         id=hit.id,
@@ -147,6 +153,7 @@ def hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
         group=scalar_from_proto(hit.group) if hit.HasField("group") else None,
         highlights=highlights_from_proto(hit.highlights) if hit.HasField("highlights") else None,
         section=tuple(hit.section),
+        reasons=tuple(hit.reasons),
     )
 
 

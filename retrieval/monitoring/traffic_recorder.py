@@ -1,6 +1,7 @@
-"""Records a sample of requests in the store, to evaluate other snapshots with it.
+"""Records a sample of requests and what they showed, to evaluate other snapshots and to learn from.
 
-Records contain neither users nor sessions, and texts only with privacy "texts".
+Records contain neither users nor sessions, and texts only with privacy "texts". The id of a list
+links it to the interactions that name it, as long as those are stored.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import contextlib
 import logging
 import random
 import time
-from collections import defaultdict
-from typing import Literal
+from collections import Counter, defaultdict
+from datetime import timedelta
+from typing import Literal, NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -19,27 +21,38 @@ from nearline import contract as c, wire
 from nearline.errors import NearlineError
 from nearline.internal.v1.traffic_pb2 import RecordedRequest
 from nearline.store.snapshot import Store
-from nearline.store.traffic import remove_old_traffic, write_traffic
+from nearline.store.traffic import remove_old_traffic, remove_traffic, write_traffic
 from retrieval.monitoring import metrics
-from retrieval.router.events import RecommendEvent, RequestEvent, SearchEvent
+from retrieval.router.events import InteractionsEvent, RecommendEvent, RequestEvent, SearchEvent
 
 Privacy = Literal["off", "vectors", "texts"]
+# Together at most 80 MiB and one request.
 MAX_FILES = 20
+_FULL_BYTES = 4 << 20
+_MAX_AGE = timedelta(days=30)
 _INTERVAL_S = 60.0
 _FULL_FILE = 500
 # Maximum number of pending requests per collection while the store is slow; further requests are
-# dropped.
+# dropped, as are those beyond the bytes of a file.
 _MAX_PENDING = 2_000
 _MAX_IDS = 100
 _log = logging.getLogger(__name__)
 
 
+class _PartialFile(NamedTuple):
+    """A file that the next one replaces if both fit in one."""
+
+    name: str
+    requests: list[RecordedRequest]
+
+
 class TrafficRecorder:
     """Records a sample of searches and recommendations; observes request events.
 
-    Sampled requests are written every 60 s, or when a collection has 500 of them. The newest 20
-    files of a collection are kept. If the store fails, the requests of that write are lost. Belongs
-    to the event loop.
+    Sampled requests are written every 60 s, or when a collection has 500 of them; a file of fewer
+    is replaced by the next one, which has its requests, too. The newest 20 files of a collection
+    are kept, for 30 days. If the store fails, the requests of that write are lost. Belongs to the
+    event loop.
 
     Args:
         store: Store to write to.
@@ -53,6 +66,8 @@ class TrafficRecorder:
         self._share = 0.0 if privacy == "off" else share
         self._texts = privacy == "texts"
         self._pending: dict[str, list[RecordedRequest]] = defaultdict(list)
+        self._bytes: Counter[str] = Counter()
+        self._partial: dict[str, _PartialFile] = {}
         self._full = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._warned = False
@@ -71,25 +86,29 @@ class TrafficRecorder:
             self._task = None
             await self.write()
 
+    def sample(self) -> bool:
+        """Returns whether to record a request."""
+        return random.random() < self._share
+
     def observe(self, event: RequestEvent) -> None:
-        """Samples a request; never raises."""
-        if random.random() >= self._share:
+        """Records a sampled search, and samples lists; never raises."""
+        if isinstance(event, InteractionsEvent):
             return
         if isinstance(event, SearchEvent):
-            request = self._record_search(event)
-        elif isinstance(event, RecommendEvent):
-            request = _record_list(event)
+            request = self._record_search(event) if event.sampled else None
         else:
-            return
+            sampled = not event.options.unrecorded and self.sample()
+            request = _record_list(event) if sampled else None
         if request is None:
             return
         name = event.collection.name
         pending = self._pending[name]
-        if len(pending) >= _MAX_PENDING:
+        if len(pending) >= _MAX_PENDING or self._bytes[name] >= _FULL_BYTES:
             metrics.recorded.labels(name, "dropped").inc()
             return
         pending.append(request)
-        if len(pending) >= _FULL_FILE:
+        self._bytes[name] += request.ByteSize()
+        if len(pending) >= _FULL_FILE or self._bytes[name] >= _FULL_BYTES:
             self._full.set()
 
     async def write(self) -> None:
@@ -98,13 +117,22 @@ class TrafficRecorder:
         for name in list(self._pending):
             # Write one collection at a time, so that a cancellation loses at most one.
             requests = self._pending.pop(name)
+            del self._bytes[name]
             outcome = await asyncio.to_thread(self._write_now, name, requests)
             metrics.recorded.labels(name, outcome).inc(len(requests))
 
     def _write_now(self, collection: str, requests: list[RecordedRequest]) -> str:
+        before = self._partial.pop(collection, None)
+        whole = [*before.requests, *requests] if before else requests
+        size = sum(one.ByteSize() for one in whole)
+        if before and (len(whole) > _FULL_FILE or size > _FULL_BYTES):
+            before, whole = None, requests
         try:
-            write_traffic(self._store, collection, requests)
-            remove_old_traffic(self._store, collection, MAX_FILES)
+            name = write_traffic(self._store, collection, whole)
+            if before is not None:
+                remove_traffic(self._store, collection, before.name)
+            remove_old_traffic(self._store, collection, MAX_FILES, _MAX_AGE)
+            self._partial[collection] = _PartialFile(name, whole)
         except (NearlineError, OSError) as error:
             if not self._warned:
                 self._warned = True
@@ -128,7 +156,7 @@ class TrafficRecorder:
                 _log.exception("requests are not recorded")
 
     def _record_search(self, event: SearchEvent) -> RecordedRequest | None:
-        served, _, query, options, batch, hits, _ = event
+        served, _, query, options, batch, hits, *_ = event
         vector = b""
         if query.text is not None and batch is not None and len(batch.queries.vectors) == 1:
             vector = batch.queries.vectors[0].astype("<f4").tobytes()
@@ -145,7 +173,10 @@ class TrafficRecorder:
             vector=vector,
             ids=[hit.id for hit in hits[:_MAX_IDS]],
             scores=[hit.score for hit in hits[:_MAX_IDS]],
+            list_id=event.list_id,
+            personal=event.personal,
         )
+        _record_legs(message, event)
         message.search.collection = served.name
         message.search.query.CopyFrom(wire.query_to_proto(shown))
         plain = c.SearchOptions(
@@ -170,6 +201,18 @@ class TrafficRecorder:
         return message
 
 
+def _record_legs(message: RecordedRequest, event: SearchEvent) -> None:
+    """Records what each leg of a hybrid search gave to each hit."""
+    shown = [hit.explanation for hit in event.hits[:_MAX_IDS] if hit.explanation is not None]
+    if not shown or any(one.dense_share is None for one in shown):
+        return
+    weight = event.options.dense_weight
+    message.dense_weight = event.collection.fusion.dense_weight if weight is None else weight
+    message.dense.extend(one.dense_share or 0.0 for one in shown)
+    message.lexical.extend(one.lexical_share or 0.0 for one in shown)
+    message.titles.extend(one.title_level for one in shown)
+
+
 def _record_list(event: RecommendEvent) -> RecordedRequest:
     served, _, audience, options, reply, personal = event
     shown = reply.recommendations[:_MAX_IDS]
@@ -179,6 +222,7 @@ def _record_list(event: RecommendEvent) -> RecordedRequest:
         fingerprint=served.fingerprint,
         ids=[one.hit.id for one in shown],
         scores=[one.hit.score for one in shown],
+        list_id=reply.info.list_id,
         personal=personal,
     )
     anybody = c.Audience(item_ids=audience.item_ids, surface=audience.surface)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from nearline.errors import InvalidRequest
 from nearline.filters import both
 from retrieval.cache.cached_list import CacheLevel
 from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.candidates import KeyedHistory
 from retrieval.protocols.request_validation import check_id
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.split import Requester
@@ -20,24 +21,43 @@ from retrieval.router.events import Observe, SearchEvent
 from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search import executor, item_lookup, listing, suggestions
 from retrieval.search.collection import ServedCollection
+from retrieval.search.personal import Taste
 from retrieval.search.price import check_price, search_price
-from retrieval.search.queries import QueryBatch, check_cost, check_options, prepare_queries
+from retrieval.search.queries import (
+    QueryBatch,
+    check_cost,
+    check_options,
+    check_personal,
+    prepare_queries,
+)
 from retrieval.search.request_context import RequestContext, Visible, context_factory
 from retrieval.search.search_cache import CachedSearch, SearchCache
 
 DEFAULT_OPTIONS = c.SearchOptions()
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR, c.PayloadField.SECTION}
 Popular = Callable[[str, str, int], Sequence[c.PopularQuery]]
+ReadHistory = Callable[
+    [ServedCollection, c.Audience, RequestContext], Coroutine[None, None, KeyedHistory]
+]
 _NO_HITS = c.HitList(hits=())
 
 
 class _Search(NamedTuple):
-    """A search of one or many queries. names: Their fields, for errors. start: When it began."""
+    """A search of one or many queries.
+
+    options: Without those that are about the requester. names: Fields of the queries, for errors.
+    start: When it began. personal, audience: Weight of the taste of the user, and who that is.
+    sampled: Whether to record it. explained: Whether the caller wants explanations.
+    """
 
     queries: Sequence[c.Query]
     options: c.SearchOptions
     names: Sequence[str]
     start: float
+    personal: float
+    audience: c.Audience
+    sampled: bool
+    explained: bool
 
 
 class _Results(NamedTuple):
@@ -59,6 +79,8 @@ class RetrievalService:
         cache: Caches search results; None disables caching.
         observe: Called with each single-query search; None disables observation.
         popular: Returns queries of a collection that begin with a text, at most so many. Optional.
+        history: Reads what a user and a session did. Optional; None: no search is personal.
+        sample: Returns whether a search that begins is recorded by `observe`.
         visible: Says which items the caller may see. Optional; None shows all.
         price_limits: Returns the most comparisons that a search of the caller may take, each with
             whose limit it is. Optional.
@@ -74,7 +96,11 @@ class RetrievalService:
         visible: Visible = lambda: None,
         price_limits: Callable[[], Sequence[tuple[str, int]]] = lambda: (),
         popular: Popular = lambda collection, text, limit: (),
+        history: ReadHistory | None = None,
+        sample: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._history = history
+        self._sample = sample
         self._popular = popular
         self._visible = visible
         self._price_limits = price_limits
@@ -246,12 +272,24 @@ class RetrievalService:
     ) -> c.SearchReply:
         start = time.perf_counter()
         check_cost(len(queries), options)
+        check_personal(len(queries), options)
         if (visible := self._visible()) is not None:
             # Also in the keys of caches, and in what is recorded of the search.
             options = replace(options, filter=both(options.filter, visible))
-        search = _Search(queries, options, names, start)
         if options.unit:
             check_id(options.unit, "options.unit")
+        sampled = not options.unrecorded and len(queries) == 1 and self._sample()
+        audience = c.Audience(user_id=options.user_id, session_id=options.session_id)
+        search = _Search(
+            queries,
+            _without_requester(options, explain=options.explain or sampled),
+            names,
+            start,
+            options.personal,
+            audience,
+            sampled,
+            options.explain,
+        )
         new_context = context_factory(
             timeout_s, options.min_watermark, visible, "options.min_watermark"
         )
@@ -259,20 +297,22 @@ class RetrievalService:
             collection,
             lambda served: self._answer(served, search, new_context(served)),
             options.snapshot_id,
-            Requester(options.unit, options.unit),
+            Requester(options.user_id or options.unit, options.session_id or options.unit),
         )
 
     async def _answer(
         self, collection: ServedCollection, search: _Search, context: RequestContext
     ) -> c.SearchReply:
         """Answers a search entirely from one snapshot."""
-        queries, options, _, start = search
+        queries, options, start = search.queries, search.options, search.start
         check_options(collection, options)
         texts = [one.text for one in queries if one.text] if collection.has_words else ()
         price = search_price(collection.index_price, len(queries), options, texts)
         check_price(price, self._price_limits())
         found: tuple[_Results, RequestContext] | None = None
-        if self._cache is not None and len(queries) == 1:
+        taste = await self._taste(collection, search, context)
+        # What one user sees must not reach another.
+        if self._cache is not None and len(queries) == 1 and taste is None:
 
             async def run(cache_context: RequestContext) -> c.HitList:
                 nonlocal found
@@ -287,7 +327,7 @@ class RetrievalService:
                 return reply
         # Results computed for the cache that cannot be cached are still the answer.
         if found is None:
-            found = await self._results(collection, search, context), context
+            found = await self._results(collection, search, context, taste), context
         results, context = found
         info = self._replies.info(
             collection,
@@ -297,8 +337,17 @@ class RetrievalService:
             total_s=time.perf_counter() - start,
         )
         reply = c.SearchReply(results=results.lists, info=info)
-        self._notify(collection, search, results.batches, reply)
-        return reply
+        self._notify(collection, search, results.batches, reply, personal=taste is not None)
+        return reply if options.explain == search.explained else _unexplained(reply)
+
+    async def _taste(
+        self, collection: ServedCollection, search: _Search, context: RequestContext
+    ) -> Taste | None:
+        """Returns the taste to order hits by; None if the search is not personal, or all is new."""
+        if not search.personal or self._history is None or collection.learned is None:
+            return None
+        history = await self._history(collection, search.audience, context)
+        return Taste(history, search.personal) if len(history.keys) else None
 
     def _notify(
         self,
@@ -306,9 +355,11 @@ class RetrievalService:
         search: _Search,
         batches: Sequence[QueryBatch] | None,
         reply: c.SearchReply,
+        *,
+        personal: bool = False,
     ) -> None:
         """Notifies the observer of a single-query search that every shard answered."""
-        queries, options, _, _ = search
+        queries, options = search.queries, search.options
         if self._observe is None or len(queries) != 1 or reply.info.coverage.missing_shards:
             return
         batch = batches[0] if batches else None
@@ -317,7 +368,16 @@ class RetrievalService:
         info = reply.info
         self._observe(
             SearchEvent(
-                collection, info.arm, queries[0], options, batch, reply.hits, info.watermark
+                collection,
+                info.arm,
+                queries[0],
+                options,
+                batch,
+                reply.hits,
+                info.watermark,
+                info.list_id,
+                personal,
+                search.sampled,
             )
         )
 
@@ -341,9 +401,13 @@ class RetrievalService:
         return c.SearchReply(results=[cached.hits], info=info)
 
     async def _results(
-        self, collection: ServedCollection, search: _Search, context: RequestContext
+        self,
+        collection: ServedCollection,
+        search: _Search,
+        context: RequestContext,
+        taste: Taste | None = None,
     ) -> _Results:
-        queries, options, names, _ = search
+        queries, options, names = search.queries, search.options, search.names
         prepared = await prepare_queries(
             collection, self._embedders, queries, names, options, context
         )
@@ -361,6 +425,7 @@ class RetrievalService:
                 context,
                 request_queries=len(queries),
                 embedders=self._embedders,
+                taste=taste,
             )
             for batch in batches
         ]
@@ -378,3 +443,20 @@ class RetrievalService:
                     language=collection.language if outcome.terms[place] else "",
                 )
         return _Results(batches, lists, prepared.embed_s, time.perf_counter() - start)
+
+
+def _without_requester(options: c.SearchOptions, *, explain: bool) -> c.SearchOptions:
+    """Returns the options of the same search by anybody, the key of its cached results."""
+    if (options.user_id or options.session_id or options.unrecorded) or explain != options.explain:
+        return replace(
+            options, user_id="", session_id="", personal=0.0, unrecorded=False, explain=explain
+        )
+    return options
+
+
+def _unexplained(reply: c.SearchReply) -> c.SearchReply:
+    """Returns a reply without the explanations that only its record needed."""
+    for hit in reply.hits:
+        hit.explanation = None
+    (found,) = reply.results
+    return replace(reply, results=[c.HitList(hits=found.hits, ignored_ids=found.ignored_ids)])

@@ -1,0 +1,108 @@
+"""The personal order of a search: its best hits, ordered by the taste of the user as well.
+
+A hit's new place is decided by its score of the search plus the weighted score of the models of
+behaviour, both standardised over the hits compared. Hits that the models do not know keep the mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from nearline import contract as c
+from nearline.errors import NearlineError
+from nearline.tracing.spans import stage
+from retrieval.behaviour import generator_names as names
+from retrieval.behaviour.item_keys import keys_of
+from retrieval.protocols.candidates import CandidatesRequest, KeyedHistory, ShardCandidates
+from retrieval.search.candidates import find_candidates, score_candidates
+from retrieval.search.collection import ServedCollection
+from retrieval.search.request_context import RequestContext
+from retrieval.search.second_stage import combined
+
+# Best hits that are compared, whatever k is, so that each page has the same order.
+CANDIDATES = 100
+_RankedHits = list[tuple[int, c.Hit]]
+
+
+class Taste(NamedTuple):
+    """What a search is ordered by besides its query.
+
+    history: At least one interaction of the user and the session. weight: 0..1, above 0.
+    """
+
+    history: KeyedHistory
+    weight: float
+
+
+class PersonalOrder(NamedTuple):
+    """Hits in a personal order. risen: Ids of those that it placed higher."""
+
+    ranked: _RankedHits
+    risen: frozenset[str] = frozenset()
+
+
+async def order_by_taste(
+    collection: ServedCollection, ranked: _RankedHits, taste: Taste, context: RequestContext
+) -> PersonalOrder:
+    """Returns the hits with the first 100 in a new order.
+
+    Scores stay in their places: the first hit has the best one. If the models cannot be read, the
+    order stays.
+
+    Args:
+        ranked: Hits with the numbers of their shards, best first.
+        context: Records why the order is not personal.
+    """
+    pool, rest = ranked[:CANDIDATES], ranked[CANDIDATES:]
+    model = collection.learned
+    if model is None or len(pool) < 2:
+        return PersonalOrder(ranked)
+
+    def score(found: ShardCandidates) -> Mapping[str, float]:
+        scored = model.score_user(found, taste.history, repeats=True)
+        return dict(zip(found.ids_of(scored.rows), scored.scores.tolist(), strict=True))
+
+    request = _request(taste, CANDIDATES)._replace(among=keys_of(hit.id for _, hit in pool))
+    try:
+        with stage("personal"):
+            scores = await score_candidates(collection, request, context, score)
+    except NearlineError as error:
+        said = f"hits are in the order of the search, not personal: {error.message}"
+        context.reduced = "; ".join(filter(None, (context.reduced, said)))
+        return PersonalOrder(ranked)
+    if not scores:
+        return PersonalOrder(ranked)
+    by_taste = np.array([scores.get(hit.id, 0.0) for _, hit in pool])
+    found = np.array([hit.score for _, hit in pool], np.float64)
+    order = np.argsort(-combined(found, by_taste, taste.weight), kind="stable").tolist()
+    ordered = [pool[place] for place in order]
+    for (_, hit), value in zip(ordered, found.tolist(), strict=True):
+        hit.score = value
+    risen = frozenset(pool[old][1].id for new, old in enumerate(order) if new < old)
+    return PersonalOrder(ordered + rest, risen)
+
+
+async def give_reasons(
+    collection: ServedCollection,
+    ranked: _RankedHits,
+    risen: frozenset[str],
+    taste: Taste,
+    context: RequestContext,
+) -> None:
+    """Gives hits that a personal order placed higher its reasons; none if no shard tells them."""
+    hits = [hit for _, hit in ranked if hit.id in risen]
+    if not hits:
+        return
+    request = _request(taste, 0)._replace(reasons_for=keys_of(hit.id for hit in hits))
+    with contextlib.suppress(NearlineError):
+        found = await find_candidates(collection, request, context)
+        for hit, reasons in zip(hits, found.reasons, strict=True):
+            hit.reasons = reasons
+
+
+def _request(taste: Taste, most: int) -> CandidatesRequest:
+    return CandidatesRequest([names.USER], taste.history, most, repeats=True)
