@@ -144,13 +144,17 @@ async def search(
         lists = await _diversify(collection, lists, options, depth, context)
     elif most_read or taste is not None:
         lists = [ranked[: options.k] for ranked in lists]
-    if taste is not None:
-        await give_reasons(collection, lists[0], risen, taste, context)
     if options.grouping is not None and options.grouping.size > 1:
         in_groups = replace(options, payload=payload)
         lists = await _complete_groups(collection, batch, in_groups, lists, context)
+    explaining = None
+    if taste is not None and risen:
+        reasons = give_reasons(collection, lists[0], risen, taste, context)
+        explaining = asyncio.create_task(reasons)
     if fill_later and (options.payload or options.highlight is not None):
         await payloads.fill_payloads(collection, lists, options, context, batch.texts)
+    if explaining is not None:
+        await explaining
     return BatchResult([[hit for _, hit in hits] for hits in lists], found.plans, found.terms)
 
 

@@ -6,6 +6,7 @@ behaviour, both standardised over the hits compared. Hits that the models do not
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -25,6 +26,8 @@ from retrieval.search.second_stage import combined
 
 # Best hits that are compared, whatever k is, so that each page has the same order.
 CANDIDATES = 100
+# Share of the time left that the models may take, before the search goes on without them.
+_SHARE_OF_TIME = 0.5
 _RankedHits = list[tuple[int, c.Hit]]
 
 
@@ -63,15 +66,17 @@ async def order_by_taste(
         return PersonalOrder(ranked)
 
     def score(found: ShardCandidates) -> Mapping[str, float]:
-        scored = model.score_user(found, taste.history, repeats=True)
+        scored = model.blend_user(found, repeats=True)
         return dict(zip(found.ids_of(scored.rows), scored.scores.tolist(), strict=True))
 
     request = _request(taste, CANDIDATES)._replace(among=keys_of(hit.id for _, hit in pool))
     try:
         with stage("personal"):
-            scores = await score_candidates(collection, request, context, score)
-    except NearlineError as error:
-        said = f"hits are in the order of the search, not personal: {error.message}"
+            async with asyncio.timeout_at(context.share_of_time(_SHARE_OF_TIME)):
+                scores = await score_candidates(collection, request, context, score)
+    except (NearlineError, TimeoutError) as error:
+        why = error.message if isinstance(error, NearlineError) else "the models took too long"
+        said = f"hits are in the order of the search, not personal: {why}"
         context.reduced = "; ".join(filter(None, (context.reduced, said)))
         return PersonalOrder(ranked)
     if not scores:
@@ -98,8 +103,9 @@ async def give_reasons(
     if not hits:
         return
     request = _request(taste, 0)._replace(reasons_for=keys_of(hit.id for hit in hits))
-    with contextlib.suppress(NearlineError):
-        found = await find_candidates(collection, request, context)
+    with contextlib.suppress(NearlineError, TimeoutError):
+        async with asyncio.timeout_at(context.share_of_time(_SHARE_OF_TIME)):
+            found = await find_candidates(collection, request, context)
         for hit, reasons in zip(hits, found.reasons, strict=True):
             hit.reasons = reasons
 

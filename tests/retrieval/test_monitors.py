@@ -51,7 +51,9 @@ async def test_searches_of_a_service_are_recorded_and_repeated_exactly(
         hosting,
         on_recall=tell,
     )
-    service = RetrievalService(Embedders({}), collections, observe=watchers.observe)
+    service = RetrievalService(
+        Embedders({}), collections, observe=watchers.observe, sample=watchers.sample
+    )
     for snapshot in read_current_snapshots(store, ()):
         service.serve(ServedCollection(snapshot, await hosting.prepare(snapshot)))
     watchers.start()
@@ -88,7 +90,7 @@ async def test_a_request_that_is_not_sampled_costs_microseconds(
     watchers = Monitors(RouterSettings(), store, collections, hosting)
     (snapshot,) = read_current_snapshots(store, ())
     served = ServedCollection(snapshot, await hosting.prepare(snapshot))
-    one = await searched(served, c.Query(vector=vectors[0]))
+    one = (await searched(served, c.Query(vector=vectors[0])))._replace(sampled=False)
     monkeypatch.setattr("random.random", lambda: 0.999)
     rounds = []
     for _ in range(5):

@@ -56,7 +56,11 @@ async def give_store(tmp_path: Path) -> Store:
 
     async with served_collections(tmp_path) as collections:
         service = RetrievalService(
-            Embedders({}), collections, observe=recorder.observe, visible=visible
+            Embedders({}),
+            collections,
+            observe=recorder.observe,
+            visible=visible,
+            sample=recorder.sample,
         )
         recommender = RecommendationService(
             collections, default_policies(), observe=recorder.observe, visible=visible

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -33,34 +34,44 @@ SECRETS = ["agnes", "u-4711", "s-0815", "x-unit", "seen-by-her"]
 TEXT = "what agnes bought"
 
 
-async def _asked(tmp_path: Path, *, mode: c.SearchMode | None = None) -> SearchEvent:
+async def _asked(
+    tmp_path: Path, *, mode: c.SearchMode | None = None, explain: bool = False
+) -> SearchEvent:
     vectors = np.eye(DIM, dtype=np.float32)
     documents = [
         Document(id=f"d{n}", vectors=vectors[n : n + 1], text=f"word{n}", bounds=[(0, 5)])
         for n in range(DIM)
     ]
     write_snapshot(tmp_path, documents, collection="shop", language="english")
-    options = c.SearchOptions(mode=mode, k=3, min_score=0.0, unit="x-unit")
+    options = c.SearchOptions(
+        mode=mode, k=3, min_score=0.0, unit="x-unit", user_id="u-4711", session_id="s-0815"
+    )
     async with served_collections(tmp_path) as collections:
         (served,) = collections.in_force
         text = c.Query(text=TEXT)
+        options = replace(options, explain=explain)
         return await searched(served, text, options, embedder=WordEmbedder(DIM))
 
 
-def _listed(served: ServedCollection) -> RecommendEvent:
+def _listed(served: ServedCollection, *, unrecorded: bool = False) -> RecommendEvent:
     info = c.ReplyInfo(
         epoch=1,
         snapshot_id=served.snapshot_id,
         fingerprint="",
         coverage=c.Coverage(shards_answered=1, shards_total=1),
-        list_id="u-4711",
+        list_id="list-1",
     )
     hits = [c.Recommendation(hit=c.Hit(id=f"d{n}", score=1.0 / (n + 1))) for n in range(150)]
     return RecommendEvent(
         served,
         None,
         c.Audience(user_id="u-4711", session_id="s-0815", item_ids=("d1",), surface="cart"),
-        c.RecommendOptions(n=7, exclude_ids=("seen-by-her",), why_not_id="seen-by-her"),
+        c.RecommendOptions(
+            n=7,
+            exclude_ids=("seen-by-her",),
+            why_not_id="seen-by-her",
+            unrecorded=unrecorded,
+        ),
         c.RecommendReply(recommendations=hits, ignored_ids=(), info=info, policy="cart"),
         True,
     )
@@ -91,6 +102,7 @@ async def test_a_text_query_is_recorded_as_its_vector(tmp_path: Path) -> None:
     assert list(request.ids) == [hit.id for hit in one.hits]
     assert list(request.scores) == pytest.approx([hit.score for hit in one.hits])
     assert request.search.options.k == 3
+    assert request.list_id == "a-list" and not request.personal
     # A limit to the scores of a fused search means nothing for its vector alone.
     assert not request.search.options.HasField("min_score")
 
@@ -123,7 +135,7 @@ async def test_a_recommendation_is_recorded_without_its_audience(tmp_path: Path)
     assert not [word for word in SECRETS if word.encode() in data]
     wanted = request.recommend
     assert (list(wanted.item_ids), wanted.surface, wanted.n) == (["d1"], "cart", 7)
-    assert request.personal
+    assert request.personal and request.list_id == "list-1"
     assert len(request.ids) == len(request.scores) == 100
 
 
@@ -145,10 +157,55 @@ async def test_a_share_of_the_requests_is_recorded(
     draws = iter([0.0, 0.2499, 0.25, 0.9, 0.1])
     monkeypatch.setattr("random.random", lambda: next(draws))
     recorder = TrafficRecorder(Store(tmp_path), 0.25)
-    for _ in range(5):
+    # Searches are drawn before they run, and lists when they are done.
+    assert [recorder.sample() for _ in range(3)] == [True, True, False]
+    for _ in range(2):
+        recorder.observe(_listed(one.collection))
+    recorder.observe(one._replace(sampled=False))
+    await recorder.write()
+    assert len(read_traffic(Store(tmp_path), "shop", 100)) == 1
+
+
+async def test_a_request_may_stay_out_of_the_record(tmp_path: Path) -> None:
+    one = await _asked(tmp_path)
+    assert await _recorded(tmp_path, _listed(one.collection, unrecorded=True)) == []
+
+
+async def test_what_the_legs_gave_is_recorded_of_a_hybrid_search(tmp_path: Path) -> None:
+    one = await _asked(tmp_path)
+    explained = await _asked(tmp_path, explain=True)
+    plain, request = await _recorded(tmp_path, one, explained)
+    assert not plain.dense and not plain.HasField("dense_weight")
+    weight = request.dense_weight
+    assert weight == pytest.approx(explained.collection.fusion.dense_weight)
+    assert len(request.dense) == len(request.lexical) == len(request.titles) == len(request.ids)
+    sums = [
+        weight * dense + (1 - weight) * lexical + 32 * title
+        for dense, lexical, title in zip(
+            request.dense, request.lexical, request.titles, strict=True
+        )
+    ]
+    assert sums == pytest.approx(list(request.scores), abs=1e-5)
+
+
+async def test_small_writes_fill_one_file_and_large_ones_begin_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, one = Store(tmp_path), await _asked(tmp_path)
+    recorder = TrafficRecorder(store, 1.0)
+    for expected in range(1, 4):
+        recorder.observe(one)
+        await recorder.write()
+        assert len(traffic_names(store, "shop")) == 1
+        assert len(read_traffic(store, "shop", 100)) == expected
+    size = read_traffic(store, "shop", 1)[0].ByteSize()
+    monkeypatch.setattr(traffic_recorder, "_FULL_BYTES", 4 * size)
+    for _ in range(6):
         recorder.observe(one)
     await recorder.write()
-    assert len(read_traffic(Store(tmp_path), "shop", 100)) == 3
+    # Of six, the last two were more than a file holds; with the three before, four are too many.
+    assert len(traffic_names(store, "shop")) == 2
+    assert len(read_traffic(store, "shop", 100)) == 7
 
 
 async def test_a_full_file_is_written_at_once_and_the_newest_twenty_stay(
@@ -161,8 +218,8 @@ async def test_a_full_file_is_written_at_once_and_the_newest_twenty_stay(
     written = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def then(store: Store, collection: str, keep: int) -> int:
-        removed = remove_old_traffic(store, collection, keep)
+    def then(store: Store, collection: str, keep: int, age: timedelta) -> int:
+        removed = remove_old_traffic(store, collection, keep, age)
         loop.call_soon_threadsafe(written.set)
         return removed
 
@@ -205,9 +262,8 @@ async def test_a_failing_store_only_loses_the_pending_requests(
 async def test_requests_are_dropped_while_the_queue_is_full(tmp_path: Path) -> None:
     one = await _asked(tmp_path)
     recorder = TrafficRecorder(Store(tmp_path), 1.0)
+    outcomes = "nearline_retrieval_recorded_requests_total"
+    before = metric(outcomes, collection="shop", outcome="dropped")
     for _ in range(2_003):
         recorder.observe(one)
-    dropped = metric(
-        "nearline_retrieval_recorded_requests_total", collection="shop", outcome="dropped"
-    )
-    assert dropped == 3
+    assert metric(outcomes, collection="shop", outcome="dropped") == before + 3
