@@ -38,7 +38,7 @@ from nearline_cli.local.processes import redis_process
 
 _KINDS, _STYLES, _LOVED = 40, 12, 2
 _K, _DAYS = 10, 60
-_WEIGHTS = (0.0, 0.1, 0.3, 0.5, 1.0)
+_WEIGHTS = (0.0, 0.1, 0.3, 1.0)
 # Probability of a click on an item seen, if its style is loved and if it is not.
 _CLICK = (0.3, 0.06)
 _EXAMINED = 1 / np.log2(np.arange(2, _K + 2))
@@ -125,7 +125,7 @@ async def measure(
         )
         client = await stack.enter_async_context(RetrievalClient(router.address))
         users = len(shop.loved)
-        later = rng.choice(np.arange(known, users), min(200, users - known), replace=False)
+        later = rng.choice(np.arange(known, users), min(100, users - known), replace=False)
         for user in later.tolist():
             rows = np.flatnonzero(shop.rows.user == user)[:5]
             await client.record_interactions(
@@ -203,11 +203,11 @@ def _item(number: int) -> str:
 def main() -> None:
     """Runs the measurement."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--items", type=int, default=4_000, help="Items of the shop")
-    parser.add_argument("--users", type=int, default=3_000, help="Users; a tenth is not learned")
+    parser.add_argument("--items", type=int, default=3_000, help="Items of the shop")
+    parser.add_argument("--users", type=int, default=2_000, help="Users; a tenth is not learned")
     parser.add_argument("--events", type=int, default=20, help="Interactions of a user")
     parser.add_argument("--faithful", type=float, default=0.6, help="Share about loved styles")
-    parser.add_argument("--searches", type=int, default=1_000, help="Searches of a group")
+    parser.add_argument("--searches", type=int, default=500, help="Searches of a group")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the shop")
     wanted = parser.parse_args()
     shop = make_shop(wanted.items, wanted.users, wanted.events, wanted.faithful, wanted.seed)

@@ -184,7 +184,6 @@ async def main(argv: Sequence[str]) -> None:
         price_limits,
         popular.complete,
         recommender.history,
-        monitors.sample,
     )
 
     trends: dict[str, TrendReader] = {}

@@ -70,10 +70,6 @@ class Monitors:
             request_rebuild=None if redis is None else RebuildRequests(redis).request,
         )
 
-    def sample(self) -> bool:
-        """Returns whether to record a search that begins."""
-        return self._recorder.sample() and not leave_out("monitor")
-
     def observe(self, event: RequestEvent) -> None:
         """Passes an event to all monitors, unless the server is overloaded.
 

@@ -97,8 +97,7 @@ class Explanation:
 
     title_level: How well the title matches the query: from 3 if it is the query, from 2 if it has
     the same words, 1 if it has all words of the query, 0 otherwise; half of one less for misspelt
-    words. boosts: Value of each boost of the request, 0..1. dense_share, lexical_share: Score of
-    each leg of a hybrid search before its weight, 0..1.
+    words. boosts: Value of each boost of the request, 0..1.
     """
 
     dense_score: float | None
@@ -108,8 +107,6 @@ class Explanation:
     lexical_rank: int | None = None
     title_level: float = 0.0
     boosts: Sequence[float] = ()
-    dense_share: float | None = None
-    lexical_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -198,7 +198,7 @@ class SearchRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("dense_score", "lexical_score", "shard", "dense_rank", "lexical_rank", "title_level", "boosts", "dense_share", "lexical_share")
+    __slots__ = ("dense_score", "lexical_score", "shard", "dense_rank", "lexical_rank", "title_level", "boosts")
     DENSE_SCORE_FIELD_NUMBER: _ClassVar[int]
     LEXICAL_SCORE_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -206,8 +206,6 @@ class Explanation(_message.Message):
     LEXICAL_RANK_FIELD_NUMBER: _ClassVar[int]
     TITLE_LEVEL_FIELD_NUMBER: _ClassVar[int]
     BOOSTS_FIELD_NUMBER: _ClassVar[int]
-    DENSE_SHARE_FIELD_NUMBER: _ClassVar[int]
-    LEXICAL_SHARE_FIELD_NUMBER: _ClassVar[int]
     dense_score: float
     lexical_score: float
     shard: int
@@ -215,9 +213,7 @@ class Explanation(_message.Message):
     lexical_rank: int
     title_level: float
     boosts: _containers.RepeatedScalarFieldContainer[float]
-    dense_share: float
-    lexical_share: float
-    def __init__(self, dense_score: _Optional[float] = ..., lexical_score: _Optional[float] = ..., shard: _Optional[int] = ..., dense_rank: _Optional[int] = ..., lexical_rank: _Optional[int] = ..., title_level: _Optional[float] = ..., boosts: _Optional[_Iterable[float]] = ..., dense_share: _Optional[float] = ..., lexical_share: _Optional[float] = ...) -> None: ...
+    def __init__(self, dense_score: _Optional[float] = ..., lexical_score: _Optional[float] = ..., shard: _Optional[int] = ..., dense_rank: _Optional[int] = ..., lexical_rank: _Optional[int] = ..., title_level: _Optional[float] = ..., boosts: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class FilterPlan(_message.Message):
     __slots__ = ("shard", "strategy", "matches", "chunks", "ef_search", "reason")

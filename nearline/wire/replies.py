@@ -62,8 +62,6 @@ def _fill_payload(message: retrieval_pb2.Hit, hit: c.Hit) -> None:
                 lexical_rank=hit.explanation.lexical_rank,
                 title_level=hit.explanation.title_level,
                 boosts=hit.explanation.boosts,
-                dense_share=hit.explanation.dense_share,
-                lexical_share=hit.explanation.lexical_share,
             )
         )
     if hit.group is not None:
@@ -136,8 +134,6 @@ def hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
             lexical_rank=e.lexical_rank if e.HasField("lexical_rank") else None,
             title_level=e.title_level,
             boosts=tuple(e.boosts),
-            dense_share=e.dense_share if e.HasField("dense_share") else None,
-            lexical_share=e.lexical_share if e.HasField("lexical_share") else None,
         )
     return c.Hit(
         id=hit.id,

@@ -123,14 +123,11 @@ def search(
     user: Annotated[
         str, typer.Option(metavar="ID", help="User to order the hits for; needs --personal.")
     ] = "",
-    session: Annotated[
-        str, typer.Option(metavar="ID", help="Session to order the hits for; needs --personal.")
-    ] = "",
     personal: Annotated[
         float,
         typer.Option(
             metavar="0..1",
-            help="How much the taste of --user or --session counts in the order of the best hits.",
+            help="How much the taste of --user counts in the order of the best hits.",
         ),
     ] = 0.0,
     timeout: options.TimeoutOption = options.DEFAULT_TIMEOUT,
@@ -160,7 +157,6 @@ def search(
         plain_text=plain_text,
         min_should_match=min_should_match,
         user_id=user,
-        session_id=session,
         personal=personal,
     )
     with BlockingRetrievalClient(address) as client:

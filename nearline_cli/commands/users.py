@@ -128,10 +128,7 @@ def delete(
         f"{counted(receipt.log_entries, 'log entry', 'log entries')} and "
         f"{counted(receipt.sessions, 'session')} at {receipt.deleted:%F %T} UTC"
     )
-    print(
-        f"erased {counted(receipt.recorded_requests, 'recorded search', 'recorded searches')}: "
-        "searches and lists are recorded without users"
-    )
+    print("searches and lists are recorded without users, so no record named this one")
     if receipt.imports_left_out:
         print("imported interactions of this user are left out of every later training")
     for snapshot in receipt.snapshots:

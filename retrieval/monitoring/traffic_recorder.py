@@ -11,9 +11,9 @@ import contextlib
 import logging
 import random
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from datetime import timedelta
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -26,24 +26,17 @@ from retrieval.monitoring import metrics
 from retrieval.router.events import InteractionsEvent, RecommendEvent, RequestEvent, SearchEvent
 
 Privacy = Literal["off", "vectors", "texts"]
-# Together at most 80 MiB and one request.
+# Together at most 320 MiB, and usually a tenth of that.
 MAX_FILES = 20
-_FULL_BYTES = 4 << 20
+_MAX_BYTES = 32 << 10
 _MAX_AGE = timedelta(days=30)
 _INTERVAL_S = 60.0
 _FULL_FILE = 500
 # Maximum number of pending requests per collection while the store is slow; further requests are
-# dropped, as are those beyond the bytes of a file.
+# dropped, as are larger ones.
 _MAX_PENDING = 2_000
 _MAX_IDS = 100
 _log = logging.getLogger(__name__)
-
-
-class _PartialFile(NamedTuple):
-    """A file that the next one replaces if both fit in one."""
-
-    name: str
-    requests: list[RecordedRequest]
 
 
 class TrafficRecorder:
@@ -66,8 +59,7 @@ class TrafficRecorder:
         self._share = 0.0 if privacy == "off" else share
         self._texts = privacy == "texts"
         self._pending: dict[str, list[RecordedRequest]] = defaultdict(list)
-        self._bytes: Counter[str] = Counter()
-        self._partial: dict[str, _PartialFile] = {}
+        self._partial: dict[str, tuple[str, list[RecordedRequest]]] = {}
         self._full = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._warned = False
@@ -86,29 +78,25 @@ class TrafficRecorder:
             self._task = None
             await self.write()
 
-    def sample(self) -> bool:
-        """Returns whether to record a request."""
-        return random.random() < self._share
-
     def observe(self, event: RequestEvent) -> None:
-        """Records a sampled search, and samples lists; never raises."""
-        if isinstance(event, InteractionsEvent):
+        """Samples a request; never raises."""
+        if isinstance(event, InteractionsEvent) or event.options.unrecorded:
+            return
+        if random.random() >= self._share:
             return
         if isinstance(event, SearchEvent):
-            request = self._record_search(event) if event.sampled else None
+            request = self._record_search(event)
         else:
-            sampled = not event.options.unrecorded and self.sample()
-            request = _record_list(event) if sampled else None
+            request = _record_list(event)
         if request is None:
             return
         name = event.collection.name
         pending = self._pending[name]
-        if len(pending) >= _MAX_PENDING or self._bytes[name] >= _FULL_BYTES:
+        if len(pending) >= _MAX_PENDING or request.ByteSize() > _MAX_BYTES:
             metrics.recorded.labels(name, "dropped").inc()
             return
         pending.append(request)
-        self._bytes[name] += request.ByteSize()
-        if len(pending) >= _FULL_FILE or self._bytes[name] >= _FULL_BYTES:
+        if len(pending) >= _FULL_FILE:
             self._full.set()
 
     async def write(self) -> None:
@@ -117,22 +105,20 @@ class TrafficRecorder:
         for name in list(self._pending):
             # Write one collection at a time, so that a cancellation loses at most one.
             requests = self._pending.pop(name)
-            del self._bytes[name]
             outcome = await asyncio.to_thread(self._write_now, name, requests)
             metrics.recorded.labels(name, outcome).inc(len(requests))
 
     def _write_now(self, collection: str, requests: list[RecordedRequest]) -> str:
-        before = self._partial.pop(collection, None)
-        whole = [*before.requests, *requests] if before else requests
-        size = sum(one.ByteSize() for one in whole)
-        if before and (len(whole) > _FULL_FILE or size > _FULL_BYTES):
-            before, whole = None, requests
+        before, earlier = self._partial.pop(collection, ("", []))
+        whole = [*earlier, *requests]
+        if len(whole) > _FULL_FILE:
+            before, whole = "", requests
         try:
             name = write_traffic(self._store, collection, whole)
-            if before is not None:
-                remove_traffic(self._store, collection, before.name)
+            if before:
+                remove_traffic(self._store, collection, before)
             remove_old_traffic(self._store, collection, MAX_FILES, _MAX_AGE)
-            self._partial[collection] = _PartialFile(name, whole)
+            self._partial[collection] = name, whole
         except (NearlineError, OSError) as error:
             if not self._warned:
                 self._warned = True
@@ -176,7 +162,6 @@ class TrafficRecorder:
             list_id=event.list_id,
             personal=event.personal,
         )
-        _record_legs(message, event)
         message.search.collection = served.name
         message.search.query.CopyFrom(wire.query_to_proto(shown))
         plain = c.SearchOptions(
@@ -199,18 +184,6 @@ class TrafficRecorder:
         )
         message.search.options.CopyFrom(wire.options_to_proto(plain))
         return message
-
-
-def _record_legs(message: RecordedRequest, event: SearchEvent) -> None:
-    """Records what each leg of a hybrid search gave to each hit."""
-    shown = [hit.explanation for hit in event.hits[:_MAX_IDS] if hit.explanation is not None]
-    if not shown or any(one.dense_share is None for one in shown):
-        return
-    weight = event.options.dense_weight
-    message.dense_weight = event.collection.fusion.dense_weight if weight is None else weight
-    message.dense.extend(one.dense_share or 0.0 for one in shown)
-    message.lexical.extend(one.lexical_share or 0.0 for one in shown)
-    message.titles.extend(one.title_level for one in shown)
 
 
 def _record_list(event: RecommendEvent) -> RecordedRequest:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -41,12 +41,7 @@ from retrieval.recommend.personal_lists import PersonalLists, list_spec
 from retrieval.recommend.policies import Policy, PolicySource
 from retrieval.recommend.pool_filler import CONTENT, UNORDERED
 from retrieval.recommend.ranking import POPULAR
-from retrieval.recommend.user_profile import (
-    UserProfile,
-    build_profile,
-    history_to_events,
-    since,
-)
+from retrieval.recommend.user_profile import build_profile, history_to_events, since
 from retrieval.redis_client.connection import Cooldown
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.split import Requester
@@ -202,8 +197,12 @@ class RecommendationService:
             reading = _done((stored, state_error))
         builder = ListBuilder(served, request, context, self._cache, self._rng)
         builder.prefetch()
-        profile, stored, state_error = await self._profile(served, reading, user_id, context)
-        built = await builder.build(profile)
+        (stored, state_error), trained = await self._histories.read_alongside(
+            reading, served, user_id, context
+        )
+        state, state_error = await self._decode(served.name, stored, state_error)
+        weights = served.learned.kind_weights if served.learned else {}
+        built = await builder.build(build_profile(state, trained, weights))
         if personal is not None and spec is not None and not state_error:
             built = personal.put(spec, stored, built, context, started_us)
         return built, state_error
@@ -215,26 +214,15 @@ class RecommendationService:
 
         context: Records why Redis could not be read.
         """
-        reading = self._read_state(served.name, audience)
-        profile, _, error = await self._profile(served, reading, audience.user_id, context)
-        if error:
-            context.reduced = f"the search is personal by learned interactions alone: {error}"
-        return (await visible_profile(profile, served, context)).history
-
-    async def _profile(
-        self,
-        served: ServedCollection,
-        reading: Awaitable[tuple[StoredState, str]],
-        user_id: str,
-        context: RequestContext,
-    ) -> tuple[UserProfile, StoredState, str]:
-        """Returns what is known of a user, the state in Redis, and why that is not, if so."""
         (stored, error), trained = await self._histories.read_alongside(
-            reading, served, user_id, context
+            self._read_state(served.name, audience), served, audience.user_id, context
         )
         state, error = await self._decode(served.name, stored, error)
+        if error:
+            context.reduced = f"the search is personal by learned interactions alone: {error}"
         weights = served.learned.kind_weights if served.learned else {}
-        return build_profile(state, trained, weights), stored, error
+        profile = build_profile(state, trained, weights)
+        return (await visible_profile(profile, served, context)).history
 
     async def record_interactions(
         self,

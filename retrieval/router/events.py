@@ -16,8 +16,7 @@ class SearchEvent(NamedTuple):
     collection: The snapshot that answered. arm: The arm of the traffic split in which it serves;
     None without a split. batch: The query as sent to the shards; None if the answer was cached.
     watermark: Progress of live changes in the hits, as callers see it. list_id: Id of the reply.
-    personal: Whether the taste of a user ordered the hits. sampled: Whether to record it; the hits
-    of a hybrid search are explained then.
+    personal: Whether the taste of a user ordered the hits.
     """
 
     collection: ServedCollection
@@ -29,7 +28,6 @@ class SearchEvent(NamedTuple):
     watermark: bytes
     list_id: str = ""
     personal: bool = False
-    sampled: bool = False
 
 
 class RecommendEvent(NamedTuple):

@@ -21,15 +21,9 @@ from retrieval.router.events import Observe, SearchEvent
 from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search import executor, item_lookup, listing, suggestions
 from retrieval.search.collection import ServedCollection
-from retrieval.search.personal import Taste
+from retrieval.search.personal import Taste, check_personal
 from retrieval.search.price import check_price, search_price
-from retrieval.search.queries import (
-    QueryBatch,
-    check_cost,
-    check_options,
-    check_personal,
-    prepare_queries,
-)
+from retrieval.search.queries import QueryBatch, check_cost, check_options, prepare_queries
 from retrieval.search.request_context import RequestContext, Visible, context_factory
 from retrieval.search.search_cache import CachedSearch, SearchCache
 
@@ -43,21 +37,12 @@ _NO_HITS = c.HitList(hits=())
 
 
 class _Search(NamedTuple):
-    """A search of one or many queries.
-
-    options: Without those that are about the requester. names: Fields of the queries, for errors.
-    start: When it began. personal, audience: Weight of the taste of the user, and who that is.
-    sampled: Whether to record it. explained: Whether the caller wants explanations.
-    """
+    """A search of one or many queries. names: Their fields, for errors. start: When it began."""
 
     queries: Sequence[c.Query]
     options: c.SearchOptions
     names: Sequence[str]
     start: float
-    personal: float
-    audience: c.Audience
-    sampled: bool
-    explained: bool
 
 
 class _Results(NamedTuple):
@@ -80,7 +65,6 @@ class RetrievalService:
         observe: Called with each single-query search; None disables observation.
         popular: Returns queries of a collection that begin with a text, at most so many. Optional.
         history: Reads what a user and a session did. Optional; None: no search is personal.
-        sample: Returns whether a search that begins is recorded by `observe`.
         visible: Says which items the caller may see. Optional; None shows all.
         price_limits: Returns the most comparisons that a search of the caller may take, each with
             whose limit it is. Optional.
@@ -97,10 +81,8 @@ class RetrievalService:
         price_limits: Callable[[], Sequence[tuple[str, int]]] = lambda: (),
         popular: Popular = lambda collection, text, limit: (),
         history: ReadHistory | None = None,
-        sample: Callable[[], bool] = lambda: False,
     ) -> None:
         self._history = history
-        self._sample = sample
         self._popular = popular
         self._visible = visible
         self._price_limits = price_limits
@@ -276,20 +258,9 @@ class RetrievalService:
         if (visible := self._visible()) is not None:
             # Also in the keys of caches, and in what is recorded of the search.
             options = replace(options, filter=both(options.filter, visible))
+        search = _Search(queries, options, names, start)
         if options.unit:
             check_id(options.unit, "options.unit")
-        sampled = not options.unrecorded and len(queries) == 1 and self._sample()
-        audience = c.Audience(user_id=options.user_id, session_id=options.session_id)
-        search = _Search(
-            queries,
-            _without_requester(options, explain=options.explain or sampled),
-            names,
-            start,
-            options.personal,
-            audience,
-            sampled,
-            options.explain,
-        )
         new_context = context_factory(
             timeout_s, options.min_watermark, visible, "options.min_watermark"
         )
@@ -304,13 +275,13 @@ class RetrievalService:
         self, collection: ServedCollection, search: _Search, context: RequestContext
     ) -> c.SearchReply:
         """Answers a search entirely from one snapshot."""
-        queries, options, start = search.queries, search.options, search.start
+        queries, options, _, start = search
         check_options(collection, options)
         texts = [one.text for one in queries if one.text] if collection.has_words else ()
         price = search_price(collection.index_price, len(queries), options, texts)
         check_price(price, self._price_limits())
         found: tuple[_Results, RequestContext] | None = None
-        taste = await self._taste(collection, search, context)
+        taste = await self._taste(collection, options, context)
         # What one user sees must not reach another.
         if self._cache is not None and len(queries) == 1 and taste is None:
 
@@ -338,16 +309,17 @@ class RetrievalService:
         )
         reply = c.SearchReply(results=results.lists, info=info)
         self._notify(collection, search, results.batches, reply, personal=taste is not None)
-        return reply if options.explain == search.explained else _unexplained(reply)
+        return reply
 
     async def _taste(
-        self, collection: ServedCollection, search: _Search, context: RequestContext
+        self, collection: ServedCollection, options: c.SearchOptions, context: RequestContext
     ) -> Taste | None:
         """Returns the taste to order hits by; None if the search is not personal, or all is new."""
-        if not search.personal or self._history is None or collection.learned is None:
+        if not options.personal or self._history is None or collection.learned is None:
             return None
-        history = await self._history(collection, search.audience, context)
-        return Taste(history, search.personal) if len(history.keys) else None
+        audience = c.Audience(user_id=options.user_id, session_id=options.session_id)
+        history = await self._history(collection, audience, context)
+        return Taste(history, options.personal) if len(history.keys) else None
 
     def _notify(
         self,
@@ -359,27 +331,15 @@ class RetrievalService:
         personal: bool = False,
     ) -> None:
         """Notifies the observer of a single-query search that every shard answered."""
-        queries, options = search.queries, search.options
+        queries, options, _, _ = search
         if self._observe is None or len(queries) != 1 or reply.info.coverage.missing_shards:
             return
         batch = batches[0] if batches else None
         if batch is not None and batch.condition is not None:
             options = replace(options, filter=both(options.filter, batch.condition))
         info = reply.info
-        self._observe(
-            SearchEvent(
-                collection,
-                info.arm,
-                queries[0],
-                options,
-                batch,
-                reply.hits,
-                info.watermark,
-                info.list_id,
-                personal,
-                search.sampled,
-            )
-        )
+        shown = reply.hits, info.watermark, info.list_id, personal
+        self._observe(SearchEvent(collection, info.arm, queries[0], options, batch, *shown))
 
     def _cached_reply(
         self,
@@ -407,7 +367,7 @@ class RetrievalService:
         context: RequestContext,
         taste: Taste | None = None,
     ) -> _Results:
-        queries, options, names = search.queries, search.options, search.names
+        queries, options, names, _ = search
         prepared = await prepare_queries(
             collection, self._embedders, queries, names, options, context
         )
@@ -443,20 +403,3 @@ class RetrievalService:
                     language=collection.language if outcome.terms[place] else "",
                 )
         return _Results(batches, lists, prepared.embed_s, time.perf_counter() - start)
-
-
-def _without_requester(options: c.SearchOptions, *, explain: bool) -> c.SearchOptions:
-    """Returns the options of the same search by anybody, the key of its cached results."""
-    if (options.user_id or options.session_id or options.unrecorded) or explain != options.explain:
-        return replace(
-            options, user_id="", session_id="", personal=0.0, unrecorded=False, explain=explain
-        )
-    return options
-
-
-def _unexplained(reply: c.SearchReply) -> c.SearchReply:
-    """Returns a reply without the explanations that only its record needed."""
-    for hit in reply.hits:
-        hit.explanation = None
-    (found,) = reply.results
-    return replace(reply, results=[c.HitList(hits=found.hits, ignored_ids=found.ignored_ids)])

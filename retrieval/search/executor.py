@@ -138,8 +138,7 @@ async def search(
         )
     risen: frozenset[str] = frozenset()
     if taste is not None:
-        personal = await order_by_taste(collection, lists[0], taste, context)
-        lists, risen = [personal.ranked], personal.risen
+        lists[0], risen = await order_by_taste(collection, lists[0], taste, context)
     if options.diversity:
         lists = await _diversify(collection, lists, options, depth, context)
     elif most_read or taste is not None:

@@ -149,7 +149,6 @@ def fuse_hits(
             best = _lexical(hits)
             hit.chunk, hit.start, hit.end = best.chunks[place], best.starts[place], best.ends[place]
         if explain:
-            shares = dense_part[at], lexical_part[at]
             hit.explanation = Explanation(
                 dense_score=float(dense[row]),
                 lexical_score=float(lexical[row]),
@@ -158,8 +157,6 @@ def fuse_hits(
                 lexical_rank=_shown_rank(lexical_ranks[row], candidates),
                 title_level=float(titles[row]),
                 boosts=tuple(values[at].tolist()),
-                dense_share=float(shares[0] / dense_weight) if dense_weight > 0 else 0.0,
-                lexical_share=float(shares[1] / (1 - dense_weight)) if dense_weight < 1 else 0.0,
             )
         ranked.append((shard, hit))
     return ranked

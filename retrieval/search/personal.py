@@ -14,11 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from nearline import contract as c
-from nearline.errors import NearlineError
+from nearline.errors import InvalidRequest, NearlineError
 from nearline.tracing.spans import stage
 from retrieval.behaviour import generator_names as names
 from retrieval.behaviour.item_keys import keys_of
 from retrieval.protocols.candidates import CandidatesRequest, KeyedHistory, ShardCandidates
+from retrieval.protocols.request_validation import check_id
 from retrieval.search.candidates import find_candidates, score_candidates
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
@@ -41,17 +42,27 @@ class Taste(NamedTuple):
     weight: float
 
 
-class PersonalOrder(NamedTuple):
-    """Hits in a personal order. risen: Ids of those that it placed higher."""
-
-    ranked: _RankedHits
-    risen: frozenset[str] = frozenset()
+def check_personal(queries: int, options: c.SearchOptions) -> None:
+    """Raises InvalidRequest if a search cannot be personal, or names nobody."""
+    check_id(options.user_id, "options.user_id")
+    check_id(options.session_id, "options.session_id")
+    problem = ""
+    if not 0 <= options.personal <= 1:
+        problem = "0..1 is allowed"
+    elif options.personal and not (options.user_id or options.session_id):
+        problem = "the search is for nobody: set options.user_id or options.session_id"
+    elif options.personal and (queries > 1 or options.grouping is not None):
+        problem = "it needs one query without grouping: send queries one by one, or leave it unset"
+    if problem:
+        raise InvalidRequest(
+            f"personal is {options.personal:g}; {problem}", field="options.personal"
+        )
 
 
 async def order_by_taste(
     collection: ServedCollection, ranked: _RankedHits, taste: Taste, context: RequestContext
-) -> PersonalOrder:
-    """Returns the hits with the first 100 in a new order.
+) -> tuple[_RankedHits, frozenset[str]]:
+    """Returns the hits with the first 100 in a new order, and the ids of those that rose.
 
     Scores stay in their places: the first hit has the best one. If the models cannot be read, the
     order stays.
@@ -63,7 +74,7 @@ async def order_by_taste(
     pool, rest = ranked[:CANDIDATES], ranked[CANDIDATES:]
     model = collection.learned
     if model is None or len(pool) < 2:
-        return PersonalOrder(ranked)
+        return ranked, frozenset()
 
     def score(found: ShardCandidates) -> Mapping[str, float]:
         scored = model.blend_user(found, repeats=True)
@@ -78,9 +89,9 @@ async def order_by_taste(
         why = error.message if isinstance(error, NearlineError) else "the models took too long"
         said = f"hits are in the order of the search, not personal: {why}"
         context.reduced = "; ".join(filter(None, (context.reduced, said)))
-        return PersonalOrder(ranked)
+        return ranked, frozenset()
     if not scores:
-        return PersonalOrder(ranked)
+        return ranked, frozenset()
     by_taste = np.array([scores.get(hit.id, 0.0) for _, hit in pool])
     found = np.array([hit.score for _, hit in pool], np.float64)
     order = np.argsort(-combined(found, by_taste, taste.weight), kind="stable").tolist()
@@ -88,7 +99,7 @@ async def order_by_taste(
     for (_, hit), value in zip(ordered, found.tolist(), strict=True):
         hit.score = value
     risen = frozenset(pool[old][1].id for new, old in enumerate(order) if new < old)
-    return PersonalOrder(ordered + rest, risen)
+    return ordered + rest, risen
 
 
 async def give_reasons(
@@ -103,9 +114,8 @@ async def give_reasons(
     if not hits:
         return
     request = _request(taste, 0)._replace(reasons_for=keys_of(hit.id for hit in hits))
-    with contextlib.suppress(NearlineError, TimeoutError):
-        async with asyncio.timeout_at(context.share_of_time(_SHARE_OF_TIME)):
-            found = await find_candidates(collection, request, context)
+    with contextlib.suppress(NearlineError):
+        found = await find_candidates(collection, request, context)
         for hit, reasons in zip(hits, found.reasons, strict=True):
             hit.reasons = reasons
 

@@ -13,7 +13,7 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
 from nearline.vectors import as_matrix
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols.request_validation import check_id, suggest_names
+from retrieval.protocols.request_validation import suggest_names
 from retrieval.protocols.shard import ShardQueries
 from retrieval.search.boosts import check_boosted, check_boosts
 from retrieval.search.collection import ServedCollection
@@ -180,29 +180,6 @@ def _check_conditions(groups: int) -> None:
             f"min_should_match), {_MAX_GROUPS} are allowed; send fewer queries at once, or set "
             "options.plain_text",
             field="queries",
-        )
-
-
-def check_personal(queries: int, options: c.SearchOptions) -> None:
-    """Raises InvalidRequest if a search cannot be personal, or names nobody."""
-    field = "options.personal"
-    if not 0 <= options.personal <= 1:
-        raise InvalidRequest(f"personal is {options.personal}; 0..1 is allowed", field=field)
-    check_id(options.user_id, "options.user_id")
-    check_id(options.session_id, "options.session_id")
-    if not options.personal:
-        return
-    if not (options.user_id or options.session_id):
-        raise InvalidRequest(
-            f"personal is {options.personal:g}, but the search is for nobody; set options.user_id "
-            "or options.session_id",
-            field=field,
-        )
-    if queries > 1 or options.grouping is not None:
-        raise InvalidRequest(
-            "a personal search has one query and no grouping; send its queries one by one, "
-            "without grouping, or leave personal unset",
-            field=field,
         )
 
 

@@ -51,9 +51,7 @@ async def test_searches_of_a_service_are_recorded_and_repeated_exactly(
         hosting,
         on_recall=tell,
     )
-    service = RetrievalService(
-        Embedders({}), collections, observe=watchers.observe, sample=watchers.sample
-    )
+    service = RetrievalService(Embedders({}), collections, observe=watchers.observe)
     for snapshot in read_current_snapshots(store, ()):
         service.serve(ServedCollection(snapshot, await hosting.prepare(snapshot)))
     watchers.start()
@@ -90,7 +88,7 @@ async def test_a_request_that_is_not_sampled_costs_microseconds(
     watchers = Monitors(RouterSettings(), store, collections, hosting)
     (snapshot,) = read_current_snapshots(store, ())
     served = ServedCollection(snapshot, await hosting.prepare(snapshot))
-    one = (await searched(served, c.Query(vector=vectors[0])))._replace(sampled=False)
+    one = await searched(served, c.Query(vector=vectors[0]))
     monkeypatch.setattr("random.random", lambda: 0.999)
     rounds = []
     for _ in range(5):

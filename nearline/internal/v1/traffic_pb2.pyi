@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RecordedRequest(_message.Message):
-    __slots__ = ("time", "snapshot_id", "fingerprint", "search", "recommend", "vector", "ids", "scores", "personal", "list_id", "dense_weight", "dense", "lexical", "titles")
+    __slots__ = ("time", "snapshot_id", "fingerprint", "search", "recommend", "vector", "ids", "scores", "personal", "list_id")
     TIME_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -22,10 +22,6 @@ class RecordedRequest(_message.Message):
     SCORES_FIELD_NUMBER: _ClassVar[int]
     PERSONAL_FIELD_NUMBER: _ClassVar[int]
     LIST_ID_FIELD_NUMBER: _ClassVar[int]
-    DENSE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
-    DENSE_FIELD_NUMBER: _ClassVar[int]
-    LEXICAL_FIELD_NUMBER: _ClassVar[int]
-    TITLES_FIELD_NUMBER: _ClassVar[int]
     time: _timestamp_pb2.Timestamp
     snapshot_id: str
     fingerprint: str
@@ -36,8 +32,4 @@ class RecordedRequest(_message.Message):
     scores: _containers.RepeatedScalarFieldContainer[float]
     personal: bool
     list_id: str
-    dense_weight: float
-    dense: _containers.RepeatedScalarFieldContainer[float]
-    lexical: _containers.RepeatedScalarFieldContainer[float]
-    titles: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., search: _Optional[_Union[_retrieval_pb2.SearchRequest, _Mapping]] = ..., recommend: _Optional[_Union[_retrieval_pb2.RecommendRequest, _Mapping]] = ..., vector: _Optional[bytes] = ..., ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., personal: _Optional[bool] = ..., list_id: _Optional[str] = ..., dense_weight: _Optional[float] = ..., dense: _Optional[_Iterable[float]] = ..., lexical: _Optional[_Iterable[float]] = ..., titles: _Optional[_Iterable[float]] = ...) -> None: ...
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., search: _Optional[_Union[_retrieval_pb2.SearchRequest, _Mapping]] = ..., recommend: _Optional[_Union[_retrieval_pb2.RecommendRequest, _Mapping]] = ..., vector: _Optional[bytes] = ..., ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., personal: _Optional[bool] = ..., list_id: _Optional[str] = ...) -> None: ...

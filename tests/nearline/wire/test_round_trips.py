@@ -119,8 +119,6 @@ def full_reply() -> c.SearchReply:
             shard=1,
             dense_rank=2,
             lexical_rank=None,
-            dense_share=0.0,
-            lexical_share=1.0,
         ),
         group="class",
         reasons=("because:1", "taste"),

@@ -60,7 +60,6 @@ async def give_store(tmp_path: Path) -> Store:
             collections,
             observe=recorder.observe,
             visible=visible,
-            sample=recorder.sample,
         )
         recommender = RecommendationService(
             collections, default_policies(), observe=recorder.observe, visible=visible

@@ -34,9 +34,7 @@ SECRETS = ["agnes", "u-4711", "s-0815", "x-unit", "seen-by-her"]
 TEXT = "what agnes bought"
 
 
-async def _asked(
-    tmp_path: Path, *, mode: c.SearchMode | None = None, explain: bool = False
-) -> SearchEvent:
+async def _asked(tmp_path: Path, *, mode: c.SearchMode | None = None) -> SearchEvent:
     vectors = np.eye(DIM, dtype=np.float32)
     documents = [
         Document(id=f"d{n}", vectors=vectors[n : n + 1], text=f"word{n}", bounds=[(0, 5)])
@@ -49,7 +47,6 @@ async def _asked(
     async with served_collections(tmp_path) as collections:
         (served,) = collections.in_force
         text = c.Query(text=TEXT)
-        options = replace(options, explain=explain)
         return await searched(served, text, options, embedder=WordEmbedder(DIM))
 
 
@@ -157,35 +154,16 @@ async def test_a_share_of_the_requests_is_recorded(
     draws = iter([0.0, 0.2499, 0.25, 0.9, 0.1])
     monkeypatch.setattr("random.random", lambda: next(draws))
     recorder = TrafficRecorder(Store(tmp_path), 0.25)
-    # Searches are drawn before they run, and lists when they are done.
-    assert [recorder.sample() for _ in range(3)] == [True, True, False]
-    for _ in range(2):
-        recorder.observe(_listed(one.collection))
-    recorder.observe(one._replace(sampled=False))
+    for _ in range(5):
+        recorder.observe(one)
     await recorder.write()
-    assert len(read_traffic(Store(tmp_path), "shop", 100)) == 1
+    assert len(read_traffic(Store(tmp_path), "shop", 100)) == 3
 
 
 async def test_a_request_may_stay_out_of_the_record(tmp_path: Path) -> None:
     one = await _asked(tmp_path)
-    assert await _recorded(tmp_path, _listed(one.collection, unrecorded=True)) == []
-
-
-async def test_what_the_legs_gave_is_recorded_of_a_hybrid_search(tmp_path: Path) -> None:
-    one = await _asked(tmp_path)
-    explained = await _asked(tmp_path, explain=True)
-    plain, request = await _recorded(tmp_path, one, explained)
-    assert not plain.dense and not plain.HasField("dense_weight")
-    weight = request.dense_weight
-    assert weight == pytest.approx(explained.collection.fusion.dense_weight)
-    assert len(request.dense) == len(request.lexical) == len(request.titles) == len(request.ids)
-    sums = [
-        weight * dense + (1 - weight) * lexical + 32 * title
-        for dense, lexical, title in zip(
-            request.dense, request.lexical, request.titles, strict=True
-        )
-    ]
-    assert sums == pytest.approx(list(request.scores), abs=1e-5)
+    hidden = one._replace(options=replace(one.options, unrecorded=True))
+    assert await _recorded(tmp_path, hidden, _listed(one.collection, unrecorded=True)) == []
 
 
 async def test_small_writes_fill_one_file_and_large_ones_begin_another(
@@ -198,14 +176,18 @@ async def test_small_writes_fill_one_file_and_large_ones_begin_another(
         await recorder.write()
         assert len(traffic_names(store, "shop")) == 1
         assert len(read_traffic(store, "shop", 100)) == expected
-    size = read_traffic(store, "shop", 1)[0].ByteSize()
-    monkeypatch.setattr(traffic_recorder, "_FULL_BYTES", 4 * size)
-    for _ in range(6):
+    monkeypatch.setattr(traffic_recorder, "_FULL_FILE", 4)
+    for expected in (1, 2):
         recorder.observe(one)
-    await recorder.write()
-    # Of six, the last two were more than a file holds; with the three before, four are too many.
-    assert len(traffic_names(store, "shop")) == 2
-    assert len(read_traffic(store, "shop", 100)) == 7
+        await recorder.write()
+        assert len(traffic_names(store, "shop")) == expected
+    assert len(read_traffic(store, "shop", 100)) == 5
+
+
+async def test_a_request_of_more_bytes_than_fit_is_not_recorded(tmp_path: Path) -> None:
+    one = await _asked(tmp_path)
+    long = [replace(hit, id="x" * 400) for hit in one.hits for _ in range(50)]
+    assert await _recorded(tmp_path, one._replace(hits=long)) == []
 
 
 async def test_a_full_file_is_written_at_once_and_the_newest_twenty_stay(

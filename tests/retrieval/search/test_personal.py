@@ -17,8 +17,13 @@ from retrieval.protocols.candidates import KeyedHistory
 from retrieval.recommend.user_profile import history_of_items
 from retrieval.search import personal
 from retrieval.search.collection import ServedCollection
-from retrieval.search.personal import CANDIDATES, Taste, give_reasons, order_by_taste
-from retrieval.search.queries import check_personal
+from retrieval.search.personal import (
+    CANDIDATES,
+    Taste,
+    check_personal,
+    give_reasons,
+    order_by_taste,
+)
 from retrieval.search.request_context import RequestContext
 from tests.retrieval.recommend.small_model import learned
 
@@ -29,8 +34,10 @@ HAD = history_of_items(["had"])
 
 
 def collection() -> ServedCollection:
-    served = SimpleNamespace(name="default", learned=MODEL, local_behaviour=MODEL.local, shards=())
-    return cast(Any, served)
+    served: Any = SimpleNamespace(
+        name="default", learned=MODEL, local_behaviour=MODEL.local, shards=()
+    )
+    return cast(ServedCollection, served)
 
 
 def hits(scores: dict[str, float]) -> list[tuple[int, c.Hit]]:
@@ -39,7 +46,7 @@ def hits(scores: dict[str, float]) -> list[tuple[int, c.Hit]]:
 
 async def ordered(
     scores: dict[str, float], weight: float, history: KeyedHistory = HAD
-) -> personal.PersonalOrder:
+) -> tuple[list[tuple[int, c.Hit]], frozenset[str]]:
     return await order_by_taste(
         collection(), hits(scores), Taste(history, weight), RequestContext()
     )
@@ -62,13 +69,13 @@ FOUND = {"ant": 1.0, "bag": 0.9, "dot": 0.8, "cap": 0.55, "new": 0.3}
 
 @pytest.mark.parametrize("weight", [0.01, 0.3, 0.6, 1.0])
 async def test_the_order_is_that_of_both_standardised_scores(weight: float) -> None:
-    found = await ordered(FOUND, weight)
-    ids = [hit.id for _, hit in found.ranked]
+    found, risen = await ordered(FOUND, weight)
+    ids = [hit.id for _, hit in found]
     assert ids == by_hand(FOUND, TASTE, weight)
     # Scores stay in their places, and what rose is told.
-    assert [hit.score for _, hit in found.ranked] == list(FOUND.values())
+    assert [hit.score for _, hit in found] == list(FOUND.values())
     before = list(FOUND)
-    assert found.risen == {one for one in ids if ids.index(one) < before.index(one)}
+    assert risen == {one for one in ids if ids.index(one) < before.index(one)}
 
 
 @given(
@@ -79,29 +86,29 @@ def test_a_personal_order_has_the_same_hits_and_scores(
     scores: dict[str, float], weight: float
 ) -> None:
     best_first = dict(sorted(scores.items(), key=lambda one: -one[1]))
-    found = asyncio.run(ordered(best_first, weight))
-    assert {hit.id for _, hit in found.ranked} == set(scores)
-    assert [hit.score for _, hit in found.ranked] == list(best_first.values())
+    found, _ = asyncio.run(ordered(best_first, weight))
+    assert {hit.id for _, hit in found} == set(scores)
+    assert [hit.score for _, hit in found] == list(best_first.values())
 
 
 @pytest.mark.parametrize("history", [["never heard of"], ["ant"]])
 async def test_a_history_that_says_nothing_leaves_the_order(history: list[str]) -> None:
-    found = await ordered({one: FOUND[one] for one in FOUND if one != "ant"}, 1.0,
+    found, risen = await ordered({one: FOUND[one] for one in FOUND if one != "ant"}, 1.0,
                           history_of_items(history))  # fmt: skip
-    assert [hit.id for _, hit in found.ranked] == [one for one in FOUND if one != "ant"]
-    assert not found.risen
+    assert [hit.id for _, hit in found] == [one for one in FOUND if one != "ant"]
+    assert not risen
 
 
 async def test_only_the_best_hundred_are_compared() -> None:
     many = {f"x{number:03}": 1.0 - number / 1_000 for number in range(CANDIDATES)}
-    found = await ordered(many | {"bag": 0.2, "cap": 0.1}, 1.0)
-    assert [hit.id for _, hit in found.ranked] == [*many, "bag", "cap"]
+    found, _ = await ordered(many | {"bag": 0.2, "cap": 0.1}, 1.0)
+    assert [hit.id for _, hit in found] == [*many, "bag", "cap"]
 
 
 async def test_hits_that_rose_say_why() -> None:
-    found = await ordered(FOUND, 1.0)
-    await give_reasons(collection(), found.ranked, found.risen, Taste(HAD, 1.0), RequestContext())
-    reasons = {hit.id: tuple(hit.reasons) for _, hit in found.ranked}
+    found, risen = await ordered(FOUND, 1.0)
+    await give_reasons(collection(), found, risen, Taste(HAD, 1.0), RequestContext())
+    reasons = {hit.id: tuple(hit.reasons) for _, hit in found}
     assert reasons == {"cap": ("because:had",), "ant": (), "bag": (), "dot": (), "new": ()}
 
 
@@ -113,8 +120,8 @@ async def test_models_that_do_not_answer_leave_the_order_and_say_so(
 
     monkeypatch.setattr(personal, "score_candidates", fail)
     context = RequestContext()
-    found = await order_by_taste(collection(), hits(FOUND), Taste(HAD, 1.0), context)
-    assert [hit.id for _, hit in found.ranked] == list(FOUND) and not found.risen
+    found, risen = await order_by_taste(collection(), hits(FOUND), Taste(HAD, 1.0), context)
+    assert [hit.id for _, hit in found] == list(FOUND) and not risen
     assert context.reduced.endswith("not personal: no shard answers")
 
 
@@ -125,8 +132,8 @@ async def test_models_that_hang_cost_half_of_the_time(monkeypatch: pytest.Monkey
     monkeypatch.setattr(personal, "score_candidates", hang)
     now = asyncio.get_running_loop().time()
     context = RequestContext(deadline=now + 0.2)
-    found = await order_by_taste(collection(), hits(FOUND), Taste(HAD, 1.0), context)
-    assert [hit.id for _, hit in found.ranked] == list(FOUND)
+    found, _ = await order_by_taste(collection(), hits(FOUND), Taste(HAD, 1.0), context)
+    assert [hit.id for _, hit in found] == list(FOUND)
     assert asyncio.get_running_loop().time() < now + 0.2 and "too long" in context.reduced
 
 

@@ -29,7 +29,6 @@ from retrieval.protocols.shard import ShardHits
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.recommend.user_profile import history_of_items
-from retrieval.router.events import SearchEvent
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection
 from retrieval.search.search_cache import SearchCache
@@ -180,25 +179,14 @@ async def test_personal_results_are_of_one_user_and_never_kept(running: Running)
     assert [hit.id for hit in hits(first)].index(last) < len(ids) - 1
     # Others, known or not, have the results that everybody shares.
     asked = running.asked
-    for other in ({"user_id": "bob"}, {"session_id": "s"}, {}):
+    others_know: Sequence[dict[str, Any]] = ({"user_id": "bob"}, {"session_id": "s"}, {})
+    for other in others_know:
         options = replace(OPTIONS, k=100, personal=1.0 if other else 0.0, **other)
         reply = await running.service.search(ONE, options)
         assert list(map(wire.hit_to_bytes, hits(reply))) == list(
             map(wire.hit_to_bytes, hits(plain))
         )
     assert running.asked == asked
-
-
-async def test_a_recorded_search_is_explained_to_its_record_alone(running: Running) -> None:
-    seen: list[SearchEvent] = []
-    running.service._observe = seen.append  # type: ignore[assignment]
-    running.service._sample = lambda: True
-    reply = await running.service.search(ONE, OPTIONS)
-    again = await running.service.search(ONE, replace(OPTIONS, unrecorded=True))
-    assert [one.sampled for one in seen] == [True, False]
-    assert seen[0].list_id == reply.info.list_id != again.info.list_id
-    assert hits(reply) == hits(again)
-    assert all(hit.explanation is None for hit in hits(reply))
 
 
 async def test_concurrent_equal_searches_run_once(running: Running) -> None:
