@@ -44,7 +44,7 @@ _CLICK = (0.3, 0.06)
 _EXAMINED = 1 / np.log2(np.arange(2, _K + 2))
 
 
-class Shop(NamedTuple):
+class SimulatedShop(NamedTuple):
     """kind, style: (items,). loved: (users, styles) bool. rows: What users did before."""
 
     kind: NDArray[np.int64]
@@ -66,7 +66,7 @@ class Shop(NamedTuple):
         return float(1 - np.prod(1 - _EXAMINED[: len(ids)] * click))
 
 
-def make_shop(items: int, users: int, events: int, faithful: float, seed: int) -> Shop:
+def make_shop(items: int, users: int, events: int, faithful: float, seed: int) -> SimulatedShop:
     """Returns a shop.
 
     Args:
@@ -92,11 +92,11 @@ def make_shop(items: int, users: int, events: int, faithful: float, seed: int) -
         now_us - rng.integers(0, _DAYS * DAY_US, users * events),
         np.ones(users * events, np.float32),
     )
-    return Shop(rng.integers(0, _KINDS, items), style, loved, rows)
+    return SimulatedShop(rng.integers(0, _KINDS, items), style, loved, rows)
 
 
 async def measure(
-    shop: Shop, folder: Path, known: int, searches: int, seed: int
+    shop: SimulatedShop, folder: Path, known: int, searches: int, seed: int
 ) -> Iterator[dict[str, Any]]:
     """Returns the figures.
 
@@ -151,7 +151,7 @@ async def measure(
 
 
 async def _compare(
-    shop: Shop,
+    shop: SimulatedShop,
     client: RetrievalClient,
     name: str,
     group: Sequence[tuple[str, str, int]],

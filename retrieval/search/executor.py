@@ -147,7 +147,7 @@ async def search(
         in_groups = replace(options, payload=payload)
         lists = await _complete_groups(collection, batch, in_groups, lists, context)
     explaining = None
-    if taste is not None and risen:
+    if taste is not None and risen and options.explain:
         reasons = give_reasons(collection, lists[0], risen, taste, context)
         explaining = asyncio.create_task(reasons)
     if fill_later and (options.payload or options.highlight is not None):

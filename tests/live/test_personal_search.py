@@ -43,8 +43,10 @@ async def test_a_search_follows_its_user_and_its_record_names_nobody(tmp_path: P
         done = c.Interaction(item_id="i06", user_id="ann-4711", session_id="s-0815")
         await client.record_interactions([done])
         shown = await searched(client, **ann)
-        assert shown.hits[0].id == "i07" != plain.hits[0].id
-        assert shown.hits[0].reasons[0] == "because:i06"
+        assert shown.hits[0].id == "i07" != plain.hits[0].id and not shown.hits[0].reasons
+        told = await searched(client, explain=True, unrecorded=True, **ann)
+        assert [hit.id for hit in told.hits] == [hit.id for hit in shown.hits]
+        assert told.hits[0].reasons[0] == "because:i06"
         assert {hit.id for hit in shown.hits} == {hit.id for hit in plain.hits}
         assert as_bytes(await searched(client, user_id="bob", personal=0.5)) == as_bytes(plain)
         assert as_bytes(await searched(client, user_id="ann-4711")) == as_bytes(plain)

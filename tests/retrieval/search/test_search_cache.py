@@ -174,7 +174,10 @@ async def test_personal_results_are_of_one_user_and_never_kept(running: Running)
     assert running.asked == asked + 6
     assert all(hits(one) == hits(first) for one in others)
     assert [one.score for one in hits(first)] == [one.score for one in hits(plain)]
-    rose = {one.id: one.reasons for one in hits(first) if one.reasons}
+    assert not any(one.reasons for one in hits(first))
+    told = await running.service.search(ONE, replace(wide, explain=True))
+    assert [one.id for one in hits(told)] == [one.id for one in hits(first)]
+    rose = {one.id: one.reasons for one in hits(told) if one.reasons}
     assert tuple(rose[last]) == (f"because:{had}",)
     assert [hit.id for hit in hits(first)].index(last) < len(ids) - 1
     # Others, known or not, have the results that everybody shares.
