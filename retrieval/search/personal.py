@@ -1,7 +1,7 @@
 """The personal order of a search: its best hits, ordered by the taste of the user as well.
 
 A hit's new place is decided by its score of the search plus the weighted score of the models of
-behaviour, both standardised over the hits compared. Hits that the models do not know keep the mean.
+behaviour, both standardised over the hits compared. Hits that no model scores count as the worst.
 """
 
 from __future__ import annotations
