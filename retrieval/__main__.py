@@ -154,16 +154,6 @@ async def main(argv: Sequence[str]) -> None:
         on_recall=trial_recall.record,
     )
     popular = PopularQueries(store, collections, config.popular_queries)
-    service = RetrievalService(
-        embedders,
-        collections,
-        replies,
-        search_cache,
-        monitors.observe,
-        visible,
-        price_limits,
-        popular.complete,
-    )
     policies = StoredPolicies(
         store,
         read_policies(Path(config.policies)) if config.policies else default_policies(),
@@ -183,6 +173,17 @@ async def main(argv: Sequence[str]) -> None:
         observe=monitors.observe,
         visible=visible,
         feed_block=feed_block,
+    )
+    service = RetrievalService(
+        embedders,
+        collections,
+        replies,
+        search_cache,
+        monitors.observe,
+        visible,
+        price_limits,
+        popular.complete,
+        recommender.history,
     )
 
     trends: dict[str, TrendReader] = {}

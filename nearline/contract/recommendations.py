@@ -70,7 +70,8 @@ class RecommendOptions:
 
     payload: Parts of items to return. Unless set, clients ask for titles and texts. diversity:
     Optional; None uses the policy's value. popularity_debias: How much the popularity of items is
-    discounted, 0..1. Optional; None uses the policy's value, else the snapshot's.
+    discounted, 0..1. Optional; None uses the policy's value, else the snapshot's. unrecorded: Keeps
+    the list out of what is recorded.
     """
 
     n: int = DEFAULT_N
@@ -82,6 +83,7 @@ class RecommendOptions:
     min_watermark: bytes = b""
     why_not_id: str = ""
     popularity_debias: float | None = None
+    unrecorded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +215,8 @@ class DeletionReceipt:
     """The deleted data of a user, and the snapshots that learned from the user, newest first.
 
     imports_left_out: Whether the collection has imported interactions; those of the user from
-    before the deletion are left out of every later training.
+    before the deletion are left out of every later training. recorded_requests: Erased records of
+    searches and lists that named the user: always 0, since they are recorded without users.
     """
 
     deleted: datetime
@@ -223,6 +226,7 @@ class DeletionReceipt:
     snapshots: Sequence[Influence] = ()
     imports_left_out: bool = False
     attributes: int = 0
+    recorded_requests: int = 0
 
 
 class Recommender(Protocol):

@@ -58,7 +58,9 @@ class Grouping:
 class SearchOptions:
     """Options of a search; see SearchOptions in retrieval.proto for ranges. None is the default.
 
-    payload: Parts of items to return. Unless set, clients ask for titles and texts.
+    payload: Parts of items to return. Unless set, clients ask for titles and texts. personal: How
+    much the taste of a user or a session counts, 0..1. unrecorded: Keeps the search out of what is
+    recorded.
     """
 
     k: int = 10
@@ -83,6 +85,10 @@ class SearchOptions:
     plain_text: bool = False
     min_should_match: float | None = None
     rerank: int | None = None
+    user_id: Converted[str, Id] = ""  # type: ignore[assignment]
+    session_id: str = ""
+    personal: float = 0.0
+    unrecorded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +133,7 @@ class Hit:
 
     section: Headings above the chunk, then the list items in which it begins; see
         `nearline.items.structure`.
+    reasons: Why a personal search placed it higher; see Recommendation in retrieval.proto.
     """
 
     id: str
@@ -142,6 +149,7 @@ class Hit:
     group: Scalar = None
     highlights: Highlights | None = None
     section: Sequence[str] = ()
+    reasons: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

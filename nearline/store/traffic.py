@@ -14,7 +14,7 @@ import secrets
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from google.protobuf.message import DecodeError
 
@@ -116,19 +116,27 @@ def write_traffic(store: Store, collection: str, requests: Sequence[RecordedRequ
     return name
 
 
-def remove_old_traffic(store: Store, collection: str, keep: int) -> int:
+def remove_traffic(store: Store, collection: str, name: str) -> None:
+    """Removes a file, if it exists. Raises: StoreError."""
+    store.files.remove_file(f"{_folder(collection)}/{name}")
+
+
+def remove_old_traffic(store: Store, collection: str, keep: int, age: timedelta) -> int:
     """Removes all files but the newest.
 
     Args:
         store: The store.
         collection: The collection.
         keep: Files that stay, >= 0.
+        age: Older files do not stay.
     Returns: Files removed.
     Raises: StoreError.
     """
-    old = traffic_names(store, collection)[keep:]
+    oldest = f"{datetime.now(UTC) - age:%Y%m%dT%H%M%SZ}"
+    names = traffic_names(store, collection)
+    old = [name for place, name in enumerate(names) if place >= keep or name < oldest]
     for name in old:
-        store.files.remove_file(f"{_folder(collection)}/{name}")
+        remove_traffic(store, collection, name)
     return len(old)
 
 

@@ -64,7 +64,7 @@ class Query(_message.Message):
     def __init__(self, text: _Optional[str] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., items: _Optional[_Union[ItemIds, _Mapping]] = ...) -> None: ...
 
 class SearchOptions(_message.Message):
-    __slots__ = ("k", "mode", "level", "payload", "filter", "ef_search", "nprobe", "exact", "require_full_coverage", "min_watermark", "snapshot_id", "explain", "min_score", "grouping", "diversity", "dense_weight", "unit", "plain_text", "highlight", "min_should_match", "rerank", "boosts")
+    __slots__ = ("k", "mode", "level", "payload", "filter", "ef_search", "nprobe", "exact", "require_full_coverage", "min_watermark", "snapshot_id", "explain", "min_score", "grouping", "diversity", "dense_weight", "unit", "plain_text", "highlight", "min_should_match", "rerank", "boosts", "user_id", "session_id", "personal", "unrecorded")
     K_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +87,10 @@ class SearchOptions(_message.Message):
     MIN_SHOULD_MATCH_FIELD_NUMBER: _ClassVar[int]
     RERANK_FIELD_NUMBER: _ClassVar[int]
     BOOSTS_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    PERSONAL_FIELD_NUMBER: _ClassVar[int]
+    UNRECORDED_FIELD_NUMBER: _ClassVar[int]
     k: int
     mode: SearchMode
     level: HitLevel
@@ -109,7 +113,11 @@ class SearchOptions(_message.Message):
     min_should_match: float
     rerank: int
     boosts: _containers.RepeatedCompositeFieldContainer[Boost]
-    def __init__(self, k: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., level: _Optional[_Union[HitLevel, str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., ef_search: _Optional[int] = ..., nprobe: _Optional[int] = ..., exact: _Optional[bool] = ..., require_full_coverage: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., snapshot_id: _Optional[str] = ..., explain: _Optional[bool] = ..., min_score: _Optional[float] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., diversity: _Optional[float] = ..., dense_weight: _Optional[float] = ..., unit: _Optional[str] = ..., plain_text: _Optional[bool] = ..., highlight: _Optional[_Union[Highlighting, _Mapping]] = ..., min_should_match: _Optional[float] = ..., rerank: _Optional[int] = ..., boosts: _Optional[_Iterable[_Union[Boost, _Mapping]]] = ...) -> None: ...
+    user_id: str
+    session_id: str
+    personal: float
+    unrecorded: bool
+    def __init__(self, k: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., level: _Optional[_Union[HitLevel, str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., ef_search: _Optional[int] = ..., nprobe: _Optional[int] = ..., exact: _Optional[bool] = ..., require_full_coverage: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., snapshot_id: _Optional[str] = ..., explain: _Optional[bool] = ..., min_score: _Optional[float] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., diversity: _Optional[float] = ..., dense_weight: _Optional[float] = ..., unit: _Optional[str] = ..., plain_text: _Optional[bool] = ..., highlight: _Optional[_Union[Highlighting, _Mapping]] = ..., min_should_match: _Optional[float] = ..., rerank: _Optional[int] = ..., boosts: _Optional[_Iterable[_Union[Boost, _Mapping]]] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., personal: _Optional[float] = ..., unrecorded: _Optional[bool] = ...) -> None: ...
 
 class Boost(_message.Message):
     __slots__ = ("field", "weight", "any_of", "growth", "decay")
@@ -238,7 +246,7 @@ class FilterPlan(_message.Message):
     def __init__(self, shard: _Optional[int] = ..., strategy: _Optional[_Union[FilterPlan.Strategy, str]] = ..., matches: _Optional[int] = ..., chunks: _Optional[int] = ..., ef_search: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("id", "score", "chunk", "start", "end", "title", "text", "attributes", "vector", "explanation", "group", "highlights", "section")
+    __slots__ = ("id", "score", "chunk", "start", "end", "title", "text", "attributes", "vector", "explanation", "group", "highlights", "section", "reasons")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +267,7 @@ class Hit(_message.Message):
     GROUP_FIELD_NUMBER: _ClassVar[int]
     HIGHLIGHTS_FIELD_NUMBER: _ClassVar[int]
     SECTION_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
     id: str
     score: float
     chunk: int
@@ -272,7 +281,8 @@ class Hit(_message.Message):
     group: _types_pb2.Value
     highlights: Highlights
     section: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., chunk: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., group: _Optional[_Union[_types_pb2.Value, _Mapping]] = ..., highlights: _Optional[_Union[Highlights, _Mapping]] = ..., section: _Optional[_Iterable[str]] = ...) -> None: ...
+    reasons: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., chunk: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., group: _Optional[_Union[_types_pb2.Value, _Mapping]] = ..., highlights: _Optional[_Union[Highlights, _Mapping]] = ..., section: _Optional[_Iterable[str]] = ..., reasons: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Highlights(_message.Message):
     __slots__ = ("title", "passage")
@@ -542,7 +552,7 @@ class PopularQuery(_message.Message):
     def __init__(self, text: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("collection", "user_id", "session_id", "item_ids", "surface", "n", "exclude_ids", "filter", "payload", "diversity", "explain", "min_watermark", "why_not_id", "popularity_debias", "context")
+    __slots__ = ("collection", "user_id", "session_id", "item_ids", "surface", "n", "exclude_ids", "filter", "payload", "diversity", "explain", "min_watermark", "why_not_id", "popularity_debias", "context", "unrecorded")
     class ContextEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -565,6 +575,7 @@ class RecommendRequest(_message.Message):
     WHY_NOT_ID_FIELD_NUMBER: _ClassVar[int]
     POPULARITY_DEBIAS_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    UNRECORDED_FIELD_NUMBER: _ClassVar[int]
     collection: str
     user_id: str
     session_id: str
@@ -580,7 +591,8 @@ class RecommendRequest(_message.Message):
     why_not_id: str
     popularity_debias: float
     context: _containers.MessageMap[str, _types_pb2.Value]
-    def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., surface: _Optional[str] = ..., n: _Optional[int] = ..., exclude_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., why_not_id: _Optional[str] = ..., popularity_debias: _Optional[float] = ..., context: _Optional[_Mapping[str, _types_pb2.Value]] = ...) -> None: ...
+    unrecorded: bool
+    def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., surface: _Optional[str] = ..., n: _Optional[int] = ..., exclude_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., why_not_id: _Optional[str] = ..., popularity_debias: _Optional[float] = ..., context: _Optional[_Mapping[str, _types_pb2.Value]] = ..., unrecorded: _Optional[bool] = ...) -> None: ...
 
 class Recommendation(_message.Message):
     __slots__ = ("hit", "reasons", "propensity")
@@ -944,7 +956,7 @@ class DeleteUserRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ...) -> None: ...
 
 class DeleteUserResponse(_message.Message):
-    __slots__ = ("watermark", "delete_time", "interactions", "log_entries", "sessions", "snapshots", "imports_left_out", "attributes")
+    __slots__ = ("watermark", "delete_time", "interactions", "log_entries", "sessions", "snapshots", "imports_left_out", "attributes", "recorded_requests")
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
     DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
     INTERACTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -953,6 +965,7 @@ class DeleteUserResponse(_message.Message):
     SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
     IMPORTS_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     watermark: bytes
     delete_time: _timestamp_pb2.Timestamp
     interactions: int
@@ -961,7 +974,8 @@ class DeleteUserResponse(_message.Message):
     snapshots: _containers.RepeatedCompositeFieldContainer[SnapshotInfluence]
     imports_left_out: bool
     attributes: int
-    def __init__(self, watermark: _Optional[bytes] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., interactions: _Optional[int] = ..., log_entries: _Optional[int] = ..., sessions: _Optional[int] = ..., snapshots: _Optional[_Iterable[_Union[SnapshotInfluence, _Mapping]]] = ..., imports_left_out: _Optional[bool] = ..., attributes: _Optional[int] = ...) -> None: ...
+    recorded_requests: int
+    def __init__(self, watermark: _Optional[bytes] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., interactions: _Optional[int] = ..., log_entries: _Optional[int] = ..., sessions: _Optional[int] = ..., snapshots: _Optional[_Iterable[_Union[SnapshotInfluence, _Mapping]]] = ..., imports_left_out: _Optional[bool] = ..., attributes: _Optional[int] = ..., recorded_requests: _Optional[int] = ...) -> None: ...
 
 class SnapshotInfluence(_message.Message):
     __slots__ = ("snapshot_id", "in_force")

@@ -128,6 +128,10 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
         plain_text=options.plain_text,
         min_should_match=options.min_should_match,
         rerank=options.rerank,
+        user_id=options.user_id,
+        session_id=options.session_id,
+        personal=options.personal,
+        unrecorded=options.unrecorded,
         boosts=[
             boost_to_proto(boost, f"options.boosts[{at}]")
             for at, boost in enumerate(options.boosts)
@@ -200,4 +204,8 @@ def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
             options.min_should_match if options.HasField("min_should_match") else None
         ),
         rerank=options.rerank if options.HasField("rerank") else None,
+        user_id=options.user_id,
+        session_id=options.session_id,
+        personal=options.personal,
+        unrecorded=options.unrecorded,
     )

@@ -60,6 +60,7 @@ def recommend_request(
         why_not_id=options.why_not_id,
         popularity_debias=options.popularity_debias,
         context=values_by_name(audience.context),
+        unrecorded=options.unrecorded,
     )
 
 
@@ -91,6 +92,7 @@ def recommend_options(message: retrieval_pb2.RecommendRequest) -> c.RecommendOpt
         popularity_debias=message.popularity_debias
         if message.HasField("popularity_debias")
         else None,
+        unrecorded=message.unrecorded,
     )
 
 
@@ -234,6 +236,7 @@ def deletion_response(receipt: c.DeletionReceipt) -> retrieval_pb2.DeleteUserRes
         ],
         imports_left_out=receipt.imports_left_out,
         attributes=receipt.attributes,
+        recorded_requests=receipt.recorded_requests,
     )
 
 
@@ -247,6 +250,7 @@ def deletion_receipt(message: retrieval_pb2.DeleteUserResponse) -> c.DeletionRec
         snapshots=[c.Influence(one.snapshot_id, one.in_force) for one in message.snapshots],
         imports_left_out=message.imports_left_out,
         attributes=message.attributes,
+        recorded_requests=message.recorded_requests,
     )
 
 

@@ -70,6 +70,8 @@ def _fill_payload(message: retrieval_pb2.Hit, hit: c.Hit) -> None:
         message.highlights.CopyFrom(highlights_to_proto(hit.highlights))
     if hit.section:
         message.section.extend(hit.section)
+    if hit.reasons:
+        message.reasons.extend(hit.reasons)
 
 
 def _fill_hits(target: retrieval_pb2.HitList, result: c.HitList) -> None:
@@ -147,6 +149,7 @@ def hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
         group=scalar_from_proto(hit.group) if hit.HasField("group") else None,
         highlights=highlights_from_proto(hit.highlights) if hit.HasField("highlights") else None,
         section=tuple(hit.section),
+        reasons=tuple(hit.reasons),
     )
 
 

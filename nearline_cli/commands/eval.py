@@ -15,7 +15,7 @@ from nearline.contract import SearchMode
 from nearline.errors import InvalidRequest
 from nearline_cli.compose import milvus_target
 from nearline_cli.compose.build_context import open_embedder
-from nearline_cli.evaluate import names, rag, recommendation
+from nearline_cli.evaluate import clicks, names, rag, recommendation
 from nearline_cli.evaluate.beir_build import BuildPlan, build_dataset
 from nearline_cli.evaluate.retrieval_quality import score_router
 from nearline_cli.local.processes import retrieval_process
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure quality against judgements.", no_args_is_help=True)
 app.command("rag")(rag.rag)
+app.command("clicks")(clicks.clicks)
 add_command(app, recommendation.recommend)
 add_command(app, names.names)
 

@@ -120,6 +120,16 @@ def search(
             help="Show the best passage of each hit, and mark the words of the query.",
         ),
     ] = False,
+    user: Annotated[
+        str, typer.Option(metavar="ID", help="User to order the hits for; needs --personal.")
+    ] = "",
+    personal: Annotated[
+        float,
+        typer.Option(
+            metavar="0..1",
+            help="How much the taste of --user counts in the order of the best hits.",
+        ),
+    ] = 0.0,
     timeout: options.TimeoutOption = options.DEFAULT_TIMEOUT,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
@@ -146,6 +156,8 @@ def search(
         highlight=Highlighting() if highlight else None,
         plain_text=plain_text,
         min_should_match=min_should_match,
+        user_id=user,
+        personal=personal,
     )
     with BlockingRetrievalClient(address) as client:
         start = time.perf_counter()

@@ -160,6 +160,7 @@ def delete(
         f"{counted(receipt.attributes, 'attribute')} and "
         f"{counted(receipt.sessions, 'session')} at {receipt.deleted:%F %T} UTC"
     )
+    print("searches and lists are recorded without users, so no record named this one")
     if receipt.imports_left_out:
         print("imported interactions of this user are left out of every later training")
     for snapshot in receipt.snapshots:

@@ -23,6 +23,8 @@ def print_hits(reply: SearchReply, seconds: float) -> None:
     if any(hit.group is not None for hit in reply.hits):
         names.append("group")
     names += ["id", "text"]
+    if any(hit.reasons for hit in reply.hits):
+        names.append("why")
     output.print_table(names, [_row(rank, hit, names) for rank, hit in enumerate(reply.hits, 1)])
     for plan in reply.results[0].plans:
         output.console().print(f"shard {plan.shard}: {plan.strategy.value}: {plan.reason}")
@@ -47,6 +49,7 @@ def _row(rank: int, hit: Hit, names: Sequence[str]) -> list[object]:
         "group": "" if hit.group is None else str(hit.group),
         "id": hit.id,
         "text": _text_cell(hit),
+        "why": ", ".join(hit.reasons),
     }
     return [cells[name] for name in names]
 
@@ -94,6 +97,7 @@ def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
             }
             for plan in reply.results[0].plans
         ],
+        "list_id": info.list_id,
         "epoch": info.epoch,
         "snapshot": info.snapshot_id,
         "fingerprint": info.fingerprint,
@@ -146,6 +150,7 @@ def hit_record(hit: Hit) -> dict[str, object]:
         "group": hit.group,
         "explanation": None if hit.explanation is None else asdict(hit.explanation),
         "highlights": None if hit.highlights is None else asdict(hit.highlights),
+        "reasons": list(hit.reasons),
     }
 
 

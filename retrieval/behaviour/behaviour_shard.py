@@ -130,6 +130,8 @@ class BehaviourShard:
         if request.reasons_for is not None:
             return self._explain(request, history, events)
         shown = np.ones(self.items, np.bool_) if allowed is None else allowed.copy()
+        if len(request.among):
+            shown &= self.mask_of(request.among)
         if len(request.hidden):
             shown &= ~self.mask_of(request.hidden)
         if request.hide_history:

@@ -51,6 +51,11 @@ class OrderedFactors(NamedTuple):
         Args:
             users: (f,) each. allowed: (n,) bool, by row. most: Number of items.
         """
+        if np.count_nonzero(allowed) <= most:
+            # None can be left out, so only these are compared.
+            at = np.flatnonzero(allowed.take(self.rows))
+            columns, rows = self.columns.take(at, axis=1), self.rows[at]
+            return [ScoredRows.best_of(rows, user @ columns, most) for user in users]
         searches = [_Search(user, most, len(self.rows)) for user in users]
         start, stop = 0, max(_FIRST, 4 * most)
         while start < (needed := max((one.needed for one in searches), default=0)):

@@ -65,6 +65,18 @@ class BehaviourModel:
         events = History(numbers, history.time_us[known], history.weight[known])
         return ranker.scores(UserCandidates(found.scored, found.numbers, found.columns), events)
 
+    def blend_user(self, found: ShardCandidates, *, repeats: bool) -> ScoredRows:
+        """Returns the scores of any items for a user, by number; all are positive.
+
+        Without the ranker: it learned to order the best of all items, not those of a search.
+
+        Args:
+            found: As in `score_user`, or of some items alone.
+        """
+        ranker = self._rankers.get(repeats)
+        weights = self._weights[repeats] if ranker is None else ranker.spec.weights
+        return blend_scores(found.scored, weights)
+
 
 def shard_depth(most: int, shards: int) -> int:
     """Returns how many items each shard finds, so that the best `most` of all are among them.

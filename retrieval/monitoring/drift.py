@@ -153,7 +153,7 @@ class DriftMonitor:
             return
         if not isinstance(event, SearchEvent) or random.random() >= self._share:
             return
-        served, arm, _, options, batch, hits, _ = event
+        served, arm, _, options, batch, hits, *_ = event
         if batch is None or arm is c.Arm.CANARY:
             return
         monitored = self._snapshot_state(served)

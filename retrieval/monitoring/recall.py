@@ -147,7 +147,7 @@ class RecallMonitor:
         """Samples a search; never raises."""
         if not isinstance(event, SearchEvent):
             return
-        served, arm, _, options, query_batch, hits, mark = event
+        served, arm, _, options, query_batch, hits, mark, *_ = event
         share = self._shares(served, arm)
         if not share or random.random() >= share or query_batch is None or options.exact:
             return
@@ -180,7 +180,7 @@ class RecallMonitor:
             RerunRequest(
                 vectors,
                 query_batch.excluded.get(0, frozenset()),
-                hits[:RECALL_K] if _are_index_hits(query_batch.mode, options) else None,
+                hits[:RECALL_K] if _are_index_hits(event) else None,
                 mark,
             )
         )
@@ -288,8 +288,10 @@ class RecallMonitor:
             )
 
 
-def _are_index_hits(mode: c.SearchMode, options: c.SearchOptions) -> bool:
+def _are_index_hits(event: SearchEvent) -> bool:
     """Returns whether the first hits of an answer are the best hits of the index."""
+    options = event.options
     plain = options.min_score is None and options.grouping is None and not options.diversity
-    plain = plain and not options.boosts
-    return mode is c.SearchMode.DENSE and options.k >= RECALL_K and plain
+    plain = plain and not options.boosts and not event.personal
+    dense = event.batch is not None and event.batch.mode is c.SearchMode.DENSE
+    return dense and options.k >= RECALL_K and plain

@@ -1,6 +1,7 @@
-"""Records a sample of requests in the store, to evaluate other snapshots with it.
+"""Records a sample of requests and what they showed, to evaluate other snapshots and to learn from.
 
-Records contain neither users nor sessions, and texts only with privacy "texts".
+Records contain neither users nor sessions, and texts only with privacy "texts". The id of a list
+links it to the interactions that name it, as long as those are stored.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import random
 import time
 from collections import defaultdict
+from datetime import timedelta
 from typing import Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,16 +21,19 @@ from nearline import contract as c, wire
 from nearline.errors import NearlineError
 from nearline.internal.v1.traffic_pb2 import RecordedRequest
 from nearline.store.snapshot import Store
-from nearline.store.traffic import remove_old_traffic, write_traffic
+from nearline.store.traffic import remove_old_traffic, remove_traffic, write_traffic
 from retrieval.monitoring import metrics
-from retrieval.router.events import RecommendEvent, RequestEvent, SearchEvent
+from retrieval.router.events import InteractionsEvent, RecommendEvent, RequestEvent, SearchEvent
 
 Privacy = Literal["off", "vectors", "texts"]
+# Together at most 320 MiB, and usually a tenth of that.
 MAX_FILES = 20
+_MAX_BYTES = 32 << 10
+_MAX_AGE = timedelta(days=30)
 _INTERVAL_S = 60.0
 _FULL_FILE = 500
 # Maximum number of pending requests per collection while the store is slow; further requests are
-# dropped.
+# dropped, as are larger ones.
 _MAX_PENDING = 2_000
 _MAX_IDS = 100
 _log = logging.getLogger(__name__)
@@ -37,9 +42,10 @@ _log = logging.getLogger(__name__)
 class TrafficRecorder:
     """Records a sample of searches and recommendations; observes request events.
 
-    Sampled requests are written every 60 s, or when a collection has 500 of them. The newest 20
-    files of a collection are kept. If the store fails, the requests of that write are lost. Belongs
-    to the event loop.
+    Sampled requests are written every 60 s, or when a collection has 500 of them; a file of fewer
+    is replaced by the next one, which has its requests, too. The newest 20 files of a collection
+    are kept, for 30 days. If the store fails, the requests of that write are lost. Belongs to the
+    event loop.
 
     Args:
         store: Store to write to.
@@ -53,6 +59,7 @@ class TrafficRecorder:
         self._share = 0.0 if privacy == "off" else share
         self._texts = privacy == "texts"
         self._pending: dict[str, list[RecordedRequest]] = defaultdict(list)
+        self._partial: dict[str, tuple[str, list[RecordedRequest]]] = {}
         self._full = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._warned = False
@@ -73,19 +80,19 @@ class TrafficRecorder:
 
     def observe(self, event: RequestEvent) -> None:
         """Samples a request; never raises."""
+        if isinstance(event, InteractionsEvent) or event.options.unrecorded:
+            return
         if random.random() >= self._share:
             return
         if isinstance(event, SearchEvent):
             request = self._record_search(event)
-        elif isinstance(event, RecommendEvent):
-            request = _record_list(event)
         else:
-            return
+            request = _record_list(event)
         if request is None:
             return
         name = event.collection.name
         pending = self._pending[name]
-        if len(pending) >= _MAX_PENDING:
+        if len(pending) >= _MAX_PENDING or request.ByteSize() > _MAX_BYTES:
             metrics.recorded.labels(name, "dropped").inc()
             return
         pending.append(request)
@@ -102,9 +109,16 @@ class TrafficRecorder:
             metrics.recorded.labels(name, outcome).inc(len(requests))
 
     def _write_now(self, collection: str, requests: list[RecordedRequest]) -> str:
+        before, earlier = self._partial.pop(collection, ("", []))
+        whole = [*earlier, *requests]
+        if len(whole) > _FULL_FILE:
+            before, whole = "", requests
         try:
-            write_traffic(self._store, collection, requests)
-            remove_old_traffic(self._store, collection, MAX_FILES)
+            name = write_traffic(self._store, collection, whole)
+            if before:
+                remove_traffic(self._store, collection, before)
+            remove_old_traffic(self._store, collection, MAX_FILES, _MAX_AGE)
+            self._partial[collection] = name, whole
         except (NearlineError, OSError) as error:
             if not self._warned:
                 self._warned = True
@@ -128,7 +142,7 @@ class TrafficRecorder:
                 _log.exception("requests are not recorded")
 
     def _record_search(self, event: SearchEvent) -> RecordedRequest | None:
-        served, _, query, options, batch, hits, _ = event
+        served, _, query, options, batch, hits, *_ = event
         vector = b""
         if query.text is not None and batch is not None and len(batch.queries.vectors) == 1:
             vector = batch.queries.vectors[0].astype("<f4").tobytes()
@@ -145,6 +159,8 @@ class TrafficRecorder:
             vector=vector,
             ids=[hit.id for hit in hits[:_MAX_IDS]],
             scores=[hit.score for hit in hits[:_MAX_IDS]],
+            list_id=event.list_id,
+            personal=event.personal,
         )
         message.search.collection = served.name
         message.search.query.CopyFrom(wire.query_to_proto(shown))
@@ -179,6 +195,7 @@ def _record_list(event: RecommendEvent) -> RecordedRequest:
         fingerprint=served.fingerprint,
         ids=[one.hit.id for one in shown],
         scores=[one.hit.score for one in shown],
+        list_id=reply.info.list_id,
         personal=personal,
     )
     anybody = c.Audience(item_ids=audience.item_ids, surface=audience.surface)

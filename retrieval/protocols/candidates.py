@@ -99,7 +99,7 @@ class CandidatesRequest(NamedTuple):
     the history. now_us: Microseconds since 1970. filter: Items
     that do not match may be left out. trained_only: Whether events with items that have no
     interactions are ignored. reasons_for: (k,) uint64, keys of items whose reasons are asked for,
-    instead of candidates.
+    instead of candidates. among: (a,) uint64, keys of the only items that are found; empty: all.
     """
 
     generators: Sequence[str]
@@ -113,6 +113,7 @@ class CandidatesRequest(NamedTuple):
     min_watermark: Watermark | None = None
     trained_only: bool = False
     reasons_for: NDArray[np.uint64] | None = None
+    among: NDArray[np.uint64] = NO_KEYS
 
 
 class ShardCandidates(NamedTuple):

@@ -178,7 +178,7 @@ class ListBuilder:
         options, policy, plan = self._request.options, self._request.policy, self._plan
         now_us = time.time_ns() // 1_000
         seen = profile.seen(policy, now_us)
-        profile = await _visible_profile(profile, plan)
+        profile = await visible_profile(profile, plan.query.served, plan.query.context)
 
         learned = plan.query.served.learned
         known = {**profile.attributes, **self._request.audience.context}
@@ -381,19 +381,20 @@ def _first_expiry(*pools: CandidatePool) -> int:
     return min((to_us(pool.expires) for pool in pools if pool.expires), default=0)
 
 
-async def _visible_profile(profile: UserProfile, plan: ListPlan) -> UserProfile:
+async def visible_profile(
+    profile: UserProfile, served: ServedCollection, context: RequestContext
+) -> UserProfile:
     """Returns the interactions with items that the caller may see; no others shape its list.
 
     Interactions may name any id, and who may read an item may have changed since.
     """
-    query = plan.query
-    if query.context.visible is None or not profile.is_known:
+    if context.visible is None or not profile.is_known:
         return profile
     ids = list(profile.item_ids)
     visible: set[str] = set()
     for start in range(0, len(ids), c.MAX_BATCH):
         batch = ids[start : start + c.MAX_BATCH]
-        found = await item_lookup.fetch_items(query.served, batch, NO_PAYLOAD, query.context)
+        found = await item_lookup.fetch_items(served, batch, NO_PAYLOAD, context)
         visible.update(found.items)
     return profile.restricted_to(visible)
 

@@ -26,11 +26,17 @@ from nearline.store.snapshot import Store
 from nearline.times import from_us, to_us
 from retrieval.cache.cached_list import CacheLevel
 from retrieval.protocols import metrics
+from retrieval.protocols.candidates import KeyedHistory
 from retrieval.protocols.request_validation import check_id, check_list_request
 from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.deletion_trace import influenced_snapshots
 from retrieval.recommend.history_cache import HistoryCache
-from retrieval.recommend.list_builder import BuiltList, ListBuilder, ListRequest
+from retrieval.recommend.list_builder import (
+    BuiltList,
+    ListBuilder,
+    ListRequest,
+    visible_profile,
+)
 from retrieval.recommend.personal_lists import PersonalLists, list_spec
 from retrieval.recommend.policies import Policy, PolicySource
 from retrieval.recommend.pool_filler import CONTENT, UNORDERED
@@ -204,6 +210,23 @@ class RecommendationService:
         if personal is not None and spec is not None and not state_error:
             built = personal.put(spec, stored, built, context, started_us)
         return built, state_error
+
+    async def history(
+        self, served: ServedCollection, audience: c.Audience, context: RequestContext
+    ) -> KeyedHistory:
+        """Returns what a user and a session did with items that the caller may see.
+
+        context: Records why Redis could not be read.
+        """
+        (stored, error), trained = await self._histories.read_alongside(
+            self._read_state(served.name, audience), served, audience.user_id, context
+        )
+        state, error = await self._decode(served.name, stored, error)
+        if error:
+            context.reduced = f"the search is personal by learned interactions alone: {error}"
+        weights = served.learned.kind_weights if served.learned else {}
+        profile = build_profile(state, trained, weights)
+        return (await visible_profile(profile, served, context)).history
 
     async def record_interactions(
         self,

@@ -15,7 +15,8 @@ class SearchEvent(NamedTuple):
 
     collection: The snapshot that answered. arm: The arm of the traffic split in which it serves;
     None without a split. batch: The query as sent to the shards; None if the answer was cached.
-    watermark: Progress of live changes in the hits, as callers see it.
+    watermark: Progress of live changes in the hits, as callers see it. list_id: Id of the reply.
+    personal: Whether the taste of a user ordered the hits.
     """
 
     collection: ServedCollection
@@ -25,6 +26,8 @@ class SearchEvent(NamedTuple):
     batch: QueryBatch | None
     hits: Sequence[c.Hit]
     watermark: bytes
+    list_id: str = ""
+    personal: bool = False
 
 
 class RecommendEvent(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from nearline.errors import InvalidRequest
 from nearline.filters import both
 from retrieval.cache.cached_list import CacheLevel
 from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.candidates import KeyedHistory
 from retrieval.protocols.request_validation import check_id
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.split import Requester
@@ -22,6 +23,7 @@ from retrieval.router.events import Observe, SearchEvent
 from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search import executor, item_lookup, listing, suggestions
 from retrieval.search.collection import ServedCollection
+from retrieval.search.personal import Taste, check_personal
 from retrieval.search.price import check_price, search_price
 from retrieval.search.queries import QueryBatch, check_cost, check_options, prepare_queries
 from retrieval.search.request_context import RequestContext, Visible, context_factory
@@ -30,6 +32,9 @@ from retrieval.search.search_cache import CachedSearch, SearchCache
 DEFAULT_OPTIONS = c.SearchOptions()
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR, c.PayloadField.SECTION}
 Popular = Callable[[str, str, int], Sequence[c.PopularQuery]]
+ReadHistory = Callable[
+    [ServedCollection, c.Audience, RequestContext], Coroutine[None, None, KeyedHistory]
+]
 _NO_HITS = c.HitList(hits=())
 
 
@@ -61,6 +66,7 @@ class RetrievalService:
         cache: Caches search results; None disables caching.
         observe: Called with each single-query search; None disables observation.
         popular: Returns queries of a collection that begin with a text, at most so many. Optional.
+        history: Reads what a user and a session did. Optional; None: no search is personal.
         visible: Says which items the caller may see. Optional; None shows all.
         price_limits: Returns the most comparisons that a search of the caller may take, each with
             whose limit it is. Optional.
@@ -76,7 +82,9 @@ class RetrievalService:
         visible: Visible = lambda: None,
         price_limits: Callable[[], Sequence[tuple[str, int]]] = lambda: (),
         popular: Popular = lambda collection, text, limit: (),
+        history: ReadHistory | None = None,
     ) -> None:
+        self._history = history
         self._popular = popular
         self._visible = visible
         self._price_limits = price_limits
@@ -248,6 +256,7 @@ class RetrievalService:
     ) -> c.SearchReply:
         start = time.perf_counter()
         check_cost(len(queries), options)
+        check_personal(len(queries), options)
         if (visible := self._visible()) is not None:
             # Also in the keys of caches, and in what is recorded of the search.
             options = replace(options, filter=both(options.filter, visible))
@@ -262,7 +271,7 @@ class RetrievalService:
             collection,
             lambda served: self._answer(served, search, new_context(served)),
             options.snapshot_id,
-            Requester(unit, unit),
+            Requester(options.user_id or unit, options.session_id or unit),
         )
 
     async def _answer(
@@ -275,7 +284,9 @@ class RetrievalService:
         price = search_price(collection.index_price, len(queries), options, texts)
         check_price(price, self._price_limits())
         found: tuple[_Results, RequestContext] | None = None
-        if self._cache is not None and len(queries) == 1:
+        taste = await self._taste(collection, options, context)
+        # What one user sees must not reach another.
+        if self._cache is not None and len(queries) == 1 and taste is None:
 
             async def run(cache_context: RequestContext) -> c.HitList:
                 nonlocal found
@@ -290,7 +301,7 @@ class RetrievalService:
                 return reply
         # Results computed for the cache that cannot be cached are still the answer.
         if found is None:
-            found = await self._results(collection, search, context), context
+            found = await self._results(collection, search, context, taste), context
         results, context = found
         info = self._replies.info(
             collection,
@@ -300,8 +311,18 @@ class RetrievalService:
             total_s=time.perf_counter() - start,
         )
         reply = c.SearchReply(results=results.lists, info=info)
-        self._notify(collection, search, results.batches, reply)
+        self._notify(collection, search, results.batches, reply, personal=taste is not None)
         return reply
+
+    async def _taste(
+        self, collection: ServedCollection, options: c.SearchOptions, context: RequestContext
+    ) -> Taste | None:
+        """Returns the taste to order hits by; None if the search is not personal, or all is new."""
+        if not options.personal or self._history is None or collection.learned is None:
+            return None
+        audience = c.Audience(user_id=options.user_id, session_id=options.session_id)
+        history = await self._history(collection, audience, context)
+        return Taste(history, options.personal) if len(history.keys) else None
 
     def _notify(
         self,
@@ -309,6 +330,8 @@ class RetrievalService:
         search: _Search,
         batches: Sequence[QueryBatch] | None,
         reply: c.SearchReply,
+        *,
+        personal: bool = False,
     ) -> None:
         """Notifies the observer of a single-query search that every shard answered."""
         queries, options, _, _ = search
@@ -318,11 +341,8 @@ class RetrievalService:
         if batch is not None and batch.condition is not None:
             options = replace(options, filter=both(options.filter, batch.condition))
         info = reply.info
-        self._observe(
-            SearchEvent(
-                collection, info.arm, queries[0], options, batch, reply.hits, info.watermark
-            )
-        )
+        shown = reply.hits, info.watermark, info.list_id, personal
+        self._observe(SearchEvent(collection, info.arm, queries[0], options, batch, *shown))
 
     def _cached_reply(
         self,
@@ -344,7 +364,11 @@ class RetrievalService:
         return c.SearchReply(results=[cached.hits], info=info)
 
     async def _results(
-        self, collection: ServedCollection, search: _Search, context: RequestContext
+        self,
+        collection: ServedCollection,
+        search: _Search,
+        context: RequestContext,
+        taste: Taste | None = None,
     ) -> _Results:
         queries, options, names, _ = search
         prepared = await prepare_queries(
@@ -364,6 +388,7 @@ class RetrievalService:
                 context,
                 request_queries=len(queries),
                 embedders=self._embedders,
+                taste=taste,
             )
             for batch in batches
         ]

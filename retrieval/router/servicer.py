@@ -26,7 +26,7 @@ from retrieval.router.search_page import SearchPage
 from retrieval.writes.bulk import WriteBatch, write_batches
 from retrieval.writes.filtered_deletion import delete_matching
 
-_Named = TypeVar("_Named", c.Audience, c.Interaction)
+_Named = TypeVar("_Named", c.Audience, c.Interaction, c.SearchOptions)
 # Larger replies are converted in a thread: converting 131,072 hits takes a tenth of a second.
 _HITS_PER_TURN = 4_096
 
@@ -55,7 +55,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.SearchRequest, context: Context
     ) -> retrieval_pb2.SearchResponse:
         """Finds the best items for one query."""
-        options = wire.options_from_proto(request.options)
+        options = _search_options(request.options)
         page = SearchPage.of(request.page_token, options)
         options = page.widened(options)
         check_search_limits(current_limits(), 1, options)
@@ -71,7 +71,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.SearchBatchRequest, context: Context
     ) -> retrieval_pb2.SearchBatchResponse:
         """Finds the best items for many queries."""
-        options = wire.options_from_proto(request.options)
+        options = _search_options(request.options)
         check_search_limits(current_limits(), len(request.queries), options)
         reply = await self._service.search_batch(
             wire.queries_from_proto(request.queries),
@@ -372,6 +372,14 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             idempotency_key=stored_key(current_caller(), request.idempotency_key),
             timeout_s=timeout_s,
         )
+
+
+def _search_options(message: retrieval_pb2.SearchOptions) -> c.SearchOptions:
+    """Returns the options of a search, with the ids under which its user is stored."""
+    caller, options = current_caller(), wire.options_from_proto(message)
+    if caller.names_tenants or not (options.user_id or options.session_id):
+        return options
+    return _as_stored(caller, options, "options.")
 
 
 def _as_stored(caller: Caller, one: _Named, path: str = "") -> _Named:

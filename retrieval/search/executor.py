@@ -28,6 +28,7 @@ from retrieval.search.collection import ServedCollection
 from retrieval.search.diversity import diverse_depth, diverse_order, pool_size
 from retrieval.search.fusion import fuse_hits
 from retrieval.search.merge import merge_hits
+from retrieval.search.personal import CANDIDATES, Taste, give_reasons, order_by_taste
 from retrieval.search.queries import QueryBatch
 from retrieval.search.request_context import RequestContext
 
@@ -68,6 +69,7 @@ async def search(
     *,
     request_queries: int = 0,
     embedders: Embedders | None = None,
+    taste: Taste | None = None,
 ) -> BatchResult:
     """Answers queries of one mode.
 
@@ -79,6 +81,7 @@ async def search(
         request_queries: Number of queries of the whole request, which share the limits of its cost;
             0 if it has this batch alone.
         embedders: Services that can run the reranker of the snapshot. Optional.
+        taste: Of the user, for a batch of one query. Optional; None: the search is not personal.
     Raises: Errors of the shards; see `fanout.gather`.
     """
     options = _reduced(options, batch.mode, context)
@@ -98,13 +101,15 @@ async def search(
         queries = request_queries or batch.queries.count
         most_read = second_stage.hits_to_read(collection, batch, options, queries)
         wanted = max(wanted, most_read)
+    if taste is not None:
+        wanted = max(wanted, CANDIDATES)
     # The examples of a query are among its best hits: request that many more, then drop them.
     shard_k = wanted + _most_excluded(batch)
     hybrid = batch.mode is c.SearchMode.HYBRID
     # Of candidates, shards have many more than the answer; diverse hits are known only after the
     # selection, and only the hits of the answer are highlighted.
     candidates = hybrid or bool(options.boosts)
-    fill_later = candidates or bool(options.diversity or most_read or options.highlight)
+    fill_later = candidates or bool(options.diversity or most_read or options.highlight or taste)
     payload = _NO_PAYLOAD if fill_later else options.payload
     while True:
         found = await _round(collection, batch, options, shard_k, payload, context)
@@ -131,15 +136,24 @@ async def search(
         lists = await second_stage.rerank(
             collection, batch, lists, most_read, embedders, options, context
         )
-        if not options.diversity:
-            lists = [ranked[: options.k] for ranked in lists]
+    risen: frozenset[str] = frozenset()
+    if taste is not None:
+        lists[0], risen = await order_by_taste(collection, lists[0], taste, context)
     if options.diversity:
         lists = await _diversify(collection, lists, options, depth, context)
+    elif most_read or taste is not None:
+        lists = [ranked[: options.k] for ranked in lists]
     if options.grouping is not None and options.grouping.size > 1:
         in_groups = replace(options, payload=payload)
         lists = await _complete_groups(collection, batch, in_groups, lists, context)
+    explaining = None
+    if taste is not None and risen and options.explain:
+        reasons = give_reasons(collection, lists[0], risen, taste, context)
+        explaining = asyncio.create_task(reasons)
     if fill_later and (options.payload or options.highlight is not None):
         await payloads.fill_payloads(collection, lists, options, context, batch.texts)
+    if explaining is not None:
+        await explaining
     return BatchResult([[hit for _, hit in hits] for hits in lists], found.plans, found.terms)
 
 

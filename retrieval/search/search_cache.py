@@ -133,8 +133,9 @@ def _key(collection: ServedCollection, query: c.Query, options: c.SearchOptions)
         assert query.vector is not None
         digest = hashlib.blake2b(query.vector.tobytes(), digest_size=16).hexdigest()
         subject = f"vector:{query.vector.dtype}:{digest}"
+    anybody = replace(options, user_id="", session_id="", personal=0.0, unrecorded=False)
     return ListKey(
-        collection.name, collection.snapshot_id, "search", _options_digest(options), "", subject
+        collection.name, collection.snapshot_id, "search", _options_digest(anybody), "", subject
     )
 
 

@@ -56,6 +56,7 @@ def request_to_proto(
         trained_only=request.trained_only,
         reasons_for=b"" if reasons_for is None else _bytes(reasons_for, "<u8"),
         explain=reasons_for is not None,
+        among=_bytes(request.among, "<u8"),
         also=also,
         segments=history.segments,
     )
@@ -106,6 +107,7 @@ def request_from_proto(message: shard_pb2.FindCandidatesRequest) -> CandidatesRe
         min_watermark=decode_watermark(message.min_watermark),
         trained_only=message.trained_only,
         reasons_for=explained if message.explain else None,
+        among=_array(message.among, "<u8", "among", MAX_FOUND),
     )
 
 

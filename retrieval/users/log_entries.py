@@ -45,6 +45,7 @@ def decode_logged_interaction(fields: Mapping[bytes, bytes]) -> LoggedInteractio
         fields[b"kind"].decode(),
         int(fields[b"time"]),
         float(fields[b"weight"]) if b"weight" in fields else None,
+        fields.get(b"list", b"").decode(),
     )
 
 
@@ -58,7 +59,7 @@ def decode_interaction(fields: Mapping[bytes, bytes]) -> Interaction:
         kind=logged.kind,
         time=from_us(logged.time_us),
         weight=logged.weight,
-        list_id=fields.get(b"list", b"").decode(),
+        list_id=logged.list_id,
         position=int(fields[b"position"]) if b"position" in fields else None,
         event_id=fields.get(b"event", b"").decode(),
     )

@@ -125,3 +125,4 @@ class LoggedInteraction(NamedTuple):
     kind: str
     time_us: int
     weight: float | None
+    list_id: str = ""

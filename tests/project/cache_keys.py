@@ -245,8 +245,13 @@ KEYS: Mapping[str, Key] = {
         make=lambda one: search_cache._options_digest(c.SearchOptions(**one)),
         inputs=SEARCH_OPTIONS,
         covers=c.SearchOptions,
-        # Requirements on an answer.
-        others=frozenset({"require_full_coverage", "snapshot_id", "min_watermark", "unit"}),
+        # Requirements on an answer, and who asks: what a user's history orders is never cached.
+        others=frozenset(
+            {
+                *("require_full_coverage", "snapshot_id", "min_watermark", "unit"),
+                *("user_id", "session_id", "personal", "unrecorded"),
+            }
+        ),
     ),
     "searches of one batch": Key(
         make=lambda one: ShardOptions(**one),

@@ -250,7 +250,7 @@ class CountShardResponse(_message.Message):
     def __init__(self, count: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[_retrieval_pb2.FacetCounts, _Mapping]]] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ...) -> None: ...
 
 class FindCandidatesRequest(_message.Message):
-    __slots__ = ("collection", "snapshot_id", "shard", "generators", "keys", "time_us", "weights", "most", "repeats", "hidden", "hide_history", "now_us", "filter", "min_watermark", "trained_only", "reasons_for", "explain", "also", "segments")
+    __slots__ = ("collection", "snapshot_id", "shard", "generators", "keys", "time_us", "weights", "most", "repeats", "hidden", "hide_history", "now_us", "filter", "min_watermark", "trained_only", "reasons_for", "explain", "also", "segments", "among")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -270,6 +270,7 @@ class FindCandidatesRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     ALSO_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    AMONG_FIELD_NUMBER: _ClassVar[int]
     collection: str
     snapshot_id: str
     shard: int
@@ -289,7 +290,8 @@ class FindCandidatesRequest(_message.Message):
     explain: bool
     also: _containers.RepeatedScalarFieldContainer[int]
     segments: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., generators: _Optional[_Iterable[str]] = ..., keys: _Optional[bytes] = ..., time_us: _Optional[bytes] = ..., weights: _Optional[bytes] = ..., most: _Optional[int] = ..., repeats: _Optional[bool] = ..., hidden: _Optional[bytes] = ..., hide_history: _Optional[bool] = ..., now_us: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., min_watermark: _Optional[bytes] = ..., trained_only: _Optional[bool] = ..., reasons_for: _Optional[bytes] = ..., explain: _Optional[bool] = ..., also: _Optional[_Iterable[int]] = ..., segments: _Optional[_Iterable[int]] = ...) -> None: ...
+    among: bytes
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., generators: _Optional[_Iterable[str]] = ..., keys: _Optional[bytes] = ..., time_us: _Optional[bytes] = ..., weights: _Optional[bytes] = ..., most: _Optional[int] = ..., repeats: _Optional[bool] = ..., hidden: _Optional[bytes] = ..., hide_history: _Optional[bool] = ..., now_us: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., min_watermark: _Optional[bytes] = ..., trained_only: _Optional[bool] = ..., reasons_for: _Optional[bytes] = ..., explain: _Optional[bool] = ..., also: _Optional[_Iterable[int]] = ..., segments: _Optional[_Iterable[int]] = ..., among: _Optional[bytes] = ...) -> None: ...
 
 class ScoredItems(_message.Message):
     __slots__ = ("numbers", "scores")

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from nearline.v1 import retrieval_pb2 as nearline_dot_v1_dot_retrieval__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"nearline/internal/v1/traffic.proto\x12\x14nearline.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bnearline/v1/retrieval.proto\"\x8e\x02\n\x0fRecordedRequest\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12,\n\x06search\x18\x04 \x01(\x0b\x32\x1a.nearline.v1.SearchRequestH\x00\x12\x32\n\trecommend\x18\x05 \x01(\x0b\x32\x1d.nearline.v1.RecommendRequestH\x00\x12\x0e\n\x06vector\x18\x06 \x01(\x0c\x12\x0b\n\x03ids\x18\x07 \x03(\t\x12\x0e\n\x06scores\x18\x08 \x03(\x02\x12\x10\n\x08personal\x18\t \x01(\x08\x42\x06\n\x04kindBA\n\x14nearline.internal.v1P\x01Z\'nearline/internal/v1;nearlineinternalv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"nearline/internal/v1/traffic.proto\x12\x14nearline.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bnearline/v1/retrieval.proto\"\x9f\x02\n\x0fRecordedRequest\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12,\n\x06search\x18\x04 \x01(\x0b\x32\x1a.nearline.v1.SearchRequestH\x00\x12\x32\n\trecommend\x18\x05 \x01(\x0b\x32\x1d.nearline.v1.RecommendRequestH\x00\x12\x0e\n\x06vector\x18\x06 \x01(\x0c\x12\x0b\n\x03ids\x18\x07 \x03(\t\x12\x0e\n\x06scores\x18\x08 \x03(\x02\x12\x10\n\x08personal\x18\t \x01(\x08\x12\x0f\n\x07list_id\x18\n \x01(\tB\x06\n\x04kindBA\n\x14nearline.internal.v1P\x01Z\'nearline/internal/v1;nearlineinternalv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024nearline.internal.v1P\001Z\'nearline/internal/v1;nearlineinternalv1'
   _globals['_RECORDEDREQUEST']._serialized_start=123
-  _globals['_RECORDEDREQUEST']._serialized_end=393
+  _globals['_RECORDEDREQUEST']._serialized_end=410
 # @@protoc_insertion_point(module_scope)

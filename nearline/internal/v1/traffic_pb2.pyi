@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RecordedRequest(_message.Message):
-    __slots__ = ("time", "snapshot_id", "fingerprint", "search", "recommend", "vector", "ids", "scores", "personal")
+    __slots__ = ("time", "snapshot_id", "fingerprint", "search", "recommend", "vector", "ids", "scores", "personal", "list_id")
     TIME_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class RecordedRequest(_message.Message):
     IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     PERSONAL_FIELD_NUMBER: _ClassVar[int]
+    LIST_ID_FIELD_NUMBER: _ClassVar[int]
     time: _timestamp_pb2.Timestamp
     snapshot_id: str
     fingerprint: str
@@ -30,4 +31,5 @@ class RecordedRequest(_message.Message):
     ids: _containers.RepeatedScalarFieldContainer[str]
     scores: _containers.RepeatedScalarFieldContainer[float]
     personal: bool
-    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., search: _Optional[_Union[_retrieval_pb2.SearchRequest, _Mapping]] = ..., recommend: _Optional[_Union[_retrieval_pb2.RecommendRequest, _Mapping]] = ..., vector: _Optional[bytes] = ..., ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., personal: _Optional[bool] = ...) -> None: ...
+    list_id: str
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., search: _Optional[_Union[_retrieval_pb2.SearchRequest, _Mapping]] = ..., recommend: _Optional[_Union[_retrieval_pb2.RecommendRequest, _Mapping]] = ..., vector: _Optional[bytes] = ..., ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., personal: _Optional[bool] = ..., list_id: _Optional[str] = ...) -> None: ...

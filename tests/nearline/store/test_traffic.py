@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import stat
 import struct
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,8 @@ def test_files_beyond_a_number_are_removed_oldest_first(tmp_path: Path) -> None:
     for second in range(5):
         _write(store, f"20260101T00000{second}Z-00000a.pb.gz", encode_traffic([_request(second)]))
     _write(store, "20260101T000000Z.txt", b"not one of ours")
-    assert remove_old_traffic(store, "shop", 2) == 3
+    ages = timedelta(days=36_500)
+    assert remove_old_traffic(store, "shop", 2, ages) == 3
     assert traffic_names(store, "shop") == [
         "20260101T000004Z-00000a.pb.gz",
         "20260101T000003Z-00000a.pb.gz",
@@ -114,7 +116,7 @@ def test_files_beyond_a_number_are_removed_oldest_first(tmp_path: Path) -> None:
     assert store.files.holds("shop/traffic/20260101T000000Z.txt")
     name = write_traffic(store, "shop", [_request(9)])
     assert traffic_names(store, "shop")[0] == name
-    assert remove_old_traffic(store, "shop", 1) == 2
+    assert remove_old_traffic(store, "shop", 9, timedelta(days=30)) == 2
     assert [one.snapshot_id for one in read_traffic(store, "shop", 9)] == ["s9"]
 
 

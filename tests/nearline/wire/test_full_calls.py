@@ -111,6 +111,7 @@ NOT_OF_SHARDS = {
     for name in (
         *("require_full_coverage", "snapshot_id", "min_score", "diversity", "dense_weight"),
         *("unit", "plain_text", "highlight", "min_should_match", "rerank"),
+        *("user_id", "session_id", "personal", "unrecorded"),
     )
 } | {"FilterPlan.shard", "Term.idf"}
 

@@ -53,6 +53,10 @@ OPTIONS = c.SearchOptions(
     diversity=0.5,
     dense_weight=0.0,
     min_watermark=b"w",
+    user_id="ann",
+    session_id="s",
+    personal=0.25,
+    unrecorded=True,
     highlight=c.Highlighting(99),
     boosts=(
         c.Boost(field="kind", any_of=("a", 2, True), weight=0.0),
@@ -110,9 +114,14 @@ def full_reply() -> c.SearchReply:
         text="abc",
         attributes={"year": 2020, "tags": ["x"]},
         explanation=c.Explanation(
-            dense_score=0.5, lexical_score=None, shard=1, dense_rank=2, lexical_rank=None
+            dense_score=0.5,
+            lexical_score=None,
+            shard=1,
+            dense_rank=2,
+            lexical_rank=None,
         ),
         group="class",
+        reasons=("because:1", "taste"),
     )
     plan = c.FilterPlan(
         shard=1,

@@ -48,7 +48,7 @@ async def searched(
     asking = await prepare_queries(served, embedders, [query], ["query"], options, inquiry)
     outcome = await executor.search(served, asking.batches[0], options, inquiry)
     hits, mark = outcome.lists[0], inquiry.watermark
-    return SearchEvent(served, arm, query, options, asking.batches[0], hits, mark)
+    return SearchEvent(served, arm, query, options, asking.batches[0], hits, mark, "a-list")
 
 
 def metric(name: str, **labels: str) -> float:

@@ -56,7 +56,10 @@ async def give_store(tmp_path: Path) -> Store:
 
     async with served_collections(tmp_path) as collections:
         service = RetrievalService(
-            Embedders({}), collections, observe=recorder.observe, visible=visible
+            Embedders({}),
+            collections,
+            observe=recorder.observe,
+            visible=visible,
         )
         recommender = RecommendationService(
             collections, default_policies(), observe=recorder.observe, visible=visible

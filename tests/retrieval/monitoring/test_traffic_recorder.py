@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -40,27 +41,34 @@ async def _asked(tmp_path: Path, *, mode: c.SearchMode | None = None) -> SearchE
         for n in range(DIM)
     ]
     write_snapshot(tmp_path, documents, collection="shop", language="english")
-    options = c.SearchOptions(mode=mode, k=3, min_score=0.0, unit="x-unit")
+    options = c.SearchOptions(
+        mode=mode, k=3, min_score=0.0, unit="x-unit", user_id="u-4711", session_id="s-0815"
+    )
     async with served_collections(tmp_path) as collections:
         (served,) = collections.in_force
         text = c.Query(text=TEXT)
         return await searched(served, text, options, embedder=WordEmbedder(DIM))
 
 
-def _listed(served: ServedCollection) -> RecommendEvent:
+def _listed(served: ServedCollection, *, unrecorded: bool = False) -> RecommendEvent:
     info = c.ReplyInfo(
         epoch=1,
         snapshot_id=served.snapshot_id,
         fingerprint="",
         coverage=c.Coverage(shards_answered=1, shards_total=1),
-        list_id="u-4711",
+        list_id="list-1",
     )
     hits = [c.Recommendation(hit=c.Hit(id=f"d{n}", score=1.0 / (n + 1))) for n in range(150)]
     return RecommendEvent(
         served,
         None,
         c.Audience(user_id="u-4711", session_id="s-0815", item_ids=("d1",), surface="cart"),
-        c.RecommendOptions(n=7, exclude_ids=("seen-by-her",), why_not_id="seen-by-her"),
+        c.RecommendOptions(
+            n=7,
+            exclude_ids=("seen-by-her",),
+            why_not_id="seen-by-her",
+            unrecorded=unrecorded,
+        ),
         c.RecommendReply(recommendations=hits, ignored_ids=(), info=info, policy="cart"),
         True,
     )
@@ -91,6 +99,7 @@ async def test_a_text_query_is_recorded_as_its_vector(tmp_path: Path) -> None:
     assert list(request.ids) == [hit.id for hit in one.hits]
     assert list(request.scores) == pytest.approx([hit.score for hit in one.hits])
     assert request.search.options.k == 3
+    assert request.list_id == "a-list" and not request.personal
     # A limit to the scores of a fused search means nothing for its vector alone.
     assert not request.search.options.HasField("min_score")
 
@@ -123,7 +132,7 @@ async def test_a_recommendation_is_recorded_without_its_audience(tmp_path: Path)
     assert not [word for word in SECRETS if word.encode() in data]
     wanted = request.recommend
     assert (list(wanted.item_ids), wanted.surface, wanted.n) == (["d1"], "cart", 7)
-    assert request.personal
+    assert request.personal and request.list_id == "list-1"
     assert len(request.ids) == len(request.scores) == 100
 
 
@@ -151,6 +160,36 @@ async def test_a_share_of_the_requests_is_recorded(
     assert len(read_traffic(Store(tmp_path), "shop", 100)) == 3
 
 
+async def test_a_request_may_stay_out_of_the_record(tmp_path: Path) -> None:
+    one = await _asked(tmp_path)
+    hidden = one._replace(options=replace(one.options, unrecorded=True))
+    assert await _recorded(tmp_path, hidden, _listed(one.collection, unrecorded=True)) == []
+
+
+async def test_small_writes_fill_one_file_and_large_ones_begin_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, one = Store(tmp_path), await _asked(tmp_path)
+    recorder = TrafficRecorder(store, 1.0)
+    for expected in range(1, 4):
+        recorder.observe(one)
+        await recorder.write()
+        assert len(traffic_names(store, "shop")) == 1
+        assert len(read_traffic(store, "shop", 100)) == expected
+    monkeypatch.setattr(traffic_recorder, "_FULL_FILE", 4)
+    for expected in (1, 2):
+        recorder.observe(one)
+        await recorder.write()
+        assert len(traffic_names(store, "shop")) == expected
+    assert len(read_traffic(store, "shop", 100)) == 5
+
+
+async def test_a_request_of_more_bytes_than_fit_is_not_recorded(tmp_path: Path) -> None:
+    one = await _asked(tmp_path)
+    long = [replace(hit, id="x" * 400) for hit in one.hits for _ in range(50)]
+    assert await _recorded(tmp_path, one._replace(hits=long)) == []
+
+
 async def test_a_full_file_is_written_at_once_and_the_newest_twenty_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,8 +200,8 @@ async def test_a_full_file_is_written_at_once_and_the_newest_twenty_stay(
     written = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def then(store: Store, collection: str, keep: int) -> int:
-        removed = remove_old_traffic(store, collection, keep)
+    def then(store: Store, collection: str, keep: int, age: timedelta) -> int:
+        removed = remove_old_traffic(store, collection, keep, age)
         loop.call_soon_threadsafe(written.set)
         return removed
 
@@ -205,9 +244,8 @@ async def test_a_failing_store_only_loses_the_pending_requests(
 async def test_requests_are_dropped_while_the_queue_is_full(tmp_path: Path) -> None:
     one = await _asked(tmp_path)
     recorder = TrafficRecorder(Store(tmp_path), 1.0)
+    outcomes = "nearline_retrieval_recorded_requests_total"
+    before = metric(outcomes, collection="shop", outcome="dropped")
     for _ in range(2_003):
         recorder.observe(one)
-    dropped = metric(
-        "nearline_retrieval_recorded_requests_total", collection="shop", outcome="dropped"
-    )
-    assert dropped == 3
+    assert metric(outcomes, collection="shop", outcome="dropped") == before + 3

@@ -134,7 +134,8 @@ async def test_the_history_of_a_restricted_caller_has_only_items_that_it_may_see
     profile = UserProfile([UserEvent(name, 1, "view", None) for name in ("own", "foreign")])
     made = plan()
     made.query.context.visible = RED if restricted else None
-    seen = await list_builder._visible_profile(profile, made)
+    query = made.query
+    seen = await list_builder.visible_profile(profile, query.served, query.context)
     assert set(seen.item_ids) == ({"own"} if restricted else {"own", "foreign"})
     assert len(looked_up) == lookups
 

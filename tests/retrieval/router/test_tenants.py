@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from nearline import contract as c
@@ -134,6 +136,26 @@ async def test_why_an_item_of_others_is_missing_is_not_said(
     unknown = (await tenants.a.recommend(Audience(), absent)).why_not
     assert why is not None and unknown is not None
     assert (why.cause, why.rank) == (unknown.cause, unknown.rank) == (c.Cause.NO_SUCH_ITEM, 0)
+
+
+async def test_the_taste_of_a_tenants_user_orders_no_search_of_others(tenants: Tenants) -> None:
+    for user, item in (("fan", "i04"), ("secret", "i02")):
+        done = c.Interaction(item_id=item, user_id=user, session_id=user)
+        await tenants.a.record_interactions([done])
+
+    async def found(client: RetrievalClient, **options: Any) -> list[tuple[str, tuple[str, ...]]]:
+        wanted = SearchOptions(k=ITEMS, payload=frozenset(), **options)
+        reply = await client.search(Query(vector=np.ones(ITEMS, np.float32)), wanted)
+        return [(hit.id, tuple(hit.reasons)) for hit in reply.hits]
+
+    for name in ("user_id", "session_id"):
+        assert await found(tenants.a, personal=1.0, **{name: "fan"}) != await found(tenants.a)
+        assert await found(tenants.b, personal=1.0, **{name: "fan"}) == await found(tenants.b)
+        # Nor do items count that the tenant may not see.
+        assert await found(tenants.a, personal=1.0, **{name: "secret"}) == await found(tenants.a)
+    with pytest.raises(InvalidRequest, match="one by one"):
+        queries = [Query(text="a"), Query(text="b")]
+        await tenants.a.search_batch(queries, SearchOptions(personal=1.0, user_id="fan"))
 
 
 async def test_a_page_token_of_others_is_refused(tenants: Tenants) -> None:

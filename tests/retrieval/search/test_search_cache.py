@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from nearline import contract as c
+from nearline import contract as c, wire
 from nearline.errors import InvalidRequest, NotReady, ShardsUnavailable
 from nearline.filters import Equals
 from nearline.store.snapshot import Store, partition_of
@@ -24,9 +24,11 @@ from retrieval.cache.tiered_cache import TieredCache
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.embedders.endpoints import Embedders
 from retrieval.live.progress import LiveState, LiveView
+from retrieval.protocols.candidates import NO_EVENTS, KeyedHistory
 from retrieval.protocols.shard import ShardHits
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.protocols.watermark import AppliedState, Watermark
+from retrieval.recommend.user_profile import history_of_items
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection
 from retrieval.search.search_cache import SearchCache
@@ -34,6 +36,7 @@ from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.cache.sample_lists import KEY, Clock, Maker, mark, until_idle
 from tests.retrieval.fakes import FailingShard
+from tests.retrieval.recommend.small_model import learned
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
 ONE = c.Query(vector=np.ones(4, np.float32))
@@ -150,6 +153,43 @@ async def test_a_cached_reply_states_its_own_time_and_none_of_a_search(running: 
     spent_s = time.perf_counter() - start
     assert info.total_s is not None and 0 < info.total_s <= spent_s
     assert info.search_s is None and info.embed_s is None
+
+
+async def test_personal_results_are_of_one_user_and_never_kept(running: Running) -> None:
+    (served,) = running.service.collections
+    plain = await running.service.search(ONE, replace(OPTIONS, k=100))
+    had, *_, second, last = [hit.id for hit in hits(plain)]
+    # After the best hit, people want the last one.
+    ids = sorted(hit.id for hit in hits(plain))
+    model = learned(ids, {had: {last: 3.0, second: 1.0}}, dict.fromkeys(ids, 1.0))
+    served.learned, served.local_behaviour = model, model.local
+
+    async def history(_: object, audience: c.Audience, context: object) -> KeyedHistory:
+        return history_of_items([had]) if audience.user_id == "ann" else NO_EVENTS
+
+    running.service._history = history
+    wide, asked = replace(OPTIONS, k=100, personal=1.0, user_id="ann"), running.asked
+    first, *others = await asyncio.gather(*(running.service.search(ONE, wide) for _ in range(3)))
+    # No two of them share a search, and none is answered from the cache.
+    assert running.asked == asked + 6
+    assert all(hits(one) == hits(first) for one in others)
+    assert [one.score for one in hits(first)] == [one.score for one in hits(plain)]
+    assert not any(one.reasons for one in hits(first))
+    told = await running.service.search(ONE, replace(wide, explain=True))
+    assert [one.id for one in hits(told)] == [one.id for one in hits(first)]
+    rose = {one.id: one.reasons for one in hits(told) if one.reasons}
+    assert tuple(rose[last]) == (f"because:{had}",)
+    assert [hit.id for hit in hits(first)].index(last) < len(ids) - 1
+    # Others, known or not, have the results that everybody shares.
+    asked = running.asked
+    others_know: Sequence[dict[str, Any]] = ({"user_id": "bob"}, {"session_id": "s"}, {})
+    for other in others_know:
+        options = replace(OPTIONS, k=100, personal=1.0 if other else 0.0, **other)
+        reply = await running.service.search(ONE, options)
+        assert list(map(wire.hit_to_bytes, hits(reply))) == list(
+            map(wire.hit_to_bytes, hits(plain))
+        )
+    assert running.asked == asked
 
 
 async def test_concurrent_equal_searches_run_once(running: Running) -> None:

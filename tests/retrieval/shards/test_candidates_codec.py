@@ -40,6 +40,7 @@ REQUEST = CandidatesRequest(
     min_watermark=Watermark("0" * 32, tuple(range(64))),
     trained_only=True,
     reasons_for=keys_of(["y", "z"]),
+    among=keys_of(["v", "w"]),
 )
 FOUND = ShardCandidates(
     events=np.array([0, 2], np.uint8),
@@ -127,6 +128,7 @@ def test_a_history_survives(history: StoredHistory) -> None:
         ({"keys": bytes(8 * (codec.MAX_EVENTS + 1))}, "at most 16384"),
         ({"hidden": bytes(8 * (codec.MAX_HIDDEN + 1))}, "hidden has .* at most 65536"),
         ({"reasons_for": bytes(8 * (codec.MAX_FOUND + 1))}, "reasons_for has"),
+        ({"among": bytes(8 * (codec.MAX_FOUND + 1))}, "among has .* at most 16384"),
         ({"weights": np.array([1, np.nan], "<f4").tobytes()}, "finite and above 0"),
         ({"weights": np.array([1, np.inf], "<f4").tobytes()}, "finite and above 0"),
         ({"weights": np.array([1, 0], "<f4").tobytes()}, "finite and above 0"),
