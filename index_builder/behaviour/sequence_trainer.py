@@ -13,10 +13,10 @@ from itertools import chain, count, islice
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from index_builder.behaviour.session_cooccurrence import SessionOptions, mutual_information
 from index_builder.behaviour.training_cost import sequence_seconds
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.sequences import SequenceModel
@@ -36,8 +36,8 @@ _RATE, _WARM_RATE = 0.004, 0.003
 _VECTOR_RATE, _DECAY_RATE = 10.0, 3.0
 _RISE = 0.1
 _DROPOUT = np.float32(0.3)
-# Pairs of items that many interactions apart are near, and weigh 0.8 as much with each.
-_NEAR, _NEAR_DECAY = 5, 0.8
+# Items within five interactions are near; each one between them takes a fifth of the weight.
+_NEAR = SessionOptions(window=5, decay=4.5)
 _MAX_PAIRED = 2_000_000
 _SCALE = 0.1
 _EXCLUDED = np.float32(-1e9)
@@ -115,20 +115,7 @@ def _near_vectors(rows: Interactions, seed: int) -> _Floats:
     if len(rows.item) > _MAX_PAIRED:
         newest = np.partition(rows.time_us, -_MAX_PAIRED)[-_MAX_PAIRED]
         rows = rows.some(rows.time_us >= newest)
-    ordered = rows.by_time()
-    item, user = ordered.item, ordered.user
-    near = sp.csr_matrix((items, items), dtype=np.float32)
-    for distance in range(1, _NEAR + 1):
-        same = user[distance:] == user[:-distance]
-        pair = (item[:-distance][same], item[distance:][same])
-        weight = np.full(len(pair[0]), _NEAR_DECAY ** (distance - 1), np.float32)
-        near = near + sp.csr_matrix((weight, pair), (items, items))
-    pairs = (near + near.T).tocoo()
-    of_item = np.bincount(pairs.row, pairs.data, items)
-    information = np.log(pairs.data * of_item.sum() / (of_item[pairs.row] * of_item[pairs.col]))
-    positive = sp.csr_matrix(
-        (np.maximum(information, 0).astype(np.float32), (pairs.row, pairs.col)), (items, items)
-    )
+    positive = mutual_information(rows, _NEAR)
     # Subspace iteration (Halko et al., 2011): the matrix is symmetric.
     basis = np.random.default_rng(seed).standard_normal((items, WIDTH + 16)).astype(np.float32)
     for _ in range(6):
@@ -138,7 +125,7 @@ def _near_vectors(rows: Interactions, seed: int) -> _Floats:
     found = (basis @ rotation[:, best]) * np.sqrt(np.maximum(values[best], 0))
     vectors = np.zeros((items, WIDTH), np.float32)
     vectors[:, : found.shape[1]] = found
-    scale = np.sqrt(np.mean(vectors[of_item > 0] ** 2)) if len(pairs.data) else 0
+    scale = np.sqrt(np.mean(vectors[positive.getnnz(axis=1) > 0] ** 2)) if positive.nnz else 0
     return vectors * np.float32(_SCALE / scale) if scale else vectors
 
 
@@ -249,13 +236,10 @@ class _Trainer:
         to_decay[:length] = np.bincount(np.maximum(distance, 0).ravel(), to_weights.ravel(), length)
         rows = np.concatenate([before.ravel()[at], targets, drawn])
         moves = np.concatenate([to_inputs, of_right[:, None] * users, share.T @ users])
-        touched, place = np.unique(rows, return_inverse=True)
-        sums = sp.csr_matrix(
-            (np.ones(len(rows), np.float32), (place, np.arange(len(rows)))),
-            (len(touched), len(rows)),
-        )
+        order = np.argsort(rows, kind="stable")
+        touched, firsts = np.unique(rows[order], return_index=True)
         vectors, decay, transition, bias = self._adams
-        vectors.step(sums @ moves, rate * _VECTOR_RATE, touched)
+        vectors.step(np.add.reduceat(moves[order], firsts), rate * _VECTOR_RATE, touched)
         decay.step(to_decay, rate * _DECAY_RATE)
         transition.step(pooled.T @ to_moved, rate)
         bias.step(to_moved.sum(axis=0), rate)

@@ -49,6 +49,27 @@ def session_lists(
     return top_n_lists_sparse(_pair_blocks(interactions.by_time(), options), length)
 
 
+def mutual_information(interactions: Interactions, options: SessionOptions) -> Any:
+    """Returns how much more often items are near each other than by chance: (items, items) CSR.
+
+        max(0, log(w(a, b) sum(w) / (w(a) w(b)))),   w(a) = sum over b of w(a, b)
+    This is positive pointwise mutual information (Levy and Goldberg, 2014), float32 and symmetric
+    unless pairs are directed.
+
+    Args:
+        options: How the pairs w are weighted; beta and shrink are not used.
+    """
+    ordered = interactions.by_time()
+    counts = np.maximum(item_counts(ordered), 1).astype(np.float64)
+    plain = options._replace(beta=0.5, shrink=0.0)
+    pairs = sp.vstack(list(_pair_blocks(ordered, plain))).tocoo()
+    weight = pairs.data * np.sqrt(counts[pairs.row] * counts[pairs.col])
+    of_item = np.bincount(pairs.row, weight, len(counts))
+    information = np.log(weight * of_item.sum() / (of_item[pairs.row] * of_item[pairs.col]))
+    positive = np.maximum(information, 0).astype(np.float32)
+    return sp.csr_matrix((positive, (pairs.row, pairs.col)), pairs.shape)
+
+
 def _pair_blocks(ordered: Interactions, options: SessionOptions) -> Iterator[Any]:
     """Returns the weighted pairs of all items, as blocks of CSR rows in order.
 

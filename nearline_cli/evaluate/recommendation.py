@@ -143,8 +143,8 @@ def _content(
     corpus: Path, columns: TextColumns, ids: Sequence[str], address: str, *, quiet: bool
 ) -> tuple[NDArray[np.float32], int]:
     """Returns the content vectors of items, and the number of items without text."""
-    from index_builder.behaviour.item_texts import embed_texts, read_texts
     from index_builder.readers.corpus import Corpus
+    from nearline_cli.evaluate.item_texts import embed_texts, read_texts
 
     texts = read_texts(Corpus([corpus], columns), ids)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,10 +114,10 @@ def test_a_step_follows_the_gradient_that_torch_computes(monkeypatch: pytest.Mon
     monkeypatch.setattr(sequence_trainer, "_NEGATIVES", 8)
     found: dict[int, np.ndarray] = {}
 
-    def keep(adam: object, gradient: np.ndarray, rate: float, rows: object = None) -> None:
-        found[id(adam)] = np.zeros_like(vectors) if rows is not None else gradient
-        if rows is not None:
-            found[id(adam)][rows] = gradient
+    def keep(adam: object, gradient: np.ndarray, rate: float, rows: Any = slice(None)) -> None:
+        whole = (items, *gradient.shape[1:]) if not isinstance(rows, slice) else gradient.shape
+        found[id(adam)] = np.zeros(whole)
+        found[id(adam)][rows] = gradient
 
     monkeypatch.setattr(sequence_trainer._Adam, "step", keep)
     batch = np.array([[-1, -1, 4, 7], [3, 9, 3, 1]])
@@ -135,7 +136,7 @@ def _ones(_: object, shape: tuple[int, ...], kind: type) -> np.ndarray:
     return np.ones(shape, kind)
 
 
-def _loss(batch: np.ndarray, drawn: np.ndarray, leaves: list) -> object:
+def _loss(batch: np.ndarray, drawn: np.ndarray, leaves: list[Any]) -> Any:
     """Returns the mean loss, place by place, as `SequenceModel` defines the score."""
     vectors, decay, transition, bias = leaves
     losses = []

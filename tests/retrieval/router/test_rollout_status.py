@@ -17,7 +17,7 @@ from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.split import parse_split
 from retrieval.rollout.trial import Trial
-from retrieval.router import rollout_status as under_test
+from retrieval.router import admin_servicer as under_test
 from retrieval.router.admin_servicer import AdminServicer
 from retrieval.router.live_reports import LiveReporter
 from retrieval.search.collection import ServedCollection

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.behaviour.item_texts import embed_texts, read_texts
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Lane
 from nearline.errors import InvalidRequest, Overloaded
+from nearline_cli.evaluate.item_texts import embed_texts, read_texts
 from tests.index_builder.embedders import DIM, HashEmbedder, vector_of
 
 COLUMNS = DocumentColumns(id="movie", title="title", text="genres", attributes=(), needs_text=False)
