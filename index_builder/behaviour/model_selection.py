@@ -27,8 +27,9 @@ _WEIGHTS = (0.5, 1.0, 2.0)
 _MAX_PARTS = 4
 # Smaller gains are noise, and every part adds latency to every request.
 _MIN_GAIN = 0.001
-# The scores of all generators are in memory at once: some thousand items for each user.
-_MAX_USERS = 1_000
+# The scores of all generators are in memory at once: some thousand items for each user. Others are
+# looked at, but not kept, if no generator found an item that they had later.
+_MAX_USERS, _MAX_LOOKED = 1_000, 4_000
 _POPULAR = "popular"
 
 
@@ -66,8 +67,7 @@ def choose_blend(
         task: Task of the validation split; users are sampled if there are many.
         k: Length of each list.
     """
-    task = sample_users(task, seed)
-    trial = _Trial([one.generator for one in candidates], task)
+    trial = _Trial([one.generator for one in candidates], task, seed)
     contributions = dict(zip((one.name for one in candidates), trial.contributions, strict=True))
     alone = {name: trial.ndcg(scores, k) for name, scores in contributions.items()}
     first = max(alone, key=alone.__getitem__)
@@ -94,10 +94,22 @@ class _Trial:
     contributions: For each generator, (n,) float32, the part in a blend of each item of each user.
     """
 
-    def __init__(self, generators: Sequence[Generator], task: EvaluationTask) -> None:
-        self._task = task
-        parts = [_contributions(generators, history, task) for history in task.histories]
-        rows = [union(of_user) for of_user in parts]
+    def __init__(self, generators: Sequence[Generator], task: EvaluationTask, seed: int) -> None:
+        self._relevant: list[NDArray[np.int32]] = []
+        self._looked = 0
+        parts: list[list[ScoredRows]] = []
+        rows: list[NDArray[np.int64]] = []
+        users = np.random.default_rng(seed).permutation(len(task.users))[:_MAX_LOOKED]
+        for user in users.tolist():
+            if len(rows) == _MAX_USERS:
+                break
+            self._looked += 1
+            of_user = _contributions(generators, task.histories[user], task)
+            found, relevant = union(of_user), task.relevant[user]
+            if np.isin(relevant, found).any():
+                parts.append(of_user)
+                rows.append(found)
+                self._relevant.append(relevant)
         self._rows = np.concatenate([np.empty(0, np.int64), *rows])
         self._stops = np.cumsum([len(one) for one in rows]).tolist()
         self.contributions = np.zeros((len(generators), len(self._rows)), np.float32)
@@ -116,7 +128,7 @@ class _Trial:
             best, _ = of_user.positive().best(k).ranked()
             lists[number, : len(best)] = best
             start = stop
-        return float(measure(lists, self._task.relevant, k).ndcg.mean())
+        return float(measure(lists, self._relevant, k).ndcg.sum()) / max(self._looked, 1)
 
 
 def _contributions(

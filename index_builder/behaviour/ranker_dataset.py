@@ -34,10 +34,11 @@ _FEATURES = {
         "sequence plain",
     },
 }
-# At most this many users of a window are looked at. Where each user has a single later item, six
-# lists of seven may not have it: with 2,000 users, no ranker was better than the blend on the
-# shared reviews; with 8,000, NDCG@10 rose from 0.0646 to 0.0686.
-_MAX_USERS = 8_000
+# Lists that are kept of a window, 50 kB each, and users who are looked at for them, a few
+# milliseconds each. Where each user has a single later item, six lists of seven do not have it:
+# with 2,000 users, no ranker was better than the blend on the shared reviews; with 8,000, NDCG@10
+# rose from 0.0646 to 0.0686.
+_MAX_LISTS, _MAX_USERS = 2_000, 8_000
 
 
 class RankerDataset(NamedTuple):
@@ -52,6 +53,8 @@ class RankerDataset(NamedTuple):
     values: (n, features) float32.
     labels: (n,) bool, whether the user interacted with the item later.
     relevant: (u,) int64, number of items the user interacted with later, candidates or not.
+    missed: Number of further users, none of whose candidates was relevant. No order can be learned
+        from their lists, and each order has an NDCG of 0.
     """
 
     names: tuple[str, ...]
@@ -59,15 +62,7 @@ class RankerDataset(NamedTuple):
     values: NDArray[np.float32]
     labels: NDArray[np.bool_]
     relevant: NDArray[np.int64]
-
-    def with_positives(self) -> RankerDataset:
-        """Returns the lists with a relevant item; no order can be learned from the others."""
-        of = np.repeat(np.arange(len(self.sizes)), self.sizes)
-        some = np.bincount(of, self.labels, len(self.sizes)) > 0
-        kept = some[of]
-        return RankerDataset(
-            self.names, self.sizes[some], self.values[kept], self.labels[kept], self.relevant[some]
-        )
+    missed: int = 0
 
     def concatenate(self, other: RankerDataset) -> RankerDataset:
         """Returns the lists of both data sets, which have the same features."""
@@ -78,6 +73,7 @@ class RankerDataset(NamedTuple):
             np.concatenate([self.values, other.values]),
             np.concatenate([self.labels, other.labels]),
             np.concatenate([self.relevant, other.relevant]),
+            self.missed + other.missed,
         )
 
 
@@ -144,42 +140,30 @@ def first_days(rows: Interactions) -> NDArray[np.float32]:
     return np.where(np.isfinite(first), first, 0).astype(np.float32)
 
 
-def shuffled_users(task: EvaluationTask, seed: int) -> Sequence[int]:
-    """Returns the places of a task's users in random order; of some, if there are many."""
-    found: list[int] = np.random.default_rng(seed).permutation(len(task.users)).tolist()
-    return found[:_MAX_USERS]
-
-
-def build_dataset(
-    features: FeatureExtractor,
-    task: EvaluationTask,
-    users: Sequence[int],
-    most_positive: int | None = None,
-) -> RankerDataset:
-    """Returns the lists of some users of a task.
-
-    Args:
-        users: Places in the task.
-        most_positive: Keeps only lists with a relevant item, and at most this number of them; no
-            order can be learned from the others. Optional; None keeps all.
-    """
+def build_dataset(features: FeatureExtractor, task: EvaluationTask, seed: int) -> RankerDataset:
+    """Returns the lists of a task's users, in random order; of some, if there are many."""
+    users = np.random.default_rng(seed).permutation(len(task.users))[:_MAX_USERS].tolist()
     names = features.spec.names
     sizes, values, relevant = [0], [np.empty((0, len(names)), np.float32)], []
     labels: list[NDArray[np.bool_]] = []
+    missed = 0
     for user in users:
-        if len(labels) == most_positive:
+        if len(labels) == _MAX_LISTS:
             break
         candidates = features.extract(task.histories[user], task.candidates)
         of_user = np.isin(candidates.rows, task.relevant[user])
-        if len(of_user) and (most_positive is None or of_user.any()):
-            sizes.append(len(of_user))
-            values.append(candidates.values.T)
-            labels.append(of_user)
-            relevant.append(len(task.relevant[user]))
+        if not of_user.any():
+            missed += 1
+            continue
+        sizes.append(len(of_user))
+        values.append(candidates.values.T)
+        labels.append(of_user)
+        relevant.append(len(task.relevant[user]))
     return RankerDataset(
         names,
         np.array(sizes[1:], np.int64),
         np.concatenate(values),
         np.concatenate([np.empty(0, np.bool_), *labels]),
         np.array(relevant, np.int64),
+        missed,
     )

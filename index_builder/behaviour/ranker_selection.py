@@ -18,12 +18,7 @@ from numpy.typing import NDArray
 from index_builder.behaviour.candidate_generators import CandidateGenerator, train_candidates
 from index_builder.behaviour.evaluation_task import make_task, only_known_items
 from index_builder.behaviour.lambdamart import LambdaMartOptions, train_trees
-from index_builder.behaviour.ranker_dataset import (
-    RankerDataset,
-    build_dataset,
-    build_features,
-    shuffled_users,
-)
+from index_builder.behaviour.ranker_dataset import RankerDataset, build_dataset, build_features
 from index_builder.behaviour.training_cost import LISTS_S, ranker_seconds
 from index_builder.evaluation.bootstrap import paired_interval
 from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
@@ -38,9 +33,6 @@ from retrieval.behaviour.trees import Trees, read_trees
 WINDOWS = 3
 # With fewer lists, nothing learned generalises, and no gain is significant.
 MIN_LISTS = 100
-# Lists of the validation window that are measured, and lists of each window that are learned from:
-# they cost a few milliseconds and 50 kB each.
-_MAX_MEASURED, _MAX_TAUGHT = 2_000, 2_000
 # Weights of the blend and of the ranker: the ranker alone, or both added.
 _WEIGHTS = ((0.0, 1.0), (1.0, 0.5), (1.0, 1.0), (1.0, 2.0), (1.0, 4.0))
 
@@ -113,8 +105,7 @@ def fit_rankers(
         for repeats, of_windows in tasks.items()
         if len(of_windows) == WINDOWS and min(len(one.users) for one in of_windows) >= MIN_LISTS
     ]
-    measured: dict[bool, RankerDataset] = {}
-    taught: dict[bool, list[RankerDataset]] = {repeats: [] for repeats in trainable}
+    lists: dict[bool, list[RankerDataset]] = {repeats: [] for repeats in trainable}
     for number, window in enumerate(windows if trainable else ()):
         candidates = trial
         if number:
@@ -134,18 +125,12 @@ def fit_rankers(
                 repeats=repeats,
                 since_newest=_since_newest(split_name),
             )
-            task = tasks[repeats][number]
-            users = shuffled_users(task, seed)
-            if not number:
-                measured[repeats] = build_dataset(features, task, users[:_MAX_MEASURED])
-                users = users[_MAX_MEASURED:]
-            taught[repeats].append(build_dataset(features, task, users, _MAX_TAUGHT))
+            lists[repeats].append(build_dataset(features, tasks[repeats][number], seed))
         done(LISTS_S)
     fitted = {}
-    for repeats, (newest, *earlier) in taught.items():
-        newest = measured[repeats].with_positives().concatenate(newest)
-        if min(len(one.sizes) for one in (newest, *earlier)) >= MIN_LISTS:
-            fitted[repeats] = _fit(measured[repeats], [newest, *earlier], split_name, k, seed)
+    for repeats, of_windows in lists.items():
+        if min(len(one.sizes) for one in of_windows) >= MIN_LISTS:
+            fitted[repeats] = _fit(of_windows, split_name, k, seed)
             done(ranker_seconds(windows[0].train))
     return fitted
 
@@ -158,21 +143,14 @@ def _since_newest(split_name: str) -> bool:
     return split_name.startswith("time:")
 
 
-def _fit(
-    validation: RankerDataset,
-    taught: Sequence[RankerDataset],
-    split_name: str,
-    k: int,
-    seed: int,
-) -> TrainedRanker:
+def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> TrainedRanker:
     """Trains and evaluates a ranker.
 
     Args:
-        validation: Lists of the validation window, to measure on.
-        taught: Lists with relevant items, of this window and of the two before it.
+        lists: Lists of the validation window, and of the two windows before it.
     """
     options = LambdaMartOptions()
-    newest, before, earliest = taught
+    validation, before, earliest = lists
     blend_scores = validation.values[:, validation.names.index("blend.score")]
     blend_ndcg = ndcg_of(validation, blend_scores, k)
     trees, trial = _train(before.concatenate(earliest), options, seed)
@@ -197,14 +175,14 @@ def _fit(
         blend_ndcg=blend_ndcg.mean(),
         gain_low=gain.low,
         gain_high=gain.high,
-        validation_users=len(validation.sizes),
+        validation_users=len(blend_ndcg),
     )
     if not card.kept:
         return TrainedRanker(card, "")
-    newest = newest.concatenate(before).concatenate(earliest)
-    trees, text = _train(newest, options, seed)
+    whole = validation.concatenate(before).concatenate(earliest)
+    trees, text = _train(whole, options, seed)
     card.trees, card.features[:] = len(trees.leaves), trees.names
-    card.lists, card.positives = len(newest.sizes), int(newest.labels.sum())
+    card.lists, card.positives = len(whole.sizes), int(whole.labels.sum())
     return TrainedRanker(card, text, trial)
 
 
@@ -231,9 +209,10 @@ def _combined_scores(
 def ndcg_of(
     lists: RankerDataset, scores: NDArray[np.float32] | NDArray[np.float64], k: int
 ) -> NDArray[np.float64]:
-    """Returns the NDCG@k of each list, (u,), as defined by `recommendation_metrics.measure`.
+    """Returns the NDCG@k of each list, as defined by `recommendation_metrics.measure`.
 
-    Relevant items that are not candidates count as missed. Ties are broken by item number.
+    Those of the lists without a relevant item follow, and are 0. Relevant items that are not
+    candidates count as missed. Ties are broken by item number.
     """
     of = np.repeat(np.arange(len(lists.sizes)), lists.sizes)
     order = np.lexsort((-scores, of))
@@ -241,5 +220,4 @@ def ndcg_of(
     hits = lists.labels[order] & (place < k)
     gains = np.where(hits, 1 / np.log2(place + 2), 0)
     best = np.cumsum(1 / np.log2(np.arange(k) + 2))[np.minimum(lists.relevant, k) - 1]
-    found: NDArray[np.float64] = np.bincount(of, gains, len(lists.sizes)) / best
-    return found
+    return np.concatenate([np.bincount(of, gains, len(lists.sizes)) / best, np.zeros(lists.missed)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,14 +44,9 @@ def _some(rows: Interactions, **options: object) -> object:
     return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
 
 
-def _leaking(
-    features: FeatureExtractor,
-    task: EvaluationTask,
-    users: Sequence[int],
-    most_positive: int | None = None,
-) -> RankerDataset:
+def _leaking(features: FeatureExtractor, task: EvaluationTask, seed: int) -> RankerDataset:
     """Returns lists whose features reveal the labels, as a careless join would."""
-    lists = build_dataset(features, task, users, most_positive)
+    lists = build_dataset(features, task, seed)
     values = lists.values.copy()
     values[:, lists.names.index("popularity")] = 1 + lists.labels
     return lists._replace(values=values)
