@@ -85,4 +85,4 @@ async def _cache_level(
         built = await builder.build(UserProfile())
     except NearlineError:
         return None
-    return None if built.cached is None else built.cached.level
+    return None if built.cached is None or built.ignored else built.cached.level

@@ -255,6 +255,7 @@ class Client(BlockingClient[AsyncClient]):
     record = call(AsyncClient.record)
     import_interactions = call(feed(AsyncClient.import_interactions))
     user = call(AsyncClient.user)
+    set_user = call(AsyncClient.set_user)
     delete_user = call(AsyncClient.delete_user)
     ask = call(AsyncClient.ask)
     ask_stream = stream(AsyncClient.ask_stream)

@@ -44,7 +44,7 @@ def test_each_model_has_a_row(file: Path) -> None:
     assert code == 0
     rows = [json.loads(line) for line in text.strip().splitlines()]
     assert [row["model"] for row in rows] == [
-        *("popular", "item_to_item", "als", "ease", "session", "blended"),
+        *("popular", "item_to_item", "als", "ease", "session", "sequence", "blended"),
     ]
     assert rows[-1]["hit_rate@3"] == 1.0
     assert all(row["left_out"] == {"no readable time": 1} for row in rows)

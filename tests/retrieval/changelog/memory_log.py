@@ -49,6 +49,11 @@ class NoUsers:
     async def deleted(self, collection: str, user_ids: Sequence[str]) -> Mapping[str, int]:
         return {}
 
+    async def attributes(
+        self, collection: str, user_ids: Sequence[str]
+    ) -> Mapping[str, Mapping[str, str | float | bool]]:
+        return {}
+
 
 class MemoryLog:
     """A ChangeLog in memory, for one event loop.
