@@ -47,9 +47,10 @@ _TEXT_CONDITIONS: Mapping[str, type[f.Words | f.Phrase]] = {"WORDS": f.Words, "P
 _CLOSING = {"[": "]", "(": ")"}
 
 
-def parse_filter(text: str, path: str = "filter") -> f.Filter:
+def parse_filter(text: str, path: str = "filter", references: bool = False) -> f.Filter:
     """Parses a filter in the language above, or JSON (see `filter_from_json`) if it starts with {.
 
+    references: Whether values may be $user.NAME and $request.NAME, as in a policy.
     Raises: InvalidRequest: a syntax error; names the path, the column and the expected token.
     """
     if text.lstrip().startswith("{"):
@@ -61,7 +62,7 @@ def parse_filter(text: str, path: str = "filter") -> f.Filter:
                 field=path,
             ) from error
         return filter_from_json(value, path)
-    condition = _Parser(text, path).whole()
+    condition = _Parser(text, path, references).whole()
     f.check_filter(condition, path)
     return condition
 
@@ -126,8 +127,9 @@ class _Token(NamedTuple):
 class _Parser:
     """A recursive descent parser with one token of lookahead."""
 
-    def __init__(self, text: str, path: str) -> None:
+    def __init__(self, text: str, path: str, references: bool) -> None:
         self._text = text
+        self._references = references
         self._path = path
         self._tokens = self._cut()
         self._next = 0
@@ -187,7 +189,8 @@ class _Parser:
 
     def _field(self) -> str:
         token = self._peek()
-        if token.kind not in ("word", "quoted") or token.keyword():
+        reference = token.kind == "word" and _REFERENCE.fullmatch(token.text)
+        if token.kind not in ("word", "quoted") or token.keyword() or reference:
             self._expected("an attribute, NOT or (")
         self._next += 1
         return token.text
@@ -246,11 +249,9 @@ class _Parser:
         if token.kind == "quoted":
             return token.text
         if token.text.startswith("$"):
-            if not _REFERENCE.fullmatch(token.text):
-                self._next -= 1
-                self._fail(
-                    f"{token.text} is not $user.NAME or $request.NAME; quote texts", token.at
-                )
+            if not self._references or not _REFERENCE.fullmatch(token.text):
+                wanted = "$user.NAME or $request.NAME in a policy"
+                self._fail(f"{token.text} is not {wanted}; quote texts", token.at)
             return f.Reference(token.text)
         if token.text.lower() in ("true", "false"):
             return token.text.lower() == "true"

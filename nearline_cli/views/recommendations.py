@@ -57,9 +57,10 @@ def print_serving(
     if isinstance(live := found["live"], dict):
         lines.append(f"live: {live['rows']:,} chunks changed since, {live['behind']} to follow")
     if isinstance(models := found["training"], dict):
+        newest = output.format_age(models["newest_s"]) or "0 s"
+        known = f"{models['trained']:,} interactions, the newest {newest} ago"
         lines.append(
-            f"models: {models['trained']:,} interactions, the newest "
-            f"{output.format_age(models['newest_s']) or '0 s'} ago; {models['recorded']:,} were "
+            f"models: {known if models['trained'] else 'none yet'}; {models['recorded']:,} were "
             f"recorded; next training: {models['next'] or 'not due'}"
         )
     for line in lines:

@@ -134,7 +134,7 @@ class _Table:
                 "a filter is required as a string: see docs/guides/filters.md",
             )
         try:
-            return parse_filter(text)
+            return parse_filter(text, references=True)
         except InvalidRequest as error:
             raise InvalidRequest(f"{self.path_of(key)}: {error}") from error
 

@@ -72,7 +72,7 @@ _ROW_BYTES = 24
 _R = TypeVar("_R")
 _log = logging.getLogger(__name__)
 _FALLBACK_REASONS = {
-    POPULAR: "nothing is known about the user, the session or the items",
+    POPULAR: "no interactions of the user, the session or the items are known",
     CONTENT: "the items have too few interactions yet, so similar items are listed",
     UNORDERED: "there are no interactions yet, so new and different items are listed: record some, "
     "or build with --interactions FILE",

@@ -56,3 +56,9 @@ def test_a_list_of_ten_and_its_story_take_one_screen(
         "more interactions",
     ]
     assert sum("because:some-long-item-id-0" in line for line in lines) == 10
+    # A shop that has trained nothing has no newest interaction.
+    served.training.Clear()
+    served.training.needed = 1_000
+    print_serving(reply, "shop", admin_pb2.GetServingStatusResponse(collections=[served]))
+    told = capsys.readouterr().out
+    assert "models: none yet; 0 were recorded; next training: needs 1,000 more" in told

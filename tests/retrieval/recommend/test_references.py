@@ -20,7 +20,7 @@ COUNTRY = "country = $user.country OR NOT country EXISTS"
 
 
 def bound(text: str, user: Attributes | None = None, context: Attributes | None = None) -> object:
-    return bind(parse_filter(text), user or {}, context or {}, KINDS)
+    return bind(parse_filter(text, references=True), user or {}, context or {}, KINDS)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,19 @@ def test_quoted_texts_are_no_references() -> None:
 @pytest.mark.parametrize("word", ["$usr.country", "$user.", "$user", "$5"])
 def test_a_misspelt_reference_is_an_error_with_its_column(word: str) -> None:
     with pytest.raises(InvalidRequest, match=r"column 11: .* is not \$user.NAME or \$request.NAME"):
-        parse_filter(f"country = {word}")
+        parse_filter(f"country = {word}", references=True)
     toml = f"version = 1\n[surfaces.home]\nonly = 'country = {word}'"
     with pytest.raises(SettingsError, match=r"surfaces.home.only: .*quote texts"):
         parse_policies(toml, default_policies())
+
+
+@pytest.mark.parametrize("value", ["= $user.country", "IN [$request.country, DE]", "= $5"])
+def test_requests_have_no_references_so_that_none_is_taken_for_a_text(value: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"\$.* in a policy; quote texts"):
+        parse_filter(f"NOT country {value}")
+
+
+@pytest.mark.parametrize("text", ["$user.country = country", "NOT $user.age EXISTS"])
+def test_a_reference_does_not_stand_in_place_of_an_attribute(text: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"an attribute, NOT or \( is expected, found '\$user"):
+        parse_filter(text, references=True)
