@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, astuple
 from typing import Annotated
 
@@ -11,8 +12,6 @@ from nearline import contract as c
 from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.counts import counted
 from nearline.errors import InvalidRequest, NotReady
-from nearline.filter_text import parse_filter
-from nearline.filters import Equals
 from nearline.retry import SAME_KEY
 from nearline_cli.commands.users_import import import_
 from nearline_cli.terminal import confirmation, options, output
@@ -78,7 +77,8 @@ def set_(
         list[str] | None,
         typer.Argument(
             metavar="NAME=VALUE…",
-            help="Attributes, such as country=DE or age=34. None: removes them all.",
+            help="Attributes, such as country=DE or age=34; '\"34\"' is a text. None: removes them "
+            "all.",
         ),
     ] = None,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
@@ -90,13 +90,25 @@ def set_(
     """
     attributes: dict[str, c.Scalar] = {}
     for text in attribute or ():
-        read = parse_filter(text)
-        if not isinstance(read, Equals):
+        name, found, value = text.partition("=")
+        if not found or not name:
             raise InvalidRequest(f"{text!r} is not NAME=VALUE; write for example country=DE")
-        attributes[read.field] = read.value
+        if name in attributes:
+            raise InvalidRequest(f"{name} occurs twice; a user has one value of each name")
+        attributes[name] = _scalar(value)
     with BlockingRetrievalClient(address) as client:
         client.set_user(user_id, attributes, collection=collection)
     print(f"{user_id} has {counted(len(attributes), 'attribute')}")
+
+
+def _scalar(text: str) -> c.Scalar:
+    """Returns true, false, a number or a text; in double quotes, all are texts."""
+    try:
+        # NaN and Infinity are texts.
+        value = json.loads(text, parse_constant=str)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float | str) else text
 
 
 @app.command()
