@@ -52,7 +52,7 @@ def target(tmp_path: Path) -> Iterator[Target]:
 def test_a_round_judges_all_queries(
     target: Target, width: int, recall: float, attribute: str
 ) -> None:
-    found = run_round(target, CallerLoad(width, attribute, callers=2, seconds=0.3))
+    found = run_round(target, CallerLoad(width, attribute, callers=2, seconds=1.0))
     assert found.recall == pytest.approx(recall)
     assert found.qps > 0
     assert 0 < found.p50_ms <= found.p99_ms
