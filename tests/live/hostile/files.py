@@ -58,7 +58,7 @@ def _prose() -> list[File]:
         # Cubic time once: a heading with spaces, signs or fences that never end.
         _bytes("heading-spaces.md", b"# a" + b" " * 10_000 + b"b"),
         _bytes("heading-signs.md", b"# " * 500_000 + b"x"),
-        _bytes("fences.md", b"```\n~~~\n" * 50_000 + b"x"),
+        _bytes("fences.md", b"```\n~~~\n" * 20_000 + b"x"),
         _bytes("empty.md", b"", "empty"),
         _bytes("spaces.txt", b" \n" * 1_000, "only white space"),
         _bytes("latin1.txt", b"caf\xe9", "not UTF-8"),

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("pymilvus", reason="no client of Milvus: make test-milvus")
+
 from retrieval.milvus.provider import lease_name
+
+pytestmark = pytest.mark.milvus
 
 
 def test_each_export_has_a_lease_name_of_its_own() -> None:
