@@ -53,13 +53,13 @@ def make_task(split: Split, *, repeats: bool = False, only_known: bool = False) 
     candidates[train.item if cold is None else cold] = True
     known = train if split.fold_in is None else split.fold_in
     events = np.bincount(known.user, minlength=len(train.users))
-    pairs = _pairs(split.test)
+    pairs = split.test.pairs()
     user, item = np.divmod(pairs, len(train.items))
     kept = events[user] > 0
     if only_known:
         kept &= candidates[item]
     if not repeats:
-        had = _pairs(known)
+        had = known.pairs()
         kept &= had[np.minimum(np.searchsorted(had, pairs), len(had) - 1)] != pairs
     user, item = user[kept], item[kept].astype(np.int32)
     users, firsts = np.unique(user, return_index=True)
@@ -117,11 +117,6 @@ def top_lists(generator: Generator, task: EvaluationTask, k: int) -> NDArray[np.
         best = rows[np.lexsort((places[rows], -scores))][:k]
         lists[number, : len(best)] = best
     return lists
-
-
-def _pairs(rows: Interactions) -> NDArray[np.int64]:
-    """Returns user * items + item of each pair of a user and an item, ascending, each once."""
-    return np.unique(rows.user.astype(np.int64) * len(rows.items) + rows.item)
 
 
 class LazySequence(Sequence[_T]):

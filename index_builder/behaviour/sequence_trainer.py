@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from index_builder.behaviour.session_cooccurrence import SessionOptions, mutual_information
-from index_builder.behaviour.training_cost import sequence_seconds
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.sequences import SequenceModel
 
@@ -25,9 +24,9 @@ from retrieval.behaviour.sequences import SequenceModel
 MAX_ITEMS = 200_000
 WIDTH = 64
 POSITIONS = 50
-_EPOCHS, _WARM_EPOCHS = 12, 4
 # Some minutes: with more than half a million interactions, not each is read twelve times.
-MAX_STEPS, _MAX_WARM_STEPS = 6_000, 2_000
+_EPOCHS, _MAX_STEPS = 12, 6_000
+_WARM_EPOCHS, _MAX_WARM_STEPS = 4, 2_000
 _NEGATIVES = 1_024
 # Interactions of a step: a fiftieth of all, within these limits.
 _LEAST_STEP, _MOST_STEP = 64, 1_024
@@ -70,12 +69,19 @@ def train_sequences(
                 first = trainer is None
                 trainer = trainer or _Trainer(_near_vectors(rows, seed), seed)
                 if first:
-                    trainer.fit(sequences, _EPOCHS, MAX_STEPS, _RATE)
+                    trainer.fit(sequences, _EPOCHS, _MAX_STEPS, _RATE)
                 else:
                     trainer.fit(sequences, _WARM_EPOCHS, _MAX_WARM_STEPS, _WARM_RATE)
             found.append(None if trainer is None else trainer.model())
             done(sequence_seconds(rows, warm=len(found) > 1))
     return found
+
+
+def sequence_seconds(rows: Interactions, *, warm: bool) -> float:
+    """Returns an estimate of the seconds of a first model, or of one that continues another."""
+    epochs, steps = (_WARM_EPOCHS, _MAX_WARM_STEPS) if warm else (_EPOCHS, _MAX_STEPS)
+    read = min(epochs * len(rows.user), steps * _MOST_STEP)
+    return 1e-5 * read + 1e-4 * len(rows.items)
 
 
 class _Sequences(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from index_builder.behaviour.ease import MOST_ITEMS
+from index_builder.behaviour.sequence_trainer import sequence_seconds
 from index_builder.interactions.records import Interactions
 from nearline.errors import InvalidRequest
 from retrieval.snapshots.memory import free_bytes
@@ -68,12 +69,6 @@ class CandidateSeconds(NamedTuple):
     def total(self, *, repeats: bool) -> float:
         """Of all of them, with or without those for lists that may repeat items."""
         return (1 + repeats) * self.ease + self.others
-
-
-def sequence_seconds(rows: Interactions, *, warm: bool) -> float:
-    """Returns the seconds of training the model of order, or of continuing one."""
-    read, most = (4, 2e6) if warm else (12, 6e6)
-    return 1e-5 * min(read * len(rows.user), most) + 1e-4 * len(rows.items)
 
 
 # Of choosing a blend, of choosing the discount for popularity, and of the lists of a window.

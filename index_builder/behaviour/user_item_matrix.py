@@ -69,8 +69,8 @@ def newest_rows(interactions: Interactions, count: int | None) -> Interactions:
 
 def has_repeats(interactions: Interactions) -> bool:
     """Returns whether users have items again: whether one row of a hundred repeats a pair."""
-    pairs = interactions.user.astype(np.int64) * len(interactions.items) + interactions.item
-    return len(pairs) - len(np.unique(pairs)) >= _REPEATED * len(pairs)
+    rows = len(interactions.user)
+    return rows - len(interactions.pairs()) >= _REPEATED * rows
 
 
 def item_counts(interactions: Interactions) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -41,6 +41,10 @@ class Interactions(NamedTuple):
             weight=self.weight[rows],
         )
 
+    def pairs(self) -> NDArray[np.int64]:
+        """Returns user * items + item of each pair of a user and an item, ascending, each once."""
+        return np.unique(self.user.astype(np.int64) * len(self.items) + self.item)
+
     def by_time(self) -> Interactions:
         """Returns the rows by user, each user's by (time, row in the file)."""
         same = self.user[1:] == self.user[:-1]

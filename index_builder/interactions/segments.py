@@ -46,7 +46,7 @@ def segment_lifts(rows: Interactions) -> NDArray[np.float32]:
     As many are expected as there would be if the segment had the taste of all users.
     """
     count = len(rows.items)
-    user, item = np.divmod(np.unique(rows.user.astype(np.int64) * count + rows.item), count)
+    user, item = np.divmod(rows.pairs(), count)
     share = np.bincount(item, minlength=count) / max(len(item), 1)
     lifts = np.empty((count, len(rows.segments)), np.float32)
     for at, own in enumerate(rows.belongs.T):

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from index_builder.behaviour.content_factors import predict_factors
-from index_builder.behaviour.document_vectors import DocumentRows, read_document_rows
 from index_builder.behaviour.id_remap import map_ids, remap_tables
 from index_builder.behaviour.manifest_entries import describe_debias, describe_ranker
 from index_builder.behaviour.table_writer import write_tables
 from index_builder.interactions.recorded_interactions import drop_deleted_histories
 from index_builder.options.training_options import TrainingOptions
+from index_builder.pipeline.document_vectors import DocumentRows, read_document_rows
 from index_builder.pipeline.snapshot_writer import SnapshotInputs
 from index_builder.pipeline.training_data import InteractionCounts, collect_training_data
 from nearline.errors import NotFound, SnapshotCorrupt, SnapshotMismatch

@@ -146,7 +146,7 @@ class BehaviourShard:
                 scored += sources.best_of_each(history, may, request.most)
             elif name == names.POPULAR and history.segments:
                 popular = self._generators[name].best(history, shown, request.most + _MOST_LIFTED)
-                lift = tables.statistics.lifts[popular.rows][:, history.segments].sum(axis=1)
+                lift = tables.statistics.lift(popular.rows, history)
                 lifted = ScoredRows(popular.rows, popular.scores * np.exp(lift))
                 scored.append(lifted.best(request.most))
             else:

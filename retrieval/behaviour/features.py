@@ -135,8 +135,13 @@ class ItemStatistics(NamedTuple):
             now = _now_days(history, newest_us)
             parts.append(_repeat_rows(history, rows, self.repeat_days[rows], now))
         if self.lifts.shape[1]:
-            parts.append(self.lifts[rows][:, history.segments].sum(axis=1)[None])
+            parts.append(self.lift(rows, history)[None])
         return np.concatenate(parts).astype(np.float32)
+
+    def lift(self, rows: NDArray[np.int64], history: History) -> NDArray[np.float32]:
+        """Returns the sums of the lifts of items in the segments of a user: (rows,) float32."""
+        found: NDArray[np.float32] = self.lifts[rows][:, history.segments].sum(axis=1)
+        return found
 
 
 class FeatureSpec(NamedTuple):

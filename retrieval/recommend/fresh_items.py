@@ -8,6 +8,7 @@ from hashlib import blake2b
 import numpy as np
 
 from nearline import contract as c
+from retrieval.recommend.brand_spread import ATTRIBUTES
 from retrieval.recommend.candidate_pool import CandidateQuery
 from retrieval.search import item_lookup, listing
 from retrieval.search.diversity import diverse_order
@@ -16,7 +17,6 @@ from retrieval.search.diversity import diverse_order
 _CHANGED, _COMPARED = 1_000, 128
 _DIVERSITY = 0.5
 _VECTOR = frozenset({c.PayloadField.VECTOR})
-_ATTRIBUTES = frozenset({c.PayloadField.ATTRIBUTES})
 # Names of attributes that say since when there is an item, if they hold times.
 _SINCE = ("added", "created", "released", "published", "added_at", "created_at", "release_date")
 
@@ -63,7 +63,7 @@ async def _others(query: CandidateQuery) -> Sequence[str]:
         size=c.MAX_PAGE,
         token="",
         filter=filter,
-        payload=_ATTRIBUTES if since else frozenset(),
+        payload=ATTRIBUTES if since else frozenset(),
         context=context,
     )
     items = sorted(page.items, key=lambda one: _digest(one.id))

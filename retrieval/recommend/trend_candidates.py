@@ -156,7 +156,7 @@ async def _fresh(query: RankingQuery, listed: Set[str]) -> AsyncIterator[Block]:
 
 
 def _then_fresh(query: RankingQuery, ranking: ItemRanking | None) -> ItemRanking | None:
-    """Returns a ranking that goes on with the items that nobody had yet, so that it has all."""
+    """Returns a ranking that continues with the items without interactions, so it has all."""
 
     async def following(ranking: ItemRanking) -> AsyncIterator[Block]:
         listed, least = set(ranking.first.ids), 0.0

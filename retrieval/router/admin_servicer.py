@@ -31,29 +31,6 @@ from retrieval.snapshots.proposals import ProposalState, newest_proposal
 from retrieval.snapshots.training_statuses import TrainingStatuses
 from retrieval.writes.feed_block import FeedBlock
 
-
-def fill_rollout_status(reply: admin_pb2.GetRolloutStatusResponse, trial: Trial) -> None:
-    """Adds the results of a trial on this router to a reply."""
-    split = trial.split
-    reply.running = True
-    current, canary = trial.analysis.arms()
-    for arm, snapshot_id, state in (
-        (types_pb2.ARM_CURRENT, split.current, current),
-        (types_pb2.ARM_CANARY, split.canary, canary),
-    ):
-        figures: dict[str, Any] = asdict(state)
-        del figures["p95_ms"]
-        reply.arms.add(arm=arm, snapshot_id=snapshot_id, **figures)
-    for test in trial.analysis.tests():
-        reply.tests.add(name=test.name, evidence=test.evidence, limit=test.limit, seen=test.seen)
-    for one in trial.analysis.verdicts():
-        if not current_caller().names_tenants:
-            one.ClearField("tenant")
-        reply.verdicts.append(one)
-    reply.compared = trial.overlap.requests
-    reply.overlap = trial.overlap.mean
-
-
 _MAX_PAGE_SIZE = 1_000
 _MAX_HISTORY = 1_000
 # A Redis that hangs must not hide the rest of the status.
@@ -430,6 +407,28 @@ def _page_size(requested: int) -> int:
             f"page_size is {size}; 1..{_MAX_PAGE_SIZE} is allowed", field="page_size"
         )
     return size
+
+
+def fill_rollout_status(reply: admin_pb2.GetRolloutStatusResponse, trial: Trial) -> None:
+    """Adds the results of a trial on this router to a reply."""
+    split = trial.split
+    reply.running = True
+    current, canary = trial.analysis.arms()
+    for arm, snapshot_id, state in (
+        (types_pb2.ARM_CURRENT, split.current, current),
+        (types_pb2.ARM_CANARY, split.canary, canary),
+    ):
+        figures: dict[str, Any] = asdict(state)
+        del figures["p95_ms"]
+        reply.arms.add(arm=arm, snapshot_id=snapshot_id, **figures)
+    for test in trial.analysis.tests():
+        reply.tests.add(name=test.name, evidence=test.evidence, limit=test.limit, seen=test.seen)
+    for one in trial.analysis.verdicts():
+        if not current_caller().names_tenants:
+            one.ClearField("tenant")
+        reply.verdicts.append(one)
+    reply.compared = trial.overlap.requests
+    reply.overlap = trial.overlap.mean
 
 
 def _live_status(report: LiveReport) -> admin_pb2.LiveStatus:

@@ -27,13 +27,13 @@ from retrieval.search.second_stage import combined
 
 # Best hits that are compared, whatever k is, so that each page has the same order.
 CANDIDATES = 100
-# Share of the time left that the models may take, before the search goes on without them.
+# Share of the remaining time for the models; then the search continues without them.
 _SHARE_OF_TIME = 0.5
 _RankedHits = list[tuple[int, c.Hit]]
 
 
 class Taste(NamedTuple):
-    """What a search is ordered by besides its query.
+    """The interactions that hits are ordered by besides the query, and their weight.
 
     history: At least one interaction of the user and the session. weight: 0..1, above 0.
     """
@@ -109,7 +109,7 @@ async def give_reasons(
     taste: Taste,
     context: RequestContext,
 ) -> None:
-    """Gives hits that a personal order placed higher its reasons; none if no shard tells them."""
+    """Adds reasons to the hits that rose in a personal order; none if no shard answers."""
     hits = [hit for _, hit in ranked if hit.id in risen]
     if not hits:
         return

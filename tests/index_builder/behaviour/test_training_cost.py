@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from index_builder.behaviour.ease import MOST_ITEMS
+from index_builder.behaviour.sequence_trainer import sequence_seconds
 from index_builder.behaviour.training import train_behaviour
 from index_builder.behaviour.training_cost import (
     BLEND_S,
@@ -13,7 +14,6 @@ from index_builder.behaviour.training_cost import (
     TrainingProgress,
     check_memory,
     needed_bytes,
-    sequence_seconds,
 )
 from index_builder.options.training_options import TrainingOptions
 from nearline.errors import InvalidRequest

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.behaviour import document_vectors
 from index_builder.documents.records import PreparedDocument, SourceLocation
 from index_builder.documents.spool import Spool
+from index_builder.pipeline import document_vectors
 from nearline.contract import Item
 
 
