@@ -132,14 +132,14 @@ async def test_services_share_the_load_and_one_that_is_killed_fails_no_search(
     tmp_path: Path,
 ) -> None:
     async with (
-        services(tmp_path, 0.002, 0.02) as (fast, slow),
+        services(tmp_path, 0.002, 0.05) as (fast, slow),
         searching(tmp_path, [fast, slow]) as client,
     ):
         load = Load(client)
         await load.run(400)
         assert fast.texts + slow.texts == 400
-        # Ten times as fast; both work all the time.
-        assert 10 < slow.texts < 0.5 * fast.texts
+        # Much faster, also on a busy machine; both work all the time.
+        assert 5 < slow.texts < 0.5 * fast.texts
         running = asyncio.create_task(load.run(300))
         before = fast.texts
         while fast.texts < before + 50:
