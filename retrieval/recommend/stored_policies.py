@@ -80,16 +80,18 @@ class StoredPolicies:
     async def promote(
         self, collection: str, tried: snapshot_pb2.AliasRecord, *, who: str, why: str
     ) -> snapshot_pb2.AliasRecord:
-        """Makes the policies on trial the newest set and ends the trial; returns the new record.
+        """Ends the trial and makes its policies the newest set; returns the new record.
 
+        In this order: policies of a trial that was backed out meanwhile are not set.
         Raises: Conflict: the trial has ended.
         """
         epoch, toml = tried.epoch, tried.rollout.policies
-        name, _ = await asyncio.to_thread(self._write, collection, toml, 0, who, why)
-        self._known[collection] = name, await asyncio.to_thread(self.parse, toml)
-        return await asyncio.to_thread(
+        record = await asyncio.to_thread(
             aliases.end_split, self._store, collection, expected_epoch=epoch, who=who, why=why
         )
+        name, _ = await asyncio.to_thread(self._write, collection, toml, 0, who, why)
+        self._known[collection] = name, await asyncio.to_thread(self.parse, toml)
+        return record
 
     async def read(self, collection: str) -> admin_pb2.PolicySet:
         """Returns the set in force; one with the number 0 if none was ever set.

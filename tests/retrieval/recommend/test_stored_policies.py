@@ -93,6 +93,17 @@ async def test_policies_on_trial_replace_the_set_once_they_are_promoted(store: S
     await here.write("other", "", expected=0, who="", why="")
 
 
+async def test_a_trial_that_was_backed_out_is_not_promoted(store: Store) -> None:
+    here = router(store)
+    before = await here.read("other")
+    tried = aliases.split(store, "other", "", 0.5, rollout=release_pb2.Rollout(policies=PINNED))
+    aliases.end_split(store, "other")
+    with pytest.raises(Conflict):
+        await here.promote("other", tried, who="me", why="better")
+    assert await here.read("other") == before
+    assert here.of("other").for_surface("home").pinned == ()
+
+
 async def test_a_set_for_another_state_is_a_conflict(store: Store) -> None:
     here = router(store)
     number = (await here.write("other", PINNED, expected=0, who="", why="")).number
