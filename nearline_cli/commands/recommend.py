@@ -11,6 +11,7 @@ from nearline import contract as c
 from nearline.clients.blocking import BlockingAdminClient, BlockingRetrievalClient
 from nearline.filter_text import parse_filter
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.scalars import read_scalars
 from nearline_cli.views import recommendations as views
 
 _SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.ATTRIBUTES})
@@ -35,6 +36,13 @@ def recommend(
             "trending, buy_again, or a surface of the router's policy file.",
         ),
     ] = c.DEFAULT_SURFACE,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What is known about the moment, such as device=phone; may be repeated.",
+        ),
+    ] = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", help="Number of items, 1..1000.")
     ] = 10,
@@ -81,7 +89,11 @@ def recommend(
     A new visitor gets popular items.
     """
     audience = c.Audience(
-        user_id=user, session_id=session, item_ids=tuple(item or ()), surface=surface
+        user_id=user,
+        session_id=session,
+        item_ids=tuple(item or ()),
+        surface=surface,
+        context=read_scalars(context or ()),
     )
     wanted = c.RecommendOptions(
         n=limit,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, astuple
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from nearline.errors import InvalidRequest, NotReady
 from nearline.retry import SAME_KEY
 from nearline_cli.commands.users_import import import_
 from nearline_cli.terminal import confirmation, options, output
+from nearline_cli.terminal.scalars import read_scalars
 
 app = typer.Typer(no_args_is_help=True, help="Record, import, show or erase interactions of users.")
 _Id = Annotated[str, typer.Argument(metavar="USER", help="User id.")]
@@ -88,27 +88,10 @@ def set_(
 
     For example: nearline users set u42 country=DE plan=pro age=34
     """
-    attributes: dict[str, c.Scalar] = {}
-    for text in attribute or ():
-        name, found, value = text.partition("=")
-        if not found or not name:
-            raise InvalidRequest(f"{text!r} is not NAME=VALUE; write for example country=DE")
-        if name in attributes:
-            raise InvalidRequest(f"{name} occurs twice; a user has one value of each name")
-        attributes[name] = _scalar(value)
+    attributes = read_scalars(attribute or ())
     with BlockingRetrievalClient(address) as client:
         client.set_user(user_id, attributes, collection=collection)
     print(f"{user_id} has {counted(len(attributes), 'attribute')}")
-
-
-def _scalar(text: str) -> c.Scalar:
-    """Returns true, false, a number or a text; in double quotes, all are texts."""
-    try:
-        # NaN and Infinity are texts.
-        value = json.loads(text, parse_constant=str)
-    except ValueError:
-        return text
-    return value if isinstance(value, bool | int | float | str) else text
 
 
 @app.command()
