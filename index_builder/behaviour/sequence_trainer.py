@@ -24,13 +24,15 @@ from retrieval.behaviour.sequences import SequenceModel
 MAX_ITEMS = 200_000
 WIDTH = 64
 POSITIONS = 50
-# Some minutes: with more than half a million interactions, not each is read twelve times.
-_EPOCHS, _MAX_STEPS = 12, 6_000
-_WARM_EPOCHS, _MAX_WARM_STEPS = 4, 2_000
+# A model is the mean of where its cycles end. Alone, the last end had an NDCG@10 of 0.0643 on the
+# shared reviews and 0.1104 on the films, the mean 0.0661 and 0.1150.
+_CYCLES = 3
+# Of a cycle. Some minutes: with more than half a million interactions, not all are read four times.
+_EPOCHS, _MAX_STEPS = 4, 2_000
 _NEGATIVES = 1_024
 # Interactions of a step: a fiftieth of all, within these limits.
 _LEAST_STEP, _MOST_STEP = 64, 1_024
-_RATE, _WARM_RATE = 0.004, 0.003
+_RATE = 0.004
 # Each step moves the vectors of few items, so these go faster. So does the decay, a few numbers.
 _VECTOR_RATE, _DECAY_RATE = 10.0, 3.0
 _RISE = 0.1
@@ -51,8 +53,8 @@ def train_sequences(
 ) -> list[SequenceModel | None]:
     """Trains a model for each window; deterministic.
 
-    A later window begins with the model of the one before and continues for a third of the time,
-    which is why earlier windows must be parts of later ones.
+    A later window begins where the one before ended, which is why earlier windows must be parts of
+    later ones.
 
     Args:
         windows: Interactions with items of the same numbers, each part of the next.
@@ -66,21 +68,16 @@ def train_sequences(
         for rows in windows:
             sequences = _sequences(rows)
             if len(rows.items) <= MAX_ITEMS and len(sequences.starts):
-                first = trainer is None
                 trainer = trainer or _Trainer(_near_vectors(rows, seed), seed)
-                if first:
-                    trainer.fit(sequences, _EPOCHS, _MAX_STEPS, _RATE)
-                else:
-                    trainer.fit(sequences, _WARM_EPOCHS, _MAX_WARM_STEPS, _WARM_RATE)
-            found.append(None if trainer is None else trainer.model())
-            done(sequence_seconds(rows, warm=len(found) > 1))
+                trainer.fit(sequences)
+            found.append(None if trainer is None else trainer.mean())
+            done(sequence_seconds(rows))
     return found
 
 
-def sequence_seconds(rows: Interactions, *, warm: bool) -> float:
-    """Returns an estimate of the seconds of a first model, or of one that continues another."""
-    epochs, steps = (_WARM_EPOCHS, _MAX_WARM_STEPS) if warm else (_EPOCHS, _MAX_STEPS)
-    read = min(epochs * len(rows.user), steps * _MOST_STEP)
+def sequence_seconds(rows: Interactions) -> float:
+    """Returns an estimate of the seconds that one model takes."""
+    read = _CYCLES * min(_EPOCHS * len(rows.user), _MAX_STEPS * _MOST_STEP)
     return 1e-5 * read + 1e-4 * len(rows.items)
 
 
@@ -159,28 +156,36 @@ class _Trainer:
         spread = np.float32(0.5 / np.sqrt(WIDTH))
         self._transition = self._rng.standard_normal((WIDTH, WIDTH), np.float32) * spread
         self._bias = np.zeros(WIDTH, np.float32)
-        arrays = (self._vectors, self._decay, self._transition, self._bias)
-        self._adams = [_Adam(one) for one in arrays]
+        self._arrays = (self._vectors, self._decay, self._transition, self._bias)
+        self._adams = [_Adam(one) for one in self._arrays]
+        self._means = [one.copy() for one in self._arrays]
 
-    def model(self) -> SequenceModel:
-        return SequenceModel(
-            self._vectors.copy(), self._decay.copy(), self._transition.copy(), self._bias.copy()
-        )
+    def mean(self) -> SequenceModel:
+        """Returns the mean of where the cycles of the last `fit` ended."""
+        vectors, decay, transition, bias = (one.copy() for one in self._means)
+        return SequenceModel(vectors, decay, transition, bias)
 
-    def fit(self, sequences: _Sequences, epochs: int, most: int, rate: float) -> None:
-        """Trains on all pieces, in random order, while the rate rises and then falls to 0.
+    def fit(self, sequences: _Sequences) -> None:
+        """Trains in cycles, each of which leaves the place where the one before ended.
 
-        Args:
-            most: Number of steps after which it ends, whatever is left.
+        Nearby solutions err in different ways, and their mean in none of them: Izmailov et al.,
+        2018, "Averaging weights leads to wider optima and better generalization".
         """
         # Items without interactions have a vector of 0, and keep it.
         known = np.unique(sequences.items)
-        steps = min(most, epochs * len(self._batches(sequences)))
+        for number in range(_CYCLES):
+            self._cycle(sequences, known)
+            for mean, end in zip(self._means, self._arrays, strict=True):
+                mean += (end - mean) / np.float32(number + 1)
+
+    def _cycle(self, sequences: _Sequences, known: NDArray[np.int32]) -> None:
+        """Trains on all pieces, in random order, while the rate rises and then falls to 0."""
+        steps = min(_MAX_STEPS, _EPOCHS * len(self._batches(sequences)))
         batches = chain.from_iterable(self._batches(sequences) for _ in count())
         for at, batch in enumerate(islice(batches, steps)):
             part = at / steps
             fall = 0.5 + 0.5 * np.cos(np.pi * (part - _RISE) / (1 - _RISE))
-            self._step(_padded(sequences, batch), known, rate * min(part / _RISE, fall))
+            self._step(_padded(sequences, batch), known, _RATE * min(part / _RISE, fall))
 
     def _batches(self, sequences: _Sequences) -> list[NDArray[np.int64]]:
         """Returns the pieces in batches of similar lengths, with `_MOST_STEP` items at most."""

@@ -109,7 +109,7 @@ def test_a_step_follows_the_gradient_that_torch_computes(monkeypatch: pytest.Mon
     items = 30
     vectors = rng.standard_normal((items, sequence_trainer.WIDTH)).astype(np.float32) * 0.2
     trainer = sequence_trainer._Trainer(vectors.copy(), 0)
-    before = trainer.model()
+    before = trainer.mean()
     monkeypatch.setattr(sequence_trainer, "_DROPOUT", np.float32(0))
     monkeypatch.setattr(sequence_trainer, "_NEGATIVES", 8)
     found: dict[int, np.ndarray] = {}
