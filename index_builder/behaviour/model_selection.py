@@ -31,9 +31,6 @@ _MIN_GAIN = 0.001
 # looked at, but not kept, if no generator found an item that they had later.
 _MAX_USERS, _MAX_LOOKED = 1_000, 4_000
 _POPULAR = "popular"
-# The model that knows new items, by their content, is in each blend: too little to move others, and
-# all where only new items are listed.
-_KNOWS_NEW, _LEAST_WEIGHT = "als plain", 0.05
 
 
 class BlendChoice(NamedTuple):
@@ -88,9 +85,6 @@ def choose_blend(
         best = trials[name, weight]
         weights[name] = weight
         total = total + np.float32(weight) * contributions[name]
-    if _KNOWS_NEW in contributions and not any(name.startswith("als ") for name in weights):
-        weights[_KNOWS_NEW] = _LEAST_WEIGHT
-        best = trial.ndcg(total + np.float32(_LEAST_WEIGHT) * contributions[_KNOWS_NEW], k)
     return BlendChoice(weights, best, alone)
 
 

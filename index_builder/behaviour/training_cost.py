@@ -79,7 +79,7 @@ _EARLIER = 2
 
 def ranker_seconds(rows: Interactions) -> float:
     """Returns the seconds of training and comparing a ranker."""
-    return 15.0 + min(30.0, len(rows.users) / 150)
+    return 30.0 + min(60.0, len(rows.users) / 75)
 
 
 class TrainingProgress:
@@ -97,8 +97,7 @@ class TrainingProgress:
     ) -> None:
         candidates, kinds = CandidateSeconds.of(rows).total(repeats=repeats), 1 + repeats
         self._total = 2 * candidates + kinds * BLEND_S + DEBIAS_S
-        self._total += sequence_seconds(rows, warm=False)
-        self._total += (1 + _EARLIER) * sequence_seconds(rows, warm=True)
+        self._total += (2 + _EARLIER) * sequence_seconds(rows)
         if ranks:
             windows = _EARLIER * candidates + (1 + _EARLIER) * LISTS_S
             self._total += windows + kinds * ranker_seconds(rows)

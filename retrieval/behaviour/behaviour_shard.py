@@ -76,6 +76,7 @@ class BehaviourShard:
 
     def __init__(self, card: snapshot_pb2.BehaviourCard, tables: ShardTables) -> None:
         self._tables = tables
+        self._trained = tables.trained[tables.numbers]
         scores = tables.scores
         nothing = ItemScores(np.zeros(len(tables.numbers), np.float32))
         popular = scores[card.popularity_table or POPULARITY]
@@ -143,6 +144,9 @@ class BehaviourShard:
                 sources = self._sources[request.repeats]
                 newest_us = sources.newest_us
                 may = shown if request.repeats else without_history(shown, history)
+                if not len(request.among):
+                    # In lists, `names.NEAREST` places new items: only factors know them.
+                    may = may & self._trained
                 scored += sources.best_of_each(history, may, request.most)
             elif name == names.POPULAR and history.segments:
                 popular = self._generators[name].best(history, shown, request.most + _MOST_LIFTED)

@@ -52,7 +52,7 @@ def test_a_ranker_learns_what_no_blend_can() -> None:
     card = found.card
     assert card.kept and card.gain_low > 0.1
     assert card.validation_ndcg > 0.95 > card.blend_ndcg
-    assert card.validation_users == 130 and card.lists == 390 and card.positives == 390
+    assert card.validation_users == 390 and card.lists == 390 and card.positives == 390
     assert not card.since_newest and "trees=" in card.settings
     assert f"{card.trees} trees: NDCG {card.blend_ndcg:.4f}" in describe_ranker(card)
     for line in card.features:

@@ -42,7 +42,7 @@ def test_progress_is_told_in_whole_percent_and_leaves_one_for_the_tables() -> No
     progress.add(seconds.others)
     progress.add(0.0)
     total = 2 * seconds.total(repeats=True) + 2 * BLEND_S + DEBIAS_S
-    total += sequence_seconds(walks(), warm=False) + 3 * sequence_seconds(walks(), warm=True)
+    total += 4 * sequence_seconds(walks())
     assert sum(told) == int(100 * seconds.others / total) and all(one > 0 for one in told)
     progress.finish()
     assert sum(told) == 99

@@ -182,6 +182,20 @@ def test_several_shards_find_what_one_finds(
     assert merged.total_count == expected.total_count == tables.popularity[POPULARITY].sum()
 
 
+def test_lists_for_a_user_leave_new_items_to_factors_alone() -> None:
+    tables = made(1)
+    shards = divided(tables, 2)
+    new = {IDS[at] for at in np.flatnonzero(tables.interactions == 0)}
+    request = CandidatesRequest([USER, NEAREST], history([1, 2, 3]), ITEMS)
+    of_user = found(shards, request)
+    listed = [set(of_user.ids_of(one.rows)) for one in of_user.scored]
+    assert new and not any(new & of_source for of_source in listed[:-1])
+    assert new <= listed[-1]
+    # Of named items, as in a search, each source scores what it can.
+    named = found(shards, request._replace(generators=[USER], among=keys_of(sorted(new))))
+    assert set(named.ids_of(named.numbers)) == new - {"item 1", "item 2", "item 3"}
+
+
 @pytest.mark.parametrize("shards", [1, 2, 5])
 def test_each_user_has_a_history_in_one_shard_and_each_item_reasons(shards: int) -> None:
     tables = made(1)
