@@ -13,7 +13,7 @@ from nearline.v1 import snapshot_pb2
 from retrieval.behaviour import generator_names as names
 from retrieval.behaviour.blend import Generator, without_history
 from retrieval.behaviour.factors import FactorGenerator, best_of_each
-from retrieval.behaviour.generator_spec import build_generator
+from retrieval.behaviour.generator_spec import ALL_EVENTS, build_generator
 from retrieval.behaviour.history import History, UserVectors
 from retrieval.behaviour.item_lists import ListGenerator, TailGenerator
 from retrieval.behaviour.popularity import ItemScores, PopularityGenerator, RepurchaseGenerator
@@ -97,7 +97,7 @@ class BehaviourShard:
             names.TAIL: ListGenerator(tables.lists[SESSIONS], newest=0)
             if tails is None
             else TailGenerator(tails),
-            names.NEAREST: FactorGenerator(tables.factors),
+            names.NEAREST: FactorGenerator(tables.factors, newest=ALL_EVENTS),
         }
 
     @property
