@@ -71,7 +71,7 @@ def describe_ranker(card: snapshot_pb2.RankerCard) -> str:
     if not card.validation_users:
         return ""
     gain = (
-        f"NDCG {card.blend_ndcg:.4f} -> {card.validation_ndcg:.4f} on validation, "
+        f"NDCG {card.blend_ndcg:.4f} -> {card.validation_ndcg:.4f} on three windows, "
         f"gain {card.gain_low:.4f} to {card.gain_high:.4f}"
     )
     if not card.kept:

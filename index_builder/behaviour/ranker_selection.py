@@ -1,4 +1,4 @@
-"""Trains rankers, and chooses on validation whether one serves and with which weight.
+"""Trains rankers, and chooses on three windows whether one serves and with which weight.
 
     window         2 earlier      1 earlier      validation     (serving)
     trial          train          train          evaluated
@@ -6,8 +6,8 @@
     third          evaluated      train          train
     final trees    train          train          train          serve, if the others were better
 The generators of a window know the interactions before the window; its labels are the interactions
-in the window. Two more trials tell three times as much about the gain, and the blend that they are
-compared with was chosen on neither of their windows.
+in the window. The blend that rankers are compared with was chosen on validation alone, so the two
+other windows judge both alike.
 """
 
 from __future__ import annotations
@@ -157,19 +157,9 @@ def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> 
         lists: Lists of the validation window, and of the two windows before it.
     """
     options = LambdaMartOptions()
-    texts, by_blend = [], []
-    found: dict[tuple[float, float], list[NDArray[np.float64]]] = {pair: [] for pair in _WEIGHTS}
-    for held_out in lists:
-        rest = _joined([one for one in lists if one is not held_out])
-        trees, text = _train(rest, options, seed)
-        texts.append(text)
-        blended = held_out.values[:, held_out.names.index("blend.score")]
-        by_blend.append(ndcg_of(held_out, blended, k))
-        scores = trees.scores(np.ascontiguousarray(held_out.values.T))
-        for pair, ndcg in found.items():
-            ndcg.append(ndcg_of(held_out, _combined_scores(held_out, blended, scores, *pair), k))
-    blend_ndcg = np.concatenate(by_blend)
-    ndcg_by = {pair: np.concatenate(ndcg) for pair, ndcg in found.items()}
+    trials = [_trial(lists, held_out, options, k, seed) for held_out in range(len(lists))]
+    blend_ndcg = np.concatenate([one.blend_ndcg for one in trials])
+    ndcg_by = {pair: np.concatenate([one.ndcg[pair] for one in trials]) for pair in _WEIGHTS}
     gains = {
         pair: paired_interval(ndcg, blend_ndcg, seed=seed, level=_LEVEL)
         for pair, ndcg in ndcg_by.items()
@@ -180,7 +170,6 @@ def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> 
     gain = paired_interval(ndcg_by[best], blend_ndcg, seed=seed)
     card = snapshot_pb2.RankerCard(
         kept=gains[best].low > 0,
-        trees=len(trees.leaves),
         settings=options.as_text(),
         since_newest=_since_newest(split_name),
         blend_weight=best[0],
@@ -197,7 +186,33 @@ def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> 
     trees, text = _train(whole, options, seed)
     card.trees, card.features[:] = len(trees.leaves), trees.names
     card.lists, card.positives = len(whole.sizes), int(whole.labels.sum())
-    return TrainedRanker(card, text, texts[0])
+    return TrainedRanker(card, text, trials[0].text)
+
+
+class _Trial(NamedTuple):
+    """Trees that were judged on lists that they had not seen.
+
+    text: The trees. blend_ndcg: NDCG of each list by the blend. ndcg: By pairs of weights.
+    """
+
+    text: str
+    blend_ndcg: NDArray[np.float64]
+    ndcg: Mapping[tuple[float, float], NDArray[np.float64]]
+
+
+def _trial(
+    lists: Sequence[RankerDataset], number: int, options: LambdaMartOptions, k: int, seed: int
+) -> _Trial:
+    """Trains on all lists but those with a number, and judges the trees on these."""
+    judged = lists[number]
+    trees, text = _train(_joined([*lists[:number], *lists[number + 1 :]]), options, seed)
+    blended = judged.values[:, judged.names.index("blend.score")]
+    scores = trees.scores(np.ascontiguousarray(judged.values.T))
+    ndcg = {
+        pair: ndcg_of(judged, _combined_scores(judged, blended, scores, *pair), k)
+        for pair in _WEIGHTS
+    }
+    return _Trial(text, ndcg_of(judged, blended, k), ndcg)
 
 
 def _joined(lists: Sequence[RankerDataset]) -> RankerDataset:

@@ -24,10 +24,11 @@ from retrieval.behaviour.sequences import SequenceModel
 MAX_ITEMS = 200_000
 WIDTH = 64
 POSITIONS = 50
-# A model is the mean of where its cycles end. Alone, the last end had an NDCG@10 of 0.0643 on the
-# shared reviews and 0.1104 on the films, the mean 0.0661 and 0.1150.
+# A model is the mean of the vectors at the ends of its cycles. Alone, the last end had an NDCG@10
+# of 0.0643 on the shared reviews and 0.1104 on the films, the mean 0.0661 and 0.1150.
 _CYCLES = 3
-# Of a cycle. Some minutes: with more than half a million interactions, not all are read four times.
+# Of a cycle, of which a build has twelve: with more than half a million interactions, not all are
+# read four times in one.
 _EPOCHS, _MAX_STEPS = 4, 2_000
 _NEGATIVES = 1_024
 # Interactions of a step: a fiftieth of all, within these limits.
@@ -161,14 +162,14 @@ class _Trainer:
         self._means = [one.copy() for one in self._arrays]
 
     def mean(self) -> SequenceModel:
-        """Returns the mean of where the cycles of the last `fit` ended."""
+        """Returns the mean of the vectors at the ends of the cycles of the last `fit`."""
         vectors, decay, transition, bias = (one.copy() for one in self._means)
         return SequenceModel(vectors, decay, transition, bias)
 
     def fit(self, sequences: _Sequences) -> None:
-        """Trains in cycles, each of which leaves the place where the one before ended.
+        """Trains in cycles, each of which starts where the one before ended.
 
-        Nearby solutions err in different ways, and their mean in none of them: Izmailov et al.,
+        Their ends err in different ways, so the errors partly cancel in the mean: Izmailov et al.,
         2018, "Averaging weights leads to wider optima and better generalization".
         """
         # Items without interactions have a vector of 0, and keep it.

@@ -79,7 +79,7 @@ _EARLIER = 2
 
 def ranker_seconds(rows: Interactions) -> float:
     """Returns the seconds of training and comparing a ranker."""
-    return 30.0 + min(60.0, len(rows.users) / 75)
+    return 15.0 + min(30.0, len(rows.users) / 150)
 
 
 class TrainingProgress:

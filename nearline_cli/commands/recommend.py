@@ -40,7 +40,7 @@ def recommend(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="What is known about the moment, such as device=phone; may be repeated.",
+            help="Context of the request, such as device=phone; may be repeated.",
         ),
     ] = None,
     limit: Annotated[

@@ -23,7 +23,7 @@ def read_scalars(words: Sequence[str]) -> dict[str, c.Scalar]:
         if not equals or not name:
             raise InvalidRequest(f"{word!r} is not NAME=VALUE; write for example country=DE")
         if name in found:
-            raise InvalidRequest(f"{name} occurs twice; name each attribute once")
+            raise InvalidRequest(f"{name} occurs twice; pass each name once")
         found[name] = _scalar(value)
     return found
 

@@ -145,8 +145,11 @@ class BehaviourShard:
                 newest_us = sources.newest_us
                 may = shown if request.repeats else without_history(shown, history)
                 if not len(request.among):
-                    # In lists, `names.NEAREST` places new items: only factors know them.
-                    may = may & self._trained
+                    # In lists, `names.NEAREST` places new items, since only factors know them; but
+                    # not those that the user had.
+                    known = self._trained.copy()
+                    known[history.own_rows()[1]] = True
+                    may = may & known
                 scored += sources.best_of_each(history, may, request.most)
             elif name == names.POPULAR and history.segments:
                 popular = self._generators[name].best(history, shown, request.most + _MOST_LIFTED)

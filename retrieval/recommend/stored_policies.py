@@ -14,6 +14,7 @@ from nearline.errors import (
     Conflict,
     InvalidRequest,
     NearlineError,
+    NotReady,
     SettingsError,
 )
 from nearline.store.json_records import RecordSeries
@@ -83,14 +84,22 @@ class StoredPolicies:
         """Ends the trial and makes its policies the newest set; returns the new record.
 
         In this order: policies of a trial that was backed out meanwhile are not set.
-        Raises: Conflict: the trial has ended.
+        Raises: Conflict: the trial has ended. InvalidRequest: this router cannot read the policies.
+            NotReady: the trial has ended now, but its policies could not be set.
         """
         epoch, toml = tried.epoch, tried.rollout.policies
+        policies = await asyncio.to_thread(self.parse, toml)
         record = await asyncio.to_thread(
             aliases.end_split, self._store, collection, expected_epoch=epoch, who=who, why=why
         )
-        name, _ = await asyncio.to_thread(self._write, collection, toml, 0, who, why)
-        self._known[collection] = name, await asyncio.to_thread(self.parse, toml)
+        try:
+            name, _ = await asyncio.to_thread(self._write, collection, toml, 0, who, why)
+        except NearlineError as error:
+            raise NotReady(
+                f"the trial has ended, but its policies are not in force: {error.message}; set "
+                "them with nearline policies set FILE"
+            ) from error
+        self._known[collection] = name, policies
         return record
 
     async def read(self, collection: str) -> admin_pb2.PolicySet:

@@ -81,6 +81,24 @@ def test_training_twice_gives_the_same_bits() -> None:
         assert np.array_equal(left, right)
 
 
+def test_a_model_is_the_mean_of_the_ends_of_the_last_cycles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends = iter([1, 2, 6, 10, 20, 60])
+
+    def cycle(trainer: sequence_trainer._Trainer, *_: object) -> None:
+        end = next(ends)
+        for array in trainer._arrays:
+            array[:] = end
+
+    monkeypatch.setattr(sequence_trainer._Trainer, "_cycle", cycle)
+    found = train_sequences([walks(), walks()])
+    for model, mean in zip(found, (3, 30), strict=True):
+        assert model is not None
+        for array in model[:4]:
+            np.testing.assert_allclose(array, mean, rtol=1e-6)
+
+
 def test_nothing_to_learn_and_too_many_items_give_no_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

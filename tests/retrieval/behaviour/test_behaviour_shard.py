@@ -191,6 +191,9 @@ def test_lists_for_a_user_leave_new_items_to_factors_alone() -> None:
     listed = [set(of_user.ids_of(one.rows)) for one in of_user.scored]
     assert new and not any(new & of_source for of_source in listed[:-1])
     assert new <= listed[-1]
+    again = found(shards, request._replace(repeats=True))
+    assert not (new - {"item 1", "item 2", "item 3"}) & set(again.ids_of(again.scored[0].rows))
+    assert {"item 1", "item 2", "item 3"} <= set(again.ids_of(again.scored[3].rows))
     # Of named items, as in a search, each source scores what it can.
     named = found(shards, request._replace(generators=[USER], among=keys_of(sorted(new))))
     assert set(named.ids_of(named.numbers)) == new - {"item 1", "item 2", "item 3"}

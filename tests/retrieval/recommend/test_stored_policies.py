@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from nearline.errors import Conflict, InvalidRequest, NotFound
+from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2
 from retrieval.recommend.policies import default_policies
@@ -101,6 +101,21 @@ async def test_a_trial_that_was_backed_out_is_not_promoted(store: Store) -> None
     with pytest.raises(Conflict):
         await here.promote("other", tried, who="me", why="better")
     assert await here.read("other") == before
+    assert here.of("other").for_surface("home").pinned == ()
+
+
+async def test_a_promotion_that_cannot_write_says_what_is_in_force(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = router(store)
+    tried = aliases.split(store, "other", "", 0.5, rollout=release_pb2.Rollout(policies=PINNED))
+
+    def full(*_: object) -> None:
+        raise NotReady("no space left")
+
+    monkeypatch.setattr(here, "_write", full)
+    with pytest.raises(NotReady, match="ended, but its policies are not in force: no space left"):
+        await here.promote("other", tried, who="me", why="better")
     assert here.of("other").for_surface("home").pinned == ()
 
 
