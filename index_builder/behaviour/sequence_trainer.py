@@ -70,8 +70,9 @@ def train_sequences(
             sequences = _sequences(rows)
             if len(rows.items) <= MAX_ITEMS and len(sequences.starts):
                 trainer = trainer or _Trainer(_near_vectors(rows, seed), seed)
-                trainer.fit(sequences)
-            found.append(None if trainer is None else trainer.mean())
+                found.append(trainer.fit(sequences))
+            else:
+                found.append(None)
             done(sequence_seconds(rows))
     return found
 
@@ -159,25 +160,22 @@ class _Trainer:
         self._bias = np.zeros(WIDTH, np.float32)
         self._arrays = (self._vectors, self._decay, self._transition, self._bias)
         self._adams = [_Adam(one) for one in self._arrays]
-        self._means = [one.copy() for one in self._arrays]
 
-    def mean(self) -> SequenceModel:
-        """Returns the mean of the vectors at the ends of the cycles of the last `fit`."""
-        vectors, decay, transition, bias = (one.copy() for one in self._means)
-        return SequenceModel(vectors, decay, transition, bias)
+    def fit(self, sequences: _Sequences) -> SequenceModel:
+        """Trains in cycles, each of which starts where the one before ended; returns their mean.
 
-    def fit(self, sequences: _Sequences) -> None:
-        """Trains in cycles, each of which starts where the one before ended.
-
-        Their ends err in different ways, so the errors partly cancel in the mean: Izmailov et al.,
+        The ends err in different ways, so the errors partly cancel in the mean: Izmailov et al.,
         2018, "Averaging weights leads to wider optima and better generalization".
         """
         # Items without interactions have a vector of 0, and keep it.
         known = np.unique(sequences.items)
+        means = [np.zeros_like(one) for one in self._arrays]
         for number in range(_CYCLES):
             self._cycle(sequences, known)
-            for mean, end in zip(self._means, self._arrays, strict=True):
+            for mean, end in zip(means, self._arrays, strict=True):
                 mean += (end - mean) / np.float32(number + 1)
+        vectors, decay, transition, bias = means
+        return SequenceModel(vectors, decay, transition, bias)
 
     def _cycle(self, sequences: _Sequences, known: NDArray[np.int32]) -> None:
         """Trains on all pieces, in random order, while the rate rises and then falls to 0."""
