@@ -56,3 +56,9 @@ def test_attributes_are_set_with_their_types(
     assert capsys.readouterr().out == "u42 has 6 attributes\n"
     app(("users", "set", "u42"), standalone_mode=False)
     assert _Client.found["u42"] == {}
+
+
+@pytest.mark.parametrize("words", [("country",), ("=DE",), ("age>3",), ("a=1", "a=2")])
+def test_an_attribute_needs_a_name_and_a_value(words: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidRequest):
+        app(("users", "set", "u42", *words), standalone_mode=False)

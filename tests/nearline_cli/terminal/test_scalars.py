@@ -18,6 +18,7 @@ def test_values_have_the_kind_that_they_look_like() -> None:
         "note=a=b",
         "none=",
         "from=O'Brien",
+        "q=$user.x",
     ]
     assert read_scalars(words) == {
         "country": "DE",
@@ -28,6 +29,7 @@ def test_values_have_the_kind_that_they_look_like() -> None:
         "note": "a=b",
         "none": "",
         "from": "O'Brien",
+        "q": "$user.x",
     }
     # No JSON, or none that is one value.
     odd = ["a=NaN", "b=null", "c=[1]", "d=1e", 'e="x']

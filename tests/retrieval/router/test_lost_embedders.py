@@ -139,7 +139,7 @@ async def test_services_share_the_load_and_one_that_is_killed_fails_no_search(
         await load.run(400)
         assert fast.texts + slow.texts == 400
         # Much faster, also on a busy machine; both work all the time.
-        assert 5 < slow.texts < 0.5 * fast.texts
+        assert 10 < slow.texts < 0.5 * fast.texts
         running = asyncio.create_task(load.run(300))
         before = fast.texts
         while fast.texts < before + 50:
