@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ SERVICES = {"ask": "generation", "sessions": "generation"}
 LOCAL = {"build", "snapshots"}
 PORTS = {7700: "retrieval", 7703: "generation", 7706: "gateway"}
 SEARCH = "curl -s 127.0.0.1:7706/v1/collections/default/search -d"
+# What a tutorial says to appear within a minute.
+SOON, SOON_S = {"nearline status"}, 60
 # What a reader should see, by tutorial and command.
 SHOWN = {
     "search-your-documents": {
@@ -102,6 +105,13 @@ class Reader:
             words += ["--address", self._address(SERVICES.get(words[0], "retrieval"))]
         return self._output(command(*words))
 
+    def repeat(self, line: str, until: str) -> str:
+        """Runs a command for up to a minute, until it prints a text; returns what it printed."""
+        printed, end_s = "", time.monotonic() + SOON_S
+        while until not in printed and time.monotonic() < end_s:
+            printed = self.run(line)
+        return printed
+
     def close(self) -> None:
         """Ends what was started, as Ctrl-C does."""
         if self._up is None:
@@ -153,6 +163,8 @@ def test_a_tutorial_does_what_it_says(name: str, tmp_path: Path) -> None:
             elif language == "sh":
                 for line in body.replace("\\\n", "").splitlines():
                     printed[line] = reader.run(line)
+                    if line in SOON:
+                        printed[line] = reader.repeat(line, until=SHOWN[name][line])
     for start, shown in SHOWN[name].items():
         assert any(shown in out for line, out in printed.items() if line.startswith(start)), start
 
