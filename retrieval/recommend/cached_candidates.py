@@ -21,7 +21,7 @@ from retrieval.recommend.brand_spread import ATTRIBUTES, brand_attribute, spread
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.fresh_items import fresh_items
 from retrieval.recommend.policies import NO_PAYLOAD, Policy, filter_digest
-from retrieval.recommend.pool_filler import rank
+from retrieval.recommend.pool_filler import add_new, rank
 from retrieval.recommend.similar_items import find_similar_items
 from retrieval.recommend.strategies import RankingContext, item_of_list, strategy_of
 from retrieval.recommend.user_profile import UserProfile
@@ -79,6 +79,7 @@ def list_computation(
                 return None
             # Hits of a search do not say when their items expire.
             await pool.read(own_query, [(item.id, score) for item, score in similar])
+        await add_new(pool, own_query, policy, ranked_for, hidden, depth)
         if brand:
             pool.candidates = spread(pool.candidates, brand)
         if context.failures:
@@ -193,7 +194,9 @@ class CandidateCache:
         if not payload <= _CACHEABLE:
             done.set_result(None)
             return done
-        list_depth = _SHORT if depth <= _SHORT // 2 else policy.candidates
+        # With `fresh`, the last of the candidates are new items.
+        is_short = depth <= _SHORT // 2 and policy.fresh is None
+        list_depth = _SHORT if is_short else policy.candidates
         variant = _Variant(policy.digest, payload, list_depth)
         debias = debias if item_id and debias != policy.popularity_debias else None
         # Only lists without a filter or discount of the request are computed ahead for the next

@@ -70,6 +70,14 @@ class CandidatePool:
         self.candidates.append(Candidate(hit.id, hit.score, hit.attributes))
         self.hits[hit.id] = hit if self._attributes else replace(hit, attributes=None)
 
+    def lower_scores(self, start: int) -> None:
+        """Lowers the scores of candidates from a place on to that of the one before."""
+        most = self.candidates[start - 1].score
+        for place, one in enumerate(self.candidates[start:], start):
+            if one.score > most:
+                self.candidates[place] = one._replace(score=most)
+                self.hits[one.id] = replace(self.hits[one.id], score=most)
+
     async def read(self, query: CandidateQuery, scored: Sequence[tuple[str, float]]) -> None:
         """Appends items in order; items that no longer exist or do not match are skipped.
 

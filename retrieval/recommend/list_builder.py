@@ -24,7 +24,14 @@ from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCac
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.explanations import DEBIASED, add_discount, complete_absence, tell_story
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
-from retrieval.recommend.pool_filler import CONTENT, UNORDERED, content_examples, fill_pool, rank
+from retrieval.recommend.pool_filler import (
+    CONTENT,
+    UNORDERED,
+    add_new,
+    content_examples,
+    fill_pool,
+    rank,
+)
 from retrieval.recommend.ranking import ITEMS, ItemRanking, places_gained
 from retrieval.recommend.references import bind
 from retrieval.recommend.rules import Placement, apply_rules
@@ -203,6 +210,7 @@ class ListBuilder:
                 depth = max(depth, options.n + SPARE)
                 query = query._replace(payload=query.payload | ATTRIBUTES)
             source, is_live = await fill_pool(pool, query, plan.strategy, context, hidden, depth)
+            await add_new(pool, query, policy, context, hidden, depth)
             if brand:
                 pool.candidates = spread(pool.candidates, brand)
         else:

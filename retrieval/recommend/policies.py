@@ -6,14 +6,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import NamedTuple, Protocol
 
 from nearline import wire
-from nearline.contract import PayloadField
+from nearline.contract import Attributes, PayloadField
 from nearline.errors import InvalidRequest
 from nearline.filters import Filter
-from nearline.times import DAY_US
+from nearline.times import DAY_US, to_us
 from retrieval.cache.cached_list import message_digest
 from retrieval.protocols.request_validation import suggest_names
 from retrieval.users.records import UserEvent
@@ -67,6 +68,17 @@ class FreshRule(NamedTuple):
     attribute: str
     days: int
     places: int
+
+    def since_us(self, now_us: int) -> int:
+        """Returns since when an item is new, in microseconds since 1970."""
+        return now_us - self.days * DAY_US
+
+    def is_new(self, attributes: Attributes | None, now_us: int) -> bool:
+        """Returns whether an item is new; of several times, the latest counts."""
+        value = (attributes or {}).get(self.attribute)
+        times = value if isinstance(value, list | tuple) else (value,)
+        since_us = self.since_us(now_us)
+        return any(isinstance(time, datetime) and to_us(time) >= since_us for time in times)
 
 
 class ExploreRule(NamedTuple):

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nearline.filters import Range, both
+from nearline.times import MINUTE_US, from_us
 from retrieval.protocols.candidates import NO_EVENTS
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.fresh_items import fresh_items
+from retrieval.recommend.policies import Policy
 from retrieval.recommend.ranking import POPULAR, ItemRanking, RankingQuery
 from retrieval.recommend.similar_items import find_similar_items
-from retrieval.recommend.strategies import RankingContext, Strategy
+from retrieval.recommend.strategies import RankingContext, Strategy, strategy_of
 from retrieval.recommend.user_profile import UserProfile
 
 # Sources of a list besides those that `ranking` names.
@@ -21,6 +24,10 @@ CONTENT = "content"
 UNORDERED = "unordered"
 # Items that are ordered before the rest; more than most lists need.
 _FIRST_BLOCK = 64
+# A tenth of a pool is for more new items than a policy needs, since quotas may refuse some.
+_SPARE = 10
+# Items changed last, among which those are sought that the snapshot does not have.
+_CHANGED = 200
 
 
 class PoolSource(NamedTuple):
@@ -67,6 +74,49 @@ async def fill_pool(
         return PoolSource(POPULAR, is_live)
     await pool.read(query, [(one, 0.0) for one in await fresh_items(query, depth, hidden)])
     return PoolSource(UNORDERED, is_live)
+
+
+async def add_new(
+    pool: CandidatePool,
+    query: CandidateQuery,
+    policy: Policy,
+    context: RankingContext,
+    hidden: frozenset[str],
+    depth: int,
+) -> None:
+    """Gives the last places of a pool to new items if it has fewer than the policy needs.
+
+    Models know new items least, so these rarely are among the best. Those of the snapshot stand in
+    the order of its models; those that it does not have follow, the latest change first.
+
+    Args:
+        pool: Filled with the same query, context, hidden items and depth.
+    Raises: as `CandidatePool.read`.
+    """
+    fresh, served, filled = policy.fresh, query.served, pool.candidates
+    if fresh is None or served.attribute_kinds.get(fresh.attribute) != "time":
+        return
+    new = [one for one in filled if fresh.is_new(one.attributes, context.now_us)]
+    if len(new) >= fresh.places:
+        return
+    ids, most = {one.id for one in new}, min(fresh.places + depth // _SPARE, depth)
+    first, last = filled[: depth - most], filled[depth - most :]
+    pool.candidates = [*first, *(one for one in last if one.id in ids)]
+    start = len(pool.candidates)
+    # Filters of one minute are equal, so that shards evaluate them once.
+    since_us = fresh.since_us(context.now_us) // MINUTE_US * MINUTE_US
+    query = query._replace(filter=both(query.filter, Range(fresh.attribute, gte=from_us(since_us))))
+    ranking = await rank(query, strategy_of(policy), context, hidden | ids, most)
+    if ranking is not None:
+        await pool.fill(query, ranking.blocks(), start + most)
+    if len(pool.candidates) < start + most:
+        known = hidden | {one.id for one in pool.candidates}
+        changed = [one for one in served.newest(_CHANGED) if one not in known]
+        await pool.read(query, [(one, 0.0) for one in changed])
+    pool.lower_scores(start)
+    found = {one.id for one in pool.candidates}
+    pool.candidates += [one for one in filled if one.id not in found]
+    del pool.candidates[depth:]
 
 
 async def rank(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
 
 from nearline.contract import WhyNot
-from nearline.times import DAY_US, to_us
 from retrieval.protocols.compute_threads import Stopped
 from retrieval.recommend.explanations import explain_absence
-from retrieval.recommend.policies import FreshRule, Policy
+from retrieval.recommend.policies import Policy
 from retrieval.recommend.selection import Candidate, Selection
 
 __all__ = ["Candidate", "Placement", "RulesResult", "apply_rules"]
@@ -143,7 +141,9 @@ def _select_fixed(
         selection.take_first(left, n - to_draw)
     fresh = policy.fresh
     if fresh is not None:
-        selection.exchange(left, lambda one: _is_new(one, fresh, now_us), fresh.places, fixed)
+        selection.exchange(
+            left, lambda one: fresh.is_new(one.attributes, now_us), fresh.places, fixed
+        )
     return _FixedPart(selection, fixed, to_draw)
 
 
@@ -158,10 +158,3 @@ def _allowed(
         for one in candidates
         if (key := one.id) not in seen and key not in excluded and key not in blocked
     ]
-
-
-def _is_new(candidate: Candidate, fresh: FreshRule, now_us: int) -> bool:
-    value = (candidate.attributes or {}).get(fresh.attribute)
-    times = value if isinstance(value, list | tuple) else (value,)
-    since_us = now_us - fresh.days * DAY_US
-    return any(isinstance(time, datetime) and to_us(time) >= since_us for time in times)

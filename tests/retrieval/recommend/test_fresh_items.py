@@ -1,25 +1,32 @@
-"""The first lists of a shop without interactions."""
+"""Lists of a shop without interactions, and places of new items in lists."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from nearline.contract import Audience, RecommendOptions
+from nearline.contract import Audience, Item, RecommendOptions
 from nearline.filters import Equals
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.model import BehaviourModel
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.recommend.cached_candidates import CandidateCache
-from retrieval.recommend.policies import default_policies
+from retrieval.recommend.policies import FreshRule, Policies, Policy, default_policies
 from retrieval.recommend.service import RecommendationService
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
 from retrieval.shards.local_provider import LocalShardProvider
+from tests.index_builder.behaviour.circular_walks import ITEMS, documents
+from tests.retrieval.recommend.small_model import learned
+from tests.retrieval.recommend.test_filters import recommender
 from tests.retrieval.small_snapshots import Document, write_snapshot
 
 # Four categories of fifty items each; items of one category differ by a hair.
@@ -33,7 +40,12 @@ FIELDS = [
 
 
 @contextlib.asynccontextmanager
-async def shop(folder: Path, newest: Sequence[str] = ()) -> AsyncIterator[RecommendationService]:
+async def shop(
+    folder: Path,
+    newest: Sequence[str] = (),
+    known: BehaviourModel | None = None,
+    home: Policy | None = None,
+) -> AsyncIterator[RecommendationService]:
     """Yields a service. newest: Items that changed last; without any, mugs are the youngest."""
     rng = np.random.default_rng(0)
     documents = []
@@ -49,9 +61,12 @@ async def shop(folder: Path, newest: Sequence[str] = ()) -> AsyncIterator[Recomm
     (snapshot,) = read_current_snapshots(Store(folder), ())
     collections, cache = ServedCollections(), CandidateCache(TieredCache(None), {})
     served = await shards.prepare(snapshot)
-    collections.serve(ServedCollection(snapshot, served, newest=lambda most: list(newest)[:most]))
+    collections.serve(
+        ServedCollection(snapshot, served, known, newest=lambda most: list(newest)[:most])
+    )
+    policies = default_policies() if home is None else Policies([home])
     try:
-        yield RecommendationService(collections, default_policies(), cache=cache)
+        yield RecommendationService(collections, policies, cache=cache)
     finally:
         await cache.close()
         await shards.close()
@@ -97,3 +112,51 @@ async def test_a_time_attribute_says_what_is_new_if_nothing_changed(tmp_path: Pa
         assert found[0] == "mugs-27" and set(categories(found)) == CATEGORIES
         found = await first_list(service, 5, filter=Equals("category", "pens"))
         assert set(categories(found)) == {"pens"} and found[0] == "pens-27"
+
+
+AUDIENCES = (Audience(user_id="u001"), Audience(item_ids=("i03",)), Audience())
+
+
+@pytest.mark.parametrize("audience", AUDIENCES, ids=["user", "item", "anybody"])
+async def test_the_best_new_item_has_its_place_though_all_others_rank_before_it(
+    tmp_path: Path, audience: Audience
+) -> None:
+    now, rng = datetime.now(UTC), np.random.default_rng(0)
+    items = [
+        Item(
+            id=one,
+            vector=rng.normal(size=ITEMS).astype(np.float32),
+            # After the twelve with interactions: four old ones, and eight of today.
+            attributes={"released": now - timedelta(days=0 if at >= 16 else 90)},
+        )
+        for at, one in enumerate(documents(24))
+    ]
+    rule = Policy(name="home", version=1, fresh=FreshRule("released", 30, 2), candidates=3)
+    plain = replace(rule, fresh=None)
+    lists = {}
+    for policy in (plain, rule):
+        async with recommender(tmp_path / policy.digest, Policies([policy]), items) as service:
+            for n in (3, 24):
+                reply = await service.recommend(audience, RecommendOptions(n=n))
+                lists[policy, n] = [one.hit.id for one in reply.recommendations]
+    best = [one for one in lists[plain, 24] if one >= "i16"]
+    assert len(best) == 8 and not set(best) & set(lists[plain, 3])
+    first, *last = lists[rule, 3]
+    assert first == lists[plain, 3][0] and len(set(last) & set(best)) == 2
+    if audience != Audience():  # Nobody has had any of them, so all are equally popular.
+        assert last == best[:2]
+
+
+async def test_an_item_added_since_the_models_were_built_has_such_a_place(tmp_path: Path) -> None:
+    ids = [one for one in IDS if not one.startswith("mugs")]
+    known = learned(ids, {}, {one: 1.0 for one in ids}, {"ann": [("pens-00", 1)]})
+    since_2010 = (datetime.now(UTC) - datetime(2010, 1, 1, tzinfo=UTC)).days
+    policy = Policy(name="home", version=1, fresh=FreshRule("released", since_2010, 2))
+    for fresh in (policy, replace(policy, fresh=None)):
+        async with shop(tmp_path, ["mugs-07", "pens-01", "mugs-03"], known, fresh) as service:
+            for audience in (Audience(), Audience(user_id="ann"), Audience(item_ids=("hats-01",))):
+                reply = await service.recommend(audience, RecommendOptions(n=5))
+                mugs = [
+                    one.hit.id for one in reply.recommendations if one.hit.id.startswith("mugs")
+                ]
+                assert mugs == (["mugs-07", "mugs-03"] if fresh.fresh else [])
