@@ -53,8 +53,9 @@ class RankerDataset(NamedTuple):
     values: (n, features) float32.
     labels: (n,) bool, whether the user interacted with the item later.
     relevant: (u,) int64, number of items the user interacted with later, candidates or not.
-    missed: Number of further users, none of whose candidates was relevant. No order can be learned
-        from their lists, and each order has an NDCG of 0.
+    users: (u,) int32, number of the user of each list.
+    missed: (m,) int32, numbers of further users, none of whose candidates was relevant. No order
+        can be learned from their lists, and each order has an NDCG of 0.
     """
 
     names: tuple[str, ...]
@@ -62,7 +63,8 @@ class RankerDataset(NamedTuple):
     values: NDArray[np.float32]
     labels: NDArray[np.bool_]
     relevant: NDArray[np.int64]
-    missed: int = 0
+    users: NDArray[np.int32]
+    missed: NDArray[np.int32]
 
     def concatenate(self, other: RankerDataset) -> RankerDataset:
         """Returns the lists of both data sets, which have the same features."""
@@ -73,7 +75,8 @@ class RankerDataset(NamedTuple):
             np.concatenate([self.values, other.values]),
             np.concatenate([self.labels, other.labels]),
             np.concatenate([self.relevant, other.relevant]),
-            self.missed + other.missed,
+            np.concatenate([self.users, other.users]),
+            np.concatenate([self.missed, other.missed]),
         )
 
 
@@ -142,28 +145,31 @@ def first_days(rows: Interactions) -> NDArray[np.float32]:
 
 def build_dataset(features: FeatureExtractor, task: EvaluationTask, seed: int) -> RankerDataset:
     """Returns the lists of a task's users, in random order; of some, if there are many."""
-    users = np.random.default_rng(seed).permutation(len(task.users))[:_MAX_USERS].tolist()
+    chosen = np.random.default_rng(seed).permutation(len(task.users))[:_MAX_USERS].tolist()
     names = features.spec.names
     sizes, values, relevant = [0], [np.empty((0, len(names)), np.float32)], []
     labels: list[NDArray[np.bool_]] = []
-    missed = 0
-    for user in users:
+    users: list[int] = []
+    missed: list[int] = []
+    for user in chosen:
         if len(labels) == _MAX_LISTS:
             break
         candidates = features.extract(task.histories[user], task.candidates)
         of_user = np.isin(candidates.rows, task.relevant[user])
         if not of_user.any():
-            missed += 1
+            missed.append(user)
             continue
         sizes.append(len(of_user))
         values.append(candidates.values.T)
         labels.append(of_user)
         relevant.append(len(task.relevant[user]))
+        users.append(user)
     return RankerDataset(
         names,
         np.array(sizes[1:], np.int64),
         np.concatenate(values),
         np.concatenate([np.empty(0, np.bool_), *labels]),
         np.array(relevant, np.int64),
-        missed,
+        task.users[np.array(users, np.int64)],
+        task.users[np.array(missed, np.int64)],
     )

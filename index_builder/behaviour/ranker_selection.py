@@ -160,6 +160,9 @@ def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> 
     trials = [_trial(lists, held_out, options, k, seed) for held_out in range(len(lists))]
     blend_ndcg = np.concatenate([one.blend_ndcg for one in trials])
     ndcg_by = {pair: np.concatenate([one.ndcg[pair] for one in trials]) for pair in _WEIGHTS}
+    users = np.concatenate([np.append(one.users, one.missed) for one in lists])
+    blend_ndcg = mean_of_users(blend_ndcg, users)
+    ndcg_by = {pair: mean_of_users(ndcg, users) for pair, ndcg in ndcg_by.items()}
     gains = {
         pair: paired_interval(ndcg, blend_ndcg, seed=seed, level=_LEVEL)
         for pair, ndcg in ndcg_by.items()
@@ -215,6 +218,12 @@ def _trial(
     return _Trial(text, ndcg_of(judged, blended, k), ndcg)
 
 
+def mean_of_users(values: NDArray[np.float64], users: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Returns the mean of the lists of each user, whose gains resemble each other: (users,)."""
+    _, of = np.unique(users, return_inverse=True)
+    return np.bincount(of, values) / np.bincount(of)
+
+
 def _joined(lists: Sequence[RankerDataset]) -> RankerDataset:
     return reduce(RankerDataset.concatenate, lists)
 
@@ -244,8 +253,8 @@ def ndcg_of(
 ) -> NDArray[np.float64]:
     """Returns the NDCG@k of each list, as defined by `recommendation_metrics.measure`.
 
-    Those of the lists without a relevant item follow, and are 0. Relevant items that are not
-    candidates count as missed. Ties are broken by item number.
+    Those of the users in `missed` follow, and are 0. Relevant items that are not candidates count
+    as missed. Ties are broken by item number.
     """
     of = np.repeat(np.arange(len(lists.sizes)), lists.sizes)
     order = np.lexsort((-scores, of))
@@ -253,4 +262,6 @@ def ndcg_of(
     hits = lists.labels[order] & (place < k)
     gains = np.where(hits, 1 / np.log2(place + 2), 0)
     best = np.cumsum(1 / np.log2(np.arange(k) + 2))[np.minimum(lists.relevant, k) - 1]
-    return np.concatenate([np.bincount(of, gains, len(lists.sizes)) / best, np.zeros(lists.missed)])
+    return np.concatenate(
+        [np.bincount(of, gains, len(lists.sizes)) / best, np.zeros(len(lists.missed))]
+    )

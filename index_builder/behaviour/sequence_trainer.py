@@ -179,9 +179,10 @@ class _Trainer:
 
     def _cycle(self, sequences: _Sequences, known: NDArray[np.int32]) -> None:
         """Trains on all pieces, in random order, while the rate rises and then falls to 0."""
-        steps = min(_MAX_STEPS, _EPOCHS * len(self._batches(sequences)))
-        batches = chain.from_iterable(self._batches(sequences) for _ in count())
-        for at, batch in enumerate(islice(batches, steps)):
+        first = self._batches(sequences)
+        steps = min(_MAX_STEPS, _EPOCHS * len(first))
+        others = chain.from_iterable(self._batches(sequences) for _ in count())
+        for at, batch in enumerate(islice(chain(first, others), steps)):
             part = at / steps
             fall = 0.5 + 0.5 * np.cos(np.pi * (part - _RISE) / (1 - _RISE))
             self._step(_padded(sequences, batch), known, _RATE * min(part / _RISE, fall))

@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 
 from index_builder.behaviour.candidate_generators import train_candidates
-from index_builder.behaviour.evaluation_task import make_task, top_lists
+from index_builder.behaviour.evaluation_task import EvaluationTask, make_task, top_lists
 from index_builder.behaviour.manifest_entries import describe_ranker
 from index_builder.behaviour.model_selection import choose_blend
-from index_builder.behaviour.ranker_dataset import RankerDataset, first_days
+from index_builder.behaviour.ranker_dataset import RankerDataset, build_dataset, first_days
 from index_builder.behaviour.ranker_selection import (
     TrainedRanker,
     fit_rankers,
+    mean_of_users,
     ndcg_of,
 )
 from index_builder.evaluation.recommendation_metrics import measure
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import split, validation_windows
 from nearline.times import DAY_US
+from retrieval.behaviour.features import FeatureExtractor
 from tests.index_builder.behaviour.repeat_buyers import ITEMS, rounds
 
 HOW, K = "last-n:1", 3
@@ -52,7 +54,7 @@ def test_a_ranker_learns_what_no_blend_can() -> None:
     card = found.card
     assert card.kept and card.gain_low > 0.1
     assert card.validation_ndcg > 0.95 > card.blend_ndcg
-    assert card.validation_users == 390 and card.lists == 390 and card.positives == 390
+    assert card.validation_users == 130 and card.lists == 390 and card.positives == 390
     assert not card.since_newest and "trees=" in card.settings
     assert f"{card.trees} trees: NDCG {card.blend_ndcg:.4f}" in describe_ranker(card)
     for line in card.features:
@@ -81,6 +83,32 @@ def test_a_ranker_without_a_gain_does_not_serve() -> None:
     assert describe_ranker(found.card).startswith("not kept: ")
 
 
+def test_the_trees_on_trial_have_not_seen_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, weights = fitted(at_random=False)
+    parts = validation_windows(rounds(at_random=False), HOW, 3)
+
+    def with_others(features: FeatureExtractor, task: EvaluationTask, seed: int) -> RankerDataset:
+        lists = build_dataset(features, task, seed)
+        if len(task.histories[0].items) < len(newest.histories[0].items):
+            return lists
+        tenth = len(lists.labels) // 10
+        return lists._replace(
+            labels=np.append(np.roll(lists.labels[:tenth], 1), lists.labels[tenth:])
+        )
+
+    newest = make_task(parts[0], repeats=True)
+    monkeypatch.setattr("index_builder.behaviour.ranker_selection.build_dataset", with_others)
+    trial = [one for one in train_candidates(parts[0].train, repeats=True) if one.name in _FEW]
+    again = fit_rankers(parts, trial, {True: weights}, HOW, K, 0)[True]
+    assert again.trial == found.trial != ""
+    assert again.text != found.text
+
+
+def test_a_user_counts_once_however_many_windows_have_lists_of_them() -> None:
+    users = np.array([3, 1, 3, 2, 3], np.int32)
+    assert mean_of_users(np.array([1.0, 0.5, 0.0, 0.25, 0.5]), users).tolist() == [0.5, 0.25, 0.5]
+
+
 def test_no_ranker_is_trained_with_few_users() -> None:
     parts = validation_windows(rounds(users=99), HOW, 3)
     assert fit_rankers(parts, [], {True: {}, False: {}}, HOW, K, 0) == {}
@@ -99,9 +127,11 @@ def test_ndcg_of_lists_is_that_of_the_metrics() -> None:
     lists = np.full((4, 30), -1, np.int32)
     for row, at in enumerate(parts):
         lists[row, : sizes[row]] = np.argsort(-scores[at], kind="stable")
-    made = RankerDataset(("x",), sizes, scores[:, None], wanted, asked)
+    users, missed = np.arange(4, dtype=np.int32), np.array([7, 8], np.int32)
+    made = RankerDataset(("x",), sizes, scores[:, None], wanted, asked, users, missed)
     for k in (1, 4, 30):
-        assert ndcg_of(made, scores, k) == pytest.approx(measure(lists, relevant, k).ndcg)
+        ndcg = measure(lists, relevant, k).ndcg
+        assert ndcg_of(made, scores, k) == pytest.approx([*ndcg, 0, 0])
 
 
 def test_the_first_day_of_an_item_is_that_of_its_first_row() -> None:
