@@ -75,10 +75,10 @@ class RecentChanges:
 
     def add(self, entries: Sequence[ChangeEntry]) -> None:
         """Adds the next entries of the log."""
-        for partition, position, _, change in entries:
-            name = change.document_id
+        for entry in entries:
+            name, is_gone = entry.change.document_id, entry.change.kind is ChangeKind.DELETE
             self._items.pop(name, None)
-            self._items[name] = ItemChange(partition, position, change.kind is ChangeKind.DELETE)
+            self._items[name] = ItemChange(entry.partition, entry.position, is_gone)
         if len(self._items) > self._limit:
             first = list(self._items)[: len(self._items) - self._limit // 2]
             dropped = [self._items.pop(name) for name in first]

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from nearline.errors import AlreadyExists, NotFound, SnapshotCorrupt, SnapshotMismatch
+from nearline.errors import (
+    AlreadyExists,
+    NotFound,
+    NotReady,
+    SnapshotCorrupt,
+    SnapshotMismatch,
+)
 from nearline.store.snapshot import PARTITIONS, Store
 from retrieval.changelog.archive_segments import (
     ArchivedChange,
@@ -19,8 +26,8 @@ from retrieval.changelog.archive_segments import (
     archive_row,
     encode_segment,
 )
-from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.records import ChangeEntry
+from retrieval.changelog.change_log import ChangeLog, LogDiverged, PartitionEnd
+from retrieval.changelog.records import UNKNOWN_NONCES, ChangeEntry, Nonces
 from retrieval.protocols.watermark import Watermark
 
 SEGMENT_CHANGES = 50_000
@@ -30,7 +37,10 @@ _ENTRIES_PER_READ = 64
 # Segments whose summaries are remembered, of 5 kB each. A collection makes one a minute at most and
 # has those of a few days; beyond this many in all, each round would read every one again.
 _REMEMBERED = 32_768
-
+# A failover during an archiving is rare, and a second one in a row is a broken Redis.
+_MOST_RESTORED = 3
+_RETRY_S = 10.0
+_log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -43,10 +53,11 @@ class PendingChanges(NamedTuple):
 
 
 class _Summary(NamedTuple):
-    """Summary of a segment: its bounds, when it was made, and its changes."""
+    """Summary of a segment: its bounds, nonces at its end, when it was made, and its changes."""
 
     before: Watermark
     after: Watermark
+    nonces: Nonces
     made_us: int
     changes: PendingChanges
 
@@ -79,6 +90,15 @@ class Archive:
         numbers = self.numbers()
         return self.bounds(numbers[-1])[1] if numbers else Watermark(self.log_id)
 
+    def ends(self) -> Mapping[int, PartitionEnd]:
+        """Returns where the archive ends, by partition; without those that it has nothing of."""
+        numbers = self.numbers()
+        if not numbers:
+            return {}
+        last = self._summary(numbers[-1])
+        found = zip(last.after.positions, last.nonces, strict=True)
+        return {one: PartitionEnd(*end) for one, end in enumerate(found) if end[0]}
+
     def made_us(self) -> int:
         """Returns when the last segment was created, in us since 1970; 0 if there is none."""
         numbers = self.numbers()
@@ -101,7 +121,9 @@ class Archive:
                 f"collection {self._collection!r} was dropped, with change log {self.log_id}",
                 field="collection",
             )
-        data = encode_segment(rows, before, after)
+        nonces = dict(enumerate(self._summary(numbers[-1]).nonces if numbers else UNKNOWN_NONCES))
+        nonces.update((row.partition, row.nonce) for row in rows)
+        data = encode_segment(rows, before, after, tuple(nonces.values()))
         self._store.create_log_segment(self._collection, self.log_id, number, data)
 
     def _is_dropped(self) -> bool:
@@ -232,7 +254,7 @@ def _summarize(store: Store, collection: str, log_id: str, number: int) -> _Summ
     """Returns the summary of a segment. It never changes, nor is its number used again."""
     segment = _read_segment(store, collection, log_id, number)
     changes = _count_after(segment, Watermark(log_id))
-    return _Summary(segment.before, segment.after, segment.made_us, changes)
+    return _Summary(segment.before, segment.after, segment.nonces, segment.made_us, changes)
 
 
 def _count_after(segment: LogSegment, start: Watermark) -> PendingChanges:
@@ -245,53 +267,87 @@ def _count_after(segment: LogSegment, start: Watermark) -> PendingChanges:
 async def archive_changes(store: Store, log: ChangeLog) -> Archive:
     """Copies changes of a log that are not archived yet into new segments.
 
-    Several processes may do so at once: a slower process continues after the segments of a faster
-    one.
+    Only changes that the replicas have confirmed are archived. If the log lacks archived changes
+    all the same, because another replica took over or an old copy of its data was restored, they
+    are given back to it. Several processes may archive at once: a slower process continues after
+    the segments of a faster one.
 
     Returns: The archive; it contains at least everything that was in the log at the time of the
         call.
-    Raises: NotReady: the log is unavailable. SnapshotMismatch: the store names another log, the log
-        has lost archived changes, or changes were trimmed before they were archived. StoreError.
+    Raises: NotReady: the log is unavailable, or replicas do not confirm its changes.
+        SnapshotMismatch: the store names another log, the log has lost archived changes that
+        cannot be told from others, or changes were trimmed before they were archived. StoreError.
     """
-    head = (await log.state()).head
-    archive = Archive(store, log.collection, head.log_id)
+    for _ in range(_MOST_RESTORED):
+        head = (await log.state()).head
+        archive = Archive(store, log.collection, head.log_id)
+        try:
+            await _archive_upto(log, archive, head)
+            return archive
+        except LogDiverged:
+            await _restore(log, archive)
+    raise NotReady("Redis fails over again and again; try again later", retry_after_s=_RETRY_S)
+
+
+async def _archive_upto(log: ChangeLog, archive: Archive, head: Watermark) -> None:
+    """Archives up to a position. Raises: LogDiverged: the log lacks archived changes."""
     while True:
         numbers = await asyncio.to_thread(archive.numbers)
-        end = await asyncio.to_thread(archive.end)
-        if not head.covers(end):
-            # Another process may have archived what was appended since the head was read.
-            head = (await log.state()).head
-            _check_not_behind(head, end)
+        ends = await asyncio.to_thread(archive.ends)
+        end = Watermark(archive.log_id).advanced({one: end.position for one, end in ends.items()})
+        state = await log.state()
+        for partition, (position, nonce) in ends.items():
+            at, found = state.head.positions[partition], state.nonces[partition]
+            if at < position or (at == position and nonce and found not in (b"", nonce)):
+                raise LogDiverged(
+                    f"change log {archive.log_id} lacks archived changes of partition {partition}"
+                )
         # An empty first segment records that no earlier entries are missing.
         if numbers and end.covers(head):
-            return archive
-        rows, after = await _next_rows(log, end, head)
-        try:
+            return
+        rows, after = await _next_rows(log, end, ends, head)
+        with contextlib.suppress(AlreadyExists):
             await asyncio.to_thread(archive.add, rows, end, after)
-        except AlreadyExists:
-            continue
 
 
 async def _next_rows(
-    log: ChangeLog, end: Watermark, head: Watermark
+    log: ChangeLog, end: Watermark, ends: Mapping[int, PartitionEnd], head: Watermark
 ) -> tuple[list[ArchivedChange], Watermark]:
-    """Reads the changes after a position, up to the size of a segment."""
+    """Reads the confirmed changes after a position, up to the size of a segment.
+
+    Raises: LogDiverged: they do not continue the archive, or were replaced meanwhile.
+    """
+    behind = [one for one, at in enumerate(end.positions) if at < head.positions[one]]
+    confirmed = await log.confirm(behind) if behind else {}
+    head = Watermark(head.log_id).advanced({one: at.position for one, at in confirmed.items()})
+    nonces = {one: at.nonce for one, at in ends.items()}
     rows: list[ArchivedChange] = []
     size = 0
     at = end
-    while not at.covers(head) and len(rows) < SEGMENT_CHANGES and size < SEGMENT_BYTES:
-        behind = {
-            partition: position
-            for partition, position in enumerate(at.positions)
-            if position < head.positions[partition]
+    while len(rows) < SEGMENT_CHANGES and size < SEGMENT_BYTES:
+        wanted = {
+            one: at.positions[one] for one in behind if at.positions[one] < head.positions[one]
         }
-        entries = await log.read(behind, limit=_ENTRIES_PER_READ)
+        if not wanted:
+            break
+        entries = await log.read(wanted, limit=_ENTRIES_PER_READ)
         if not entries:
             raise SnapshotMismatch(
                 f"change log {head.log_id} returned no changes after the archived ones, although "
                 "its head is further: it was set back; try again"
             )
         for entry in entries:
+            if entry.position > head.positions[entry.partition]:
+                continue
+            is_last = entry.position == head.positions[entry.partition]
+            if not _agree(entry.before, nonces.get(entry.partition, b"")) or (
+                is_last and not _agree(entry.nonce, confirmed[entry.partition].nonce)
+            ):
+                raise LogDiverged(
+                    f"change {entry.position} of partition {entry.partition} of change log "
+                    f"{head.log_id} does not continue what is archived, or was replaced meanwhile"
+                )
+            nonces[entry.partition] = entry.nonce
             row = archive_row(entry)
             rows.append(row)
             size += len(row.change)
@@ -299,11 +355,61 @@ async def _next_rows(
     return rows, at
 
 
-def _check_not_behind(head: Watermark, end: Watermark) -> None:
-    for partition, (at, archived_at) in enumerate(zip(head.positions, end.positions, strict=True)):
-        if at < archived_at:
-            raise SnapshotMismatch(
-                f"change log {head.log_id} ends at {at} in partition {partition}, but "
-                f"{archived_at} changes of it are archived: it has lost changes; restore the "
-                "Redis that has them, or start a new log with nearline changes reset"
-            )
+def _agree(one: bytes, other: bytes) -> bool:
+    return one == other or not (one and other)
+
+
+async def _restore(log: ChangeLog, archive: Archive) -> None:
+    """Gives a log back the archived changes that it lost, before what has followed since.
+
+    They were confirmed by replicas, and snapshots may contain them: without them, the log would
+    number other changes alike, and these snapshots would seem to contain those.
+
+    Raises: SnapshotMismatch: the archive is older than its nonces, so nobody knows what is lost.
+    """
+    ends = await asyncio.to_thread(archive.ends)
+    found = await log.nonces({one: end.position for one, end in ends.items()})
+    state = await log.state()
+    trimmed, last = dict(enumerate(state.trimmed.positions)), dict[int, int]()
+    for partition, (position, nonce) in ends.items():
+        if nonce and found.get(partition) != nonce:
+            last[partition] = trimmed[partition]
+        elif state.head.positions[partition] < position:
+            raise _lost(archive.log_id, partition, state.head.positions[partition], position)
+    if not last:
+        return  # Another process has restored them.
+    known = defaultdict[int, list[tuple[int, bytes]]](list)
+    for entry in await asyncio.to_thread(_entries_of, archive, ends, last):
+        known[entry.partition].append((entry.position, entry.nonce))
+    for partition, rows in known.items():
+        # Entries are chained by their nonces: up to some position, all are the same.
+        low, high = 0, len(rows)
+        while low < high:
+            position, nonce = rows[(low + high) // 2]
+            same = (await log.nonces({partition: position})).get(partition) == nonce or not nonce
+            low, high = ((low + high) // 2 + 1, high) if same else (low, (low + high) // 2)
+        last[partition] = rows[low - 1][0] if low else trimmed[partition]
+    lost = defaultdict[int, list[ChangeEntry]](list)
+    for entry in await asyncio.to_thread(_entries_of, archive, ends, last):
+        lost[entry.partition].append(entry)
+    for partition, entries in lost.items():
+        await log.restore(partition, last[partition], entries)
+        about = {"collection": log.collection, "partition": partition, "changes": len(entries)}
+        _log.warning("archived changes that the change log had lost are in it again", extra=about)
+
+
+def _entries_of(
+    archive: Archive, ends: Mapping[int, PartitionEnd], after: Mapping[int, int]
+) -> list[ChangeEntry]:
+    """Returns the archived entries of some partitions after these positions."""
+    start = Watermark(archive.log_id).advanced({one: end.position for one, end in ends.items()})
+    positions = [after.get(one, at) for one, at in enumerate(start.positions)]
+    return list(archive.entries(Watermark(archive.log_id, tuple(positions))))
+
+
+def _lost(log_id: str, partition: int, at: int, archived_at: int) -> SnapshotMismatch:
+    return SnapshotMismatch(
+        f"change log {log_id} ends at {at} in partition {partition}, but {archived_at} changes of "
+        "it are archived: it has lost changes; restore the Redis that has them, or start a new "
+        "log with nearline changes reset"
+    )

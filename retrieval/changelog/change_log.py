@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from nearline.errors import NotReady, SnapshotMismatch
-from retrieval.changelog.records import ChangeEntry, ChangeResult, ChangeWrite
+from retrieval.changelog.records import (
+    UNKNOWN_NONCES,
+    ChangeEntry,
+    ChangeResult,
+    ChangeWrite,
+    Nonces,
+)
 from retrieval.protocols.watermark import Watermark
 
 
@@ -22,10 +28,21 @@ class AppendResult(NamedTuple):
 
 
 class LogState(NamedTuple):
-    """The extent of a log: its last positions, and the last positions that were trimmed."""
+    """The extent of a log: its last positions, and the last positions that were trimmed.
+
+    nonces: Of the last entries.
+    """
 
     head: Watermark
     trimmed: Watermark
+    nonces: Nonces = UNKNOWN_NONCES
+
+
+class PartitionEnd(NamedTuple):
+    """The last entry of a partition, or of what is archived of it. nonce: Empty if unknown."""
+
+    position: int
+    nonce: bytes
 
 
 class ChangeLog(Protocol):
@@ -83,8 +100,36 @@ class ChangeLog(Protocol):
         """
         ...
 
-    async def trim(self, upto: Watermark) -> int:
-        """Removes all changes up to a position; returns their number."""
+    async def confirm(self, partitions: Iterable[int]) -> Mapping[int, PartitionEnd]:
+        """Returns the ends of some partitions, which as many replicas have as a write needs.
+
+        Raises: as the class; NotReady: too few replicas confirm them.
+        """
+        ...
+
+    async def nonces(self, positions: Mapping[int, int]) -> Mapping[int, bytes]:
+        """Returns the nonces of some entries, by partition; none for those that the log lacks."""
+        ...
+
+    async def restore(self, partition: int, after: int, entries: Sequence[ChangeEntry]) -> None:
+        """Inserts entries that the log lost in a failover; returns when they are durable.
+
+        Entries that followed are numbered anew after them. Readers that have seen these meet
+        LogDiverged. Nothing happens if the log has the lost entries.
+
+        Args:
+            after: Position of the last entry that is not lost.
+            entries: The lost ones, in order and without gaps.
+        """
+        ...
+
+    async def trim(self, upto: Watermark, archived: Mapping[int, PartitionEnd] = {}) -> int:
+        """Removes all changes up to a position; returns their number.
+
+        Args:
+            archived: Ends of partitions that the log must have.
+        Raises: as the class; LogDiverged: it has others.
+        """
         ...
 
 
@@ -122,7 +167,19 @@ class AbsentLog:
         """Raises NotReady."""
         raise self._absent()
 
-    async def trim(self, upto: Watermark) -> int:
+    async def confirm(self, partitions: Iterable[int]) -> Mapping[int, PartitionEnd]:
+        """Raises NotReady."""
+        raise self._absent()
+
+    async def nonces(self, positions: Mapping[int, int]) -> Mapping[int, bytes]:
+        """Raises NotReady."""
+        raise self._absent()
+
+    async def restore(self, partition: int, after: int, entries: Sequence[ChangeEntry]) -> None:
+        """Raises NotReady."""
+        raise self._absent()
+
+    async def trim(self, upto: Watermark, archived: Mapping[int, PartitionEnd] = {}) -> int:
         """Raises NotReady."""
         raise self._absent()
 

@@ -120,6 +120,13 @@ class EntryChain:
 def decode_entries(raw: Sequence[RawEntry]) -> list[ChangeEntry]:
     """Decodes entries. Raises: SnapshotCorrupt."""
     return [
-        ChangeEntry(partition, position, int(fields[b"time"]), decode_change(fields[b"change"]))
+        ChangeEntry(
+            partition,
+            position,
+            int(fields[b"time"]),
+            decode_change(fields[b"change"]),
+            fields[b"nonce"],
+            fields[b"before"],
+        )
         for partition, position, fields in raw
     ]

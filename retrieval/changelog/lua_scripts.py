@@ -97,11 +97,86 @@ if KEYS[4] then redis.call('SET', KEYS[4], ARGV[3] .. results, 'EX', ARGV[4]) en
 return {seq, results}
 """
 
-# KEYS: meta, log, versions. ARGV: log id, last number to trim, maximum entries per call.
+# KEYS: meta, log, versions. ARGV: log id.
+# Returns the last number and its nonce. A WAITAOF says whether they are confirmed.
+CONFIRM = """
+local meta = redis.call('HMGET', KEYS[1], 'log', 'seq', 'nonce')
+if meta[1] ~= ARGV[1] then return redis.error_reply('LOGID ' .. (meta[1] or 'none')) end
+redis.call('HSET', KEYS[1], 'seq', meta[2])
+return {meta[2], meta[3]}
+"""
+
+# KEYS: meta, log, versions. ARGV: log id, last number that is not lost, nonce for the entries that
+# followed; then for each lost entry document id, kind (U, D, A), time, nonce, change.
+# Inserts the lost entries; those that followed get new numbers after them. Returns how many these
+# are; nothing happens if the log has the lost entries.
+RESTORE = """
+local meta = redis.call('HMGET', KEYS[1], 'log', 'seq', 'nonce', 'time')
+if meta[1] ~= ARGV[1] then return redis.error_reply('LOGID ' .. (meta[1] or 'none')) end
+local after, before, time = tonumber(ARGV[2]), meta[3], tonumber(meta[4])
+local kept, moved, versions = {}, {}, {}
+for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', '+')) do
+  local number, fields = tonumber(string.match(entry[1], '^%d+')), {}
+  for f = 1, #entry[2], 2 do fields[entry[2][f]] = entry[2][f + 1] end
+  if number <= after then
+    kept[#kept + 1] = entry
+    before = fields['nonce']
+  else
+    if number == after + 1 then
+      if fields['nonce'] == ARGV[7] then return 0 end
+      before = fields['before']
+    end
+    moved[#moved + 1] = fields
+    local version = tonumber(redis.call('HGET', KEYS[3], fields['id']) or '0')
+    if math.abs(version) == number then versions[#moved] = version < 0 and '-' or '' end
+  end
+end
+redis.call('DEL', KEYS[2])
+for _, entry in ipairs(kept) do redis.call('XADD', KEYS[2], entry[1], unpack(entry[2])) end
+local seq = after
+for i = 4, #ARGV, 5 do
+  seq = seq + 1
+  local number, id = string.format('%.0f', seq), ARGV[i]
+  redis.call('XADD', KEYS[2], number .. '-0', 'id', id, 'change', ARGV[i + 4], 'time', ARGV[i + 2],
+    'nonce', ARGV[i + 3], 'before', before)
+  redis.call('HSET', KEYS[3], id, ARGV[i + 1] == 'D' and '-' .. number or number)
+  before, time = ARGV[i + 3], math.max(time, tonumber(ARGV[i + 2]))
+end
+for i, fields in ipairs(moved) do
+  seq = seq + 1
+  local number, flat = string.format('%.0f', seq), {}
+  fields['before'], fields['nonce'], before = before, ARGV[3], ARGV[3]
+  for _, name in ipairs({'id', 'change', 'time', 'nonce', 'before', 'as_of'}) do
+    if fields[name] then
+      flat[#flat + 1] = name
+      flat[#flat + 1] = fields[name]
+    end
+  end
+  redis.call('XADD', KEYS[2], number .. '-0', unpack(flat))
+  if versions[i] then redis.call('HSET', KEYS[3], fields['id'], versions[i] .. number) end
+end
+redis.call('HSET', KEYS[1], 'seq', string.format('%.0f', seq), 'nonce', before,
+  'time', string.format('%.0f', time))
+return #moved
+"""
+
+# KEYS: meta, log, versions. ARGV: log id, last number to trim, maximum entries per call, a number
+# and the nonce that its entry must have (empty: any).
 # Returns the number of entries trimmed, and 1 if there are more.
 TRIM = """
-local meta = redis.call('HMGET', KEYS[1], 'log', 'seq', 'trimmed')
+local meta = redis.call('HMGET', KEYS[1], 'log', 'seq', 'trimmed', 'nonce')
 if meta[1] ~= ARGV[1] then return redis.error_reply('LOGID ' .. (meta[1] or 'none')) end
+if ARGV[5] ~= '' then
+  local found = ARGV[4] == meta[2] and meta[4]
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[2], ARGV[4] .. '-0', ARGV[4] .. '-0')) do
+    for f = 1, #entry[2], 2 do
+      if entry[2][f] == 'nonce' then found = entry[2][f + 1] end
+    end
+  end
+  if found ~= ARGV[5] and tonumber(ARGV[4]) > tonumber(meta[3]) then
+    return redis.error_reply('DIVERGED')
+  end
+end
 local trimmed, upto = tonumber(meta[3]), math.min(tonumber(ARGV[2]), tonumber(meta[2]))
 if upto <= trimmed then return {0, 0} end
 local last = math.min(upto, trimmed + tonumber(ARGV[3]))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,18 @@ from numpy.typing import NDArray
 from nearline.contract import Attributes, WriteOutcome
 from nearline.items.documents import chunk_texts, text_to_embed
 from nearline.items.sizes import attributes_bytes, text_bytes
+from nearline.store.snapshot import PARTITIONS
 
 # Replaces the fingerprint of vectors that the user provided.
 OWN_VECTORS = ""
 # Bytes that a change takes beyond its content: keys, the version of its item, the entry.
 _ENTRY_BYTES = 256
 _NO_BOUNDS = np.empty((0, 2), np.int64)
+
+
+# Of the last entries of the 64 partitions; empty: unknown.
+Nonces: TypeAlias = tuple[bytes, ...]
+UNKNOWN_NONCES: Nonces = (b"",) * PARTITIONS
 
 
 class ChangeKind(Enum):
@@ -62,12 +68,16 @@ class ChangeEntry(NamedTuple):
 
     position: Number within its partition, from 1 without gaps; also the new version of the item.
     time_us: When it was appended, in microseconds since 1970 by the log's clock.
+    nonce, before: What identifies this entry and the one before it, see `EntryChain`; empty if
+        unknown.
     """
 
     partition: int
     position: int
     time_us: int
     change: Change
+    nonce: bytes = b""
+    before: bytes = b""
 
 
 class ChangeWrite(NamedTuple):

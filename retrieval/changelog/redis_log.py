@@ -16,7 +16,7 @@ from nearline.errors import InvalidRequest, NearlineError, NotReady, SnapshotMis
 from nearline.retry import SAME_KEY
 from nearline.store.snapshot import PARTITIONS, Store, check_collection, partition_of
 from retrieval.changelog import lua_scripts
-from retrieval.changelog.change_log import AppendResult, LogState
+from retrieval.changelog.change_log import AppendResult, LogDiverged, LogState, PartitionEnd
 from retrieval.changelog.codec import content_digest, encode_change
 from retrieval.changelog.creation import foreign_log_id, log_mismatch_error, open_log
 from retrieval.changelog.entry_decoder import (
@@ -177,6 +177,7 @@ class RedisLog:
         return LogState(
             Watermark(log_id, tuple(head.seq for head in heads.values())),
             Watermark(log_id, tuple(head.trimmed for head in heads.values())),
+            tuple(head.nonce for head in heads.values()),
         )
 
     async def size_bytes(self) -> int:
@@ -246,7 +247,52 @@ class RedisLog:
             return decode_entries(received)
         return await asyncio.to_thread(decode_entries, received)
 
-    async def trim(self, upto: Watermark) -> int:
+    async def confirm(self, partitions: Iterable[int]) -> Mapping[int, PartitionEnd]:
+        """Returns the ends of some partitions, which as many replicas have as a write needs."""
+        log_id = await self._open()
+        calls = [self._call(one, log_id) for one in partitions]
+        await self._durability.check()
+        replies = await self._run(lua_scripts.CONFIRM, log_id, calls, self._durability)
+        return {
+            call.partition: PartitionEnd(int(position), nonce)
+            for call, (position, nonce) in zip(calls, replies, strict=True)
+        }
+
+    async def nonces(self, positions: Mapping[int, int]) -> Mapping[int, bytes]:
+        """Returns the nonces of some entries, by partition; none for those that the log lacks."""
+        heads = await self._heads(positions, await self._open())
+        async with translate_redis_errors(NEEDED_BY), asyncio.timeout(_REPLY_TIMEOUT_S):
+            async with self._client.pipeline(transaction=False) as pipe:
+                for partition, position in positions.items():
+                    name = partition_keys(self._collection, partition).log
+                    pipe.xrange(name, f"{position}-0", f"{position + 1}-0")
+                replies = await pipe.execute()
+        found: dict[int, bytes] = {}
+        for (partition, position), entries in zip(positions.items(), replies, strict=True):
+            if heads[partition].seq == position:
+                found[partition] = heads[partition].nonce
+            for number, fields in entries:
+                # The next one also tells the nonce of an entry that was trimmed.
+                own = number == f"{position}-0".encode()
+                found[partition] = fields[b"nonce" if own else b"before"]
+        return found
+
+    async def restore(self, partition: int, after: int, entries: Sequence[ChangeEntry]) -> None:
+        """Inserts entries that the log lost in a failover; returns when they are durable."""
+        log_id = await self._open()
+        call = self._call(partition, log_id, after, secrets.token_hex(8))
+        for entry in entries:
+            change = entry.change
+            letter, data = _KINDS[change.kind], encode_change(change)
+            call.arguments.extend((change.document_id, letter, entry.time_us, entry.nonce, data))
+        await self._run(lua_scripts.RESTORE, log_id, [call], self._durability)
+
+    def _call(self, partition: int, *arguments: str | bytes | int) -> AppendCall:
+        keys = partition_keys(self._collection, partition)
+        names = [keys.meta, keys.log, keys.versions]
+        return AppendCall(partition, [], names, list(arguments))
+
+    async def trim(self, upto: Watermark, archived: Mapping[int, PartitionEnd] = {}) -> int:
         """Removes all changes up to a position; returns their number."""
         log_id = await self._open()
         if upto.log_id != log_id:
@@ -258,10 +304,9 @@ class RedisLog:
         while partitions:
             calls = []
             for partition in partitions:
-                keys = partition_keys(self._collection, partition)
-                arguments: list[str | bytes | int] = [log_id, upto.positions[partition]]
-                names = [keys.meta, keys.log, keys.versions]
-                calls.append(AppendCall(partition, [], names, [*arguments, _TRIM_ENTRIES]))
+                last = archived.get(partition, PartitionEnd(0, b""))
+                position = upto.positions[partition]
+                calls.append(self._call(partition, log_id, position, _TRIM_ENTRIES, *last))
             replies = await self._run(lua_scripts.TRIM, log_id, calls)
             total += sum(removed for removed, _ in replies)
             partitions = [one for one, (_, more) in zip(partitions, replies, strict=True) if more]
@@ -347,6 +392,11 @@ class RedisLog:
             # The next write reads the current log from the store.
             self._log_id = ""
             return log_mismatch_error(self._collection, log_id, partition, found)
+        if str(reply) == "DIVERGED":
+            return LogDiverged(
+                f"partition {partition} of change log {log_id} lacks changes that are archived, "
+                "so nothing is trimmed: archive it first, which restores them"
+            )
         if str(reply) == "KEYUSED":
             return _key_reuse_error()
         return NotReady(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nearline.errors import NearlineError
 from nearline.store.snapshot import PARTITIONS, Store
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.archive import Archive
-from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.change_log import ChangeLog, PartitionEnd
 from retrieval.changelog.holds import held_watermarks
 from retrieval.changelog.start_position import watermark_of
 from retrieval.protocols.watermark import Watermark
@@ -85,15 +85,17 @@ async def trim_log(store: Store, log: ChangeLog) -> int:
     """Removes the changes from a log that both the archive and every stored snapshot contain.
 
     Returns: The number of changes removed.
-    Raises: NotReady: the log is unavailable. SnapshotMismatch: the store names another log.
+    Raises: NotReady: the log is unavailable. SnapshotMismatch: the store names another log, or the
+        log lacks archived changes.
     """
     log_id = (await log.state()).head.log_id
 
-    def removable() -> Watermark:
-        archived = Archive(store, log.collection, log_id).end()
-        return common_watermark(store, log.collection, log_id).limited(archived)
+    def removable() -> tuple[Watermark, Mapping[int, PartitionEnd]]:
+        archive = Archive(store, log.collection, log_id)
+        common = common_watermark(store, log.collection, log_id).limited(archive.end())
+        return common, archive.ends()
 
-    return await log.trim(await asyncio.to_thread(removable))
+    return await log.trim(*await asyncio.to_thread(removable))
 
 
 def drop_archived_segments(store: Store, collection: str) -> int:

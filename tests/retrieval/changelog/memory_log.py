@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nearline.contract import WriteOutcome
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch
 from nearline.store.snapshot import PARTITIONS, partition_of
-from retrieval.changelog.change_log import AppendResult, LogDiverged, LogState
+from retrieval.changelog.change_log import AppendResult, LogDiverged, LogState, PartitionEnd
 from retrieval.changelog.codec import content_digest
 from retrieval.changelog.records import ChangeEntry, ChangeKind, ChangeResult, ChangeWrite
 from retrieval.protocols.watermark import Watermark
@@ -118,10 +118,9 @@ class MemoryLog:
         del part.entries[position - part.trimmed :]
         for entry in lost:
             part.versions.pop(entry.change.document_id, None)
-        for _, number, _, change in part.entries:
-            part.versions[change.document_id] = (
-                -number if change.kind is ChangeKind.DELETE else number
-            )
+        for entry in part.entries:
+            deleted = entry.change.kind is ChangeKind.DELETE
+            part.versions[entry.change.document_id] = -entry.position if deleted else entry.position
         part.set_back_to = position
         self._wake()
 
@@ -191,7 +190,17 @@ class MemoryLog:
         state = await self.state()
         return 100 * (sum(state.head.positions) - sum(state.trimmed.positions))
 
-    async def trim(self, upto: Watermark) -> int:
+    async def confirm(self, partitions: Iterable[int]) -> Mapping[int, PartitionEnd]:
+        self._check()
+        return {one: PartitionEnd(self._partitions[one].head, b"") for one in partitions}
+
+    async def nonces(self, positions: Mapping[int, int]) -> Mapping[int, bytes]:
+        return {}
+
+    async def restore(self, partition: int, after: int, entries: Sequence[ChangeEntry]) -> None:
+        raise AssertionError("its entries have no nonces, so nothing is known to be lost")
+
+    async def trim(self, upto: Watermark, archived: Mapping[int, PartitionEnd] = {}) -> int:
         self._check()
         total = 0
         for part, position in zip(self._partitions, upto.positions, strict=True):

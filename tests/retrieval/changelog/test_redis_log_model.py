@@ -67,7 +67,7 @@ STEPS = st.one_of(
 async def outcome(log: ChangeLog, step: Request | Trim) -> object:
     """Returns all observable results of a step, and of the log after it."""
     seen: list[object] = []
-    head, trimmed = await log.state()
+    head, trimmed, _ = await log.state()
     if isinstance(step, Trim):
         seen.append(await log.trim(Watermark(head.log_id, (step.upto,) * 64)))
     else:
@@ -76,7 +76,7 @@ async def outcome(log: ChangeLog, step: Request | Trim) -> object:
             seen += [[one[:3] for one in results], watermark.positions]
         except InvalidRequest as error:
             seen.append(error.field)
-    head, trimmed = await log.state()
+    head, trimmed, _ = await log.state()
     seen += [head.positions, trimmed.positions]
     for after in (trimmed, head):
         entries = await log.read(dict(enumerate(after.positions)))
