@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -46,6 +47,8 @@ async def read_interactions(
     waiting: list[_Line] = []
     size, sent = 0, False
     async for number, line in read_lines(request, limit):
+        if number == 1:
+            line = line.removeprefix(BOM_UTF8)
         if header:
             parse, header = _csv_parser(line), False
             continue
@@ -105,6 +108,8 @@ def _check(row: Any) -> None:
 
 def _time_us(value: Any) -> int:
     """Returns microseconds since 1970 of a text in ISO 8601, UTC without a zone, or a number."""
+    if isinstance(value, bool):
+        raise ValueError(f"the time is {value!r}")
     try:
         number = float(value)
     except ValueError:

@@ -13,7 +13,7 @@ other windows judge both alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -137,8 +137,8 @@ def fit_rankers(
     fitted = {}
     for repeats, of_windows in lists.items():
         if min(len(one.sizes) for one in of_windows) >= MIN_LISTS:
-            fitted[repeats] = _fit(of_windows, split_name, k, seed)
-            done(ranker_seconds(windows[0].train))
+            part_s = ranker_seconds(windows[0].train) / (WINDOWS + 1)
+            fitted[repeats] = _fit(of_windows, split_name, k, seed, partial(done, part_s))
     return fitted
 
 
@@ -150,14 +150,20 @@ def _since_newest(split_name: str) -> bool:
     return split_name.startswith("time:")
 
 
-def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> TrainedRanker:
+def _fit(
+    lists: Sequence[RankerDataset], split_name: str, k: int, seed: int, done: Callable[[], None]
+) -> TrainedRanker:
     """Trains and evaluates a ranker.
 
     Args:
         lists: Lists of the validation window, and of the two windows before it.
+        done: Called after each of four trainings.
     """
     options = LambdaMartOptions()
-    trials = [_trial(lists, held_out, options, k, seed) for held_out in range(len(lists))]
+    trials = []
+    for held_out in range(len(lists)):
+        trials.append(_trial(lists, held_out, options, k, seed))
+        done()
     blend_ndcg = np.concatenate([one.blend_ndcg for one in trials])
     ndcg_by = {pair: np.concatenate([one.ndcg[pair] for one in trials]) for pair in _WEIGHTS}
     users = np.concatenate([np.append(one.users, one.missed) for one in lists])
@@ -187,6 +193,7 @@ def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> 
         return TrainedRanker(card, "")
     whole = _joined(lists)
     trees, text = _train(whole, options, seed)
+    done()
     card.trees, card.features[:] = len(trees.leaves), trees.names
     card.lists, card.positives = len(whole.sizes), int(whole.labels.sum())
     return TrainedRanker(card, text, trials[0].text)

@@ -72,14 +72,14 @@ class CandidateSeconds(NamedTuple):
 
 
 # Of choosing a blend, of choosing the discount for popularity, and of the lists of a window.
-BLEND_S, DEBIAS_S, LISTS_S = 9.0, 10.0, 9.0
+BLEND_S, DEBIAS_S, LISTS_S = 6.0, 4.5, 4.0
 # Windows besides that of the trial.
 _EARLIER = 2
 
 
 def ranker_seconds(rows: Interactions) -> float:
-    """Returns the seconds of training and comparing a ranker."""
-    return 15.0 + min(30.0, len(rows.users) / 150)
+    """Returns the seconds of training and comparing a ranker; so many lists are read at most."""
+    return 5.0 + min(75.0, len(rows.users) / 40)
 
 
 class TrainingProgress:

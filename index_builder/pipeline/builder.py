@@ -17,10 +17,9 @@ from index_builder.lineage.lineage import Lineage, trace_lineage
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.build_run import BuildRun, Reader
-from index_builder.pipeline.work_folder import locked, work_folder, work_key
+from index_builder.pipeline.work_folder import OUTDATED, locked, work_folder, work_key
 from index_builder.pipeline.work_mover import open_work, remove_quietly
 from nearline.contract import Embedder, EmbedderInfo, Item
-from nearline.errors import Conflict
 from nearline.retry import retry_while_unavailable
 from nearline.store.work import BuildWork
 from retrieval.changelog.change_log import ChangeLog
@@ -126,8 +125,7 @@ async def build(
             run.work = await asyncio.to_thread(open_work, options, key)
             try:
                 result = await run.run(folder)
-            except Conflict:
-                # The work is based on outdated data.
+            except OUTDATED:
                 await _remove(run.work)
                 raise
             await _remove(run.work)

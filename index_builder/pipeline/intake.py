@@ -17,6 +17,7 @@ from index_builder.documents.vector_file import VectorFile
 from index_builder.lineage.document_merger import DocumentMerger
 from index_builder.options.build_options import COSINE, BuildOptions
 from index_builder.options.declared_attributes import TITLE_ONLY_REMEDY
+from index_builder.pipeline.work_folder import NoDocuments
 from nearline.contract import Item
 from nearline.counts import counted
 from nearline.errors import InvalidRequest
@@ -87,14 +88,15 @@ class Intake:
     def finish(self) -> None:
         """Finishes reading.
 
-        Raises: InvalidRequest: too many malformed rows, a duplicate id, or no document at all.
+        Raises: InvalidRequest: too many malformed rows, or a duplicate id. NoDocuments: no document
+            at all.
         """
         self._bad_rows.check()
         if self._spool.documents == 0:
-            raise InvalidRequest(
+            raise NoDocuments(
                 "there is no document to build from "
-                f"({counted(self._bad_rows.count, 'malformed row')} left out); check --corpus and "
-                "the column names",
+                f"({counted(self._bad_rows.count, 'malformed row')} left out); add items, or check "
+                "--corpus and the column names",
                 field="corpus",
             )
         self._write_vectors()

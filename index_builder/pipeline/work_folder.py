@@ -14,12 +14,20 @@ from pathlib import Path
 
 from index_builder.documents.records import SourceCount
 from index_builder.options.build_options import BuildOptions
-from nearline.errors import Conflict, NearlineError
+from nearline.errors import Conflict, InvalidRequest, NearlineError
 from nearline.store.lock import lock_folder
 from nearline.store.snapshot import Store
 from retrieval.snapshots.retention import WORK_GRACE
 
 FOLDER = ".build"
+
+
+class NoDocuments(InvalidRequest):
+    """A build has nothing to build from."""
+
+
+# The work of these began too early for a later run: with outdated data, or with none at all.
+OUTDATED = (Conflict, NoDocuments)
 _KEY = re.compile(r"[0-9a-f]{16}")
 
 
@@ -59,8 +67,8 @@ def locked(folder: Path, *, keep: bool) -> Iterator[Path]:
     """Creates the folder and holds its lock during the block.
 
     Args:
-        folder: The folder. It is removed after success and after a Conflict, and after any other
-            error unless `keep` is set.
+        folder: The folder. It is removed after success and after errors of OUTDATED, and after any
+            other error unless `keep` is set.
         keep: Whether a later run may resume the work.
     Raises: Conflict: another build works in it. StoreError: it cannot be created.
     """
@@ -72,8 +80,7 @@ def locked(folder: Path, *, keep: bool) -> Iterator[Path]:
         try:
             yield folder
         except BaseException as error:
-            # After a Conflict, the work is based on outdated data.
-            if not keep or isinstance(error, Conflict):
+            if not keep or isinstance(error, OUTDATED):
                 _remove(folder)
             raise
         _remove(folder)

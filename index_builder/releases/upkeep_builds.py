@@ -24,7 +24,7 @@ from index_builder.pipeline import compaction, upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.pipeline.publisher import promote
 from index_builder.pipeline.training_data import current_card, with_recorded_users
-from index_builder.pipeline.work_folder import remove_stale_work
+from index_builder.pipeline.work_folder import OUTDATED, remove_stale_work
 from index_builder.releases.begun_builds import note_begun, remove_begun, settle_begun
 from index_builder.releases.build_gate import check_passed, gate_of_build
 from index_builder.releases.failed_builds import BuildInputs, FailedBuilds
@@ -153,6 +153,10 @@ class UpkeepBuilds:
         Returns: Whether it trained.
         """
         if self._failed["training"].pauses(name, inputs.epoch):
+            return False
+        if not inputs.documents + inputs.changes:
+            if self._status[name].recorded >= self._schedule.needed(None) > 0:
+                await self._put_problem(name, "waits for items: the collection has none")
             return False
         training = await self._enough(name, log, None, entries)
         if training is None:
@@ -353,7 +357,7 @@ class UpkeepBuilds:
                 progress.start("release gate", None, "")
                 verdict = await judge(self._store, manifest, embedder)
                 await asyncio.to_thread(check_passed, verdict, result.snapshot_id, self._store)
-        except Conflict:
+        except OUTDATED:
             raise
         except Exception as error:
             refused = isinstance(error, GateFailed)

@@ -66,6 +66,8 @@ def set_policies(
         made = client.set_policies(toml, collection, expected_number=expected, why=why)
     output.print_result(
         json_format.MessageToDict(made, preserving_proto_field_name=True),
-        f"set {made.number} of policies is in force for {collection}",
+        f"set {made.number} of policies is in force for {collection}"
+        if toml.strip()
+        else f"{collection} has the policies of its router again: {file} is empty",
         as_json=as_json,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from math import inf
 from typing import NamedTuple
 
 from nearline import contract as c
@@ -72,7 +73,7 @@ class CandidatePool:
 
     def lower_scores(self, start: int) -> None:
         """Lowers the scores of candidates from a place on to that of the one before."""
-        most = self.candidates[start - 1].score
+        most = self.candidates[start - 1].score if start else inf
         for place, one in enumerate(self.candidates[start:], start):
             if one.score > most:
                 self.candidates[place] = one._replace(score=most)

@@ -12,6 +12,7 @@ from retrieval.recommend.policies import NO_PAYLOAD, Policy
 from retrieval.recommend.ranking import ItemRanking, position_of
 from retrieval.recommend.selection import Selection
 from retrieval.search import item_lookup
+from retrieval.search.collection import ServedCollection
 
 # Reason of an item that the discount for popularity moved up.
 DEBIASED = "debiased"
@@ -23,7 +24,7 @@ _STORIES = {
     "popular": "what most users had",
     "surface": "what most users had, as the surface asks for",
     "content": "items like those that are known",
-    "unordered": "new items that differ, as nobody had any yet",
+    "unordered": "new items that differ, as lists know no interactions yet",
 }
 
 
@@ -91,6 +92,16 @@ def tell_story(source: str, effects: Mapping[str, Sequence[str]]) -> Sequence[st
             more = ", …" if len(ids) > _NAMED else ""
             lines.append(f"{rule}: {len(ids)} ({', '.join(ids[:_NAMED])}{more})")
     return lines
+
+
+def unused_rules(policy: Policy, served: ServedCollection) -> Sequence[str]:
+    """Returns lines about rules of a policy that the items of a collection give no meaning."""
+    fresh = policy.fresh
+    if fresh is None or served.attribute_kinds.get(fresh.attribute) == "time":
+        return ()
+    kind = served.attribute_kinds.get(fresh.attribute)
+    found = f"is of kind {kind}" if kind else "does not exist"
+    return (f"fresh does nothing: attribute {fresh.attribute!r} {found}; it must hold times",)
 
 
 async def complete_absence(

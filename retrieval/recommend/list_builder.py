@@ -22,7 +22,13 @@ from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.recommend.brand_spread import ATTRIBUTES, SPARE, brand_attribute, spread
 from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
-from retrieval.recommend.explanations import DEBIASED, add_discount, complete_absence, tell_story
+from retrieval.recommend.explanations import (
+    DEBIASED,
+    add_discount,
+    complete_absence,
+    tell_story,
+    unused_rules,
+)
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
 from retrieval.recommend.pool_filler import (
     CONTENT,
@@ -266,7 +272,7 @@ class ListBuilder:
                 "moved up by the discount": [one for one in listed if moved.get(one, 0) > 0],
                 "moved out by other rules": [one for one in first if one not in listed],
             }
-            story = tell_story(source, effects)
+            story = [*tell_story(source, effects), *unused_rules(policy, plan.query.served)]
             live = {} if ranking is None else ranking.reasons
             reasons = await self._reasons(context, result.places, source, moved, live)
         return BuiltList(

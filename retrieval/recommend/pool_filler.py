@@ -6,6 +6,7 @@ The strategies themselves are in `strategies`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from nearline.filters import Range, both
@@ -27,7 +28,7 @@ _FIRST_BLOCK = 64
 # A tenth of a pool is for more new items than a policy needs, since quotas may refuse some.
 _SPARE = 10
 # Items changed last, among which those are sought that the snapshot does not have.
-_CHANGED = 200
+_CHANGED = 100
 
 
 class PoolSource(NamedTuple):
@@ -87,7 +88,7 @@ async def add_new(
     """Gives the last places of a pool to new items if it has fewer than the policy needs.
 
     Models know new items least, so these rarely are among the best. Those of the snapshot stand in
-    the order of its models; those that it does not have follow, the latest change first.
+    the order of its models. Between them stand the items that changed since, the latest first.
 
     Args:
         pool: Filled with the same query, context, hidden items and depth.
@@ -109,10 +110,13 @@ async def add_new(
     ranking = await rank(query, strategy_of(policy), context, hidden | ids, most)
     if ranking is not None:
         await pool.fill(query, ranking.blocks(), start + most)
-    if len(pool.candidates) < start + most:
-        known = hidden | {one.id for one in pool.candidates}
-        changed = [one for one in served.newest(_CHANGED) if one not in known]
-        await pool.read(query, [(one, 0.0) for one in changed])
+    ranked = pool.candidates[start:]
+    known = hidden | {one.id for one in pool.candidates}
+    changed = [one for one in served.newest(_CHANGED) if one not in known]
+    await pool.read(query, [(one, 0.0) for one in changed])
+    pairs = zip_longest(ranked, pool.candidates[start + len(ranked) :])
+    both_kinds = [one for pair in pairs for one in pair if one is not None]
+    pool.candidates[start:] = both_kinds[:most]
     pool.lower_scores(start)
     found = {one.id for one in pool.candidates}
     pool.candidates += [one for one in filled if one.id not in found]

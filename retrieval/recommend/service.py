@@ -74,8 +74,8 @@ _log = logging.getLogger(__name__)
 _FALLBACK_REASONS = {
     POPULAR: "no interactions of the user, the session or the items are known",
     CONTENT: "the items have too few interactions yet, so similar items are listed",
-    UNORDERED: "there are no interactions yet, so new and different items are listed: record some, "
-    "or build with --interactions FILE",
+    UNORDERED: "lists know no interactions yet, so new and different items are listed: record "
+    "some, or wait for the first training of those that were imported (nearline status)",
 }
 
 

@@ -192,6 +192,9 @@ def split(
         )
     check(store.manifest(collection, canary))
     continues = newest.canary == canary and newest.rollout.policies == options.policies
+    if newest.canary and not continues and (options.policies or newest.rollout.policies):
+        tried = "other policies are" if newest.rollout.policies else f"{newest.canary} is"
+        raise Conflict(f"{tried} on trial in {collection!r}; promote or abort the trial first")
     if not continues and canary != newest.current:
         store.verify(collection, canary)
     options.rollout_id = newest.rollout.rollout_id if continues else secrets.token_hex(8)

@@ -72,6 +72,21 @@ async def test_a_line_of_csv_is_an_interaction(served: Served) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/csv", b"user_id,item_id,time\nu,i,7\n"),
+        ("application/x-ndjson", b'{"user_id": "u", "item_id": "i", "time": 7}\n'),
+    ],
+)
+async def test_a_byte_order_mark_of_a_spreadsheet_is_no_part_of_the_first_name(
+    served: Served, content_type: str, body: bytes
+) -> None:
+    found = await send(served, b"\xef\xbb\xbf" + body, content_type)
+    assert found.status_code == 200, found.text
+    assert columns(served) == [("u", "i", 7_000_000, "", 0.0)]
+
+
 async def test_an_empty_body_asks_how_many_are_stored(served: Served) -> None:
     assert (await send(served, b"")).json()["rows"] == 3
     assert columns(served) == [] and len(served[1].seen) == 1
@@ -103,6 +118,7 @@ GOOD = '{"user_id": "u", "item_id": "i", "time": 0}'
         ('{"user_id": "u", "item_id": "i", "time": "soon"}', "send the time in ISO 8601"),
         ('{"user_id": "u", "item_id": "i", "time": "nan"}', "the time is 'nan'"),
         ('{"user_id": "u", "item_id": "i", "time": 1e300}', "the time is 1e+300"),
+        ('{"user_id": "u", "item_id": "i", "time": true}', "the time is True"),
         ('{"user_id": "u", "item_id": "i", "time": [0]}', "send the time in ISO 8601"),
         ('{"user_id": "u", "item_id": "i", "time": 0, "weight": "x"}', "the weight as a number"),
         ('{"user_id": "u", "item_id": "i", "time": 0, "event_id": "e"}', "no field 'event_id'"),

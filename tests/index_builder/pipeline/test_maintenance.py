@@ -14,6 +14,7 @@ from index_builder.maintenance import Maintenance
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline import upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
+from index_builder.pipeline.work_folder import NoDocuments
 from index_builder.releases import gate
 from index_builder.releases.gate_report import make_check
 from nearline.contract import InteractionColumns
@@ -236,6 +237,31 @@ async def test_first_models_are_trained_on_enough_recorded_interactions_and_serv
     assert living.manifest.behaviour.interactions == enough
     assert not await maintenance.run_once("default")
     assert not read_proposals(living.store, "default")
+
+
+async def test_interactions_before_the_first_item_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living = Living(tmp_path)
+    await living.create_empty()
+    monkeypatch.setattr(living.log, "user_states", _Walkers, raising=False)
+    statuses = _Statuses()
+    maintenance = _maintenance(living, first_training=1, statuses=statuses)
+    for _ in range(3):
+        assert not await maintenance.run_once("default")
+    assert statuses.told[-1].problem == "waits for items: the collection has none"
+    # An item that is gone again is none, either.
+    await living.upsert("i00", "Gone.")
+    await living.delete("i00")
+    with pytest.raises(NoDocuments):
+        await maintenance.run_once("default")
+    for name, text in TEXTS.items():
+        await living.upsert(name, text)
+    # Neither the failure nor what that build had begun stands in the way.
+    assert await maintenance.run_once("default")
+    assert living.manifest.documents == len(TEXTS)
+    assert await _train_first(maintenance)
+    assert (statuses.told[-1].progress, statuses.told[-1].problem) == ("", "")
 
 
 async def test_a_rebuild_serves_at_once_if_no_router_is_there_to_try_it(living: Living) -> None:

@@ -160,3 +160,30 @@ async def test_an_item_added_since_the_models_were_built_has_such_a_place(tmp_pa
                     one.hit.id for one in reply.recommendations if one.hit.id.startswith("mugs")
                 ]
                 assert mugs == (["mugs-07", "mugs-03"] if fresh.fresh else [])
+
+
+async def test_items_of_the_snapshot_and_later_ones_take_turns(tmp_path: Path) -> None:
+    later = ["mugs-48", "mugs-49"]
+    ids = [one for one in IDS if one not in later]
+    popular = {one: 1.0 for one in ids if not one.startswith("mugs")}
+    known = learned(ids, {}, popular, {"ann": [("pens-00", 1)]})
+    days = (datetime.now(UTC) - datetime(2010, 1, 1, tzinfo=UTC)).days
+    home = Policy(name="home", version=1, fresh=FreshRule("released", days, 3), candidates=50)
+    async with shop(tmp_path, later, known, home) as service:
+        reply = await service.recommend(Audience(user_id="ann"), RecommendOptions(n=10))
+    found = [one.hit.id for one in reply.recommendations]
+    assert [one.startswith("mugs") for one in found] == [False] * 7 + [True] * 3
+    assert [one in later for one in found[7:]] == [False, True, False]
+    assert found[8] == "mugs-48"
+    scores = [one.hit.score for one in reply.recommendations]
+    assert scores == sorted(scores, reverse=True)
+
+
+async def test_a_rule_about_new_items_that_cannot_work_says_so(tmp_path: Path) -> None:
+    for attribute, found in (("category", "is of kind string"), ("nope", "does not exist")):
+        home = Policy(name="home", version=1, fresh=FreshRule(attribute, 30, 2))
+        async with shop(tmp_path / attribute, home=home) as service:
+            reply = await service.recommend(Audience(), RecommendOptions(n=3, explain=True))
+        assert f"fresh does nothing: attribute {attribute!r} {found}; it must hold times" in (
+            reply.story
+        )

@@ -229,6 +229,23 @@ def test_a_trial_keeps_the_current_snapshot_until_it_is_promoted(store: Store) -
     assert aliases.roll_back(store, "default").current == b
 
 
+def test_a_trial_of_policies_is_replaced_by_no_other_trial(store: Store) -> None:
+    a, _ = make(store, 2)
+    first, second = (release_pb2.Rollout(policies=f"version = {one}") for one in (1, 2))
+    begun = aliases.split(store, "default", "", 0.1, rollout=first)
+    with pytest.raises(Conflict, match="other policies are on trial"):
+        aliases.split(store, "default", "", 0.1, rollout=second)
+    with pytest.raises(Conflict, match="other policies are on trial"):
+        aliases.split(store, "default", a, 0.1)
+    more = aliases.split(store, "default", "", 0.5, rollout=first)
+    assert more.rollout.rollout_id == begun.rollout.rollout_id
+    aliases.end_split(store, "default")
+    aliases.split(store, "default", a, 0.1)
+    with pytest.raises(Conflict, match=f"{a} is on trial"):
+        aliases.split(store, "default", "", 0.1, rollout=second)
+    assert store.alias_in_force("default").canary == a
+
+
 def test_a_rollback_during_a_trial_only_ends_the_trial(store: Store) -> None:
     a, b = make(store, 2)
     aliases.split(store, "default", a, 0.1)
@@ -306,9 +323,10 @@ def test_policies_are_tried_on_the_current_snapshot(store: Store) -> None:
         aliases.split(store, "default", a, 0.5, rollout=tried)
     first = aliases.split(store, "default", "", 0.1, rollout=tried)
     assert (first.current, first.canary, first.rollout.policies) == (b, b, "version = 1")
-    # Its users stay where they are if its share grows, but not if other policies take its place.
+    # Its users stay where they are if its share grows, but not if other policies follow.
     more = aliases.split(store, "default", b, 0.5, rollout=tried)
     assert more.rollout.rollout_id == first.rollout.rollout_id
+    aliases.end_split(store, "default")
     tried.policies = "version = 2"
     other = aliases.split(store, "default", "", 0.5, rollout=tried)
     assert other.rollout.rollout_id != first.rollout.rollout_id
