@@ -99,8 +99,10 @@ def train_behaviour(
     if unranked:
         notes.append(f"no ranker was trained: {unranked}")
     again = has_repeats(rows)
-    progress = TrainingProgress(rows, advance, ranks=not unranked, repeats=again)
     windows = _windows(learning, rows, seed, notes)
+    progress = TrainingProgress(
+        rows, [one.train for one in windows], advance, ranks=not unranked, repeats=again
+    )
     # Each continues the one before.
     *earlier, latest = train_sequences(
         [*(one.train for one in reversed(windows)), rows], seed, progress.add

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from index_builder.behaviour.ease import MOST_ITEMS
@@ -72,14 +72,12 @@ class CandidateSeconds(NamedTuple):
 
 
 # Of choosing a blend, of choosing the discount for popularity, and of the lists of a window.
-BLEND_S, DEBIAS_S, LISTS_S = 6.0, 4.5, 4.0
-# Windows besides that of the trial.
-_EARLIER = 2
+BLEND_S, DEBIAS_S, LISTS_S = 7.0, 5.0, 4.5
 
 
 def ranker_seconds(rows: Interactions) -> float:
     """Returns the seconds of training and comparing a ranker; so many lists are read at most."""
-    return 5.0 + min(75.0, len(rows.users) / 40)
+    return 5.0 + min(85.0, len(rows.users) / 35)
 
 
 class TrainingProgress:
@@ -87,20 +85,32 @@ class TrainingProgress:
 
     Args:
         rows: What it trains on.
+        windows: The parts of the rows that it trains on to choose models, the largest first; empty
+            if it cannot choose.
         advance: Called with percent that are done.
         ranks: Whether rankers are trained.
         repeats: Whether lists that may repeat items have models of their own.
     """
 
     def __init__(
-        self, rows: Interactions, advance: Callable[[int], None], *, ranks: bool, repeats: bool
+        self,
+        rows: Interactions,
+        windows: Sequence[Interactions],
+        advance: Callable[[int], None],
+        *,
+        ranks: bool,
+        repeats: bool,
     ) -> None:
-        candidates, kinds = CandidateSeconds.of(rows).total(repeats=repeats), 1 + repeats
-        self._total = 2 * candidates + kinds * BLEND_S + DEBIAS_S
-        self._total += (2 + _EARLIER) * sequence_seconds(rows)
-        if ranks:
-            windows = _EARLIER * candidates + (1 + _EARLIER) * LISTS_S
-            self._total += windows + kinds * ranker_seconds(rows)
+        kinds = 1 + repeats
+        # Without rankers, models are compared on the first window alone.
+        used = windows if ranks else windows[:1]
+        self._total = sum(
+            CandidateSeconds.of(one).total(repeats=repeats) for one in (rows, *used)
+        ) + sum(map(sequence_seconds, (rows, *windows)))
+        if windows:
+            self._total += kinds * BLEND_S + DEBIAS_S
+        if windows and ranks:
+            self._total += len(windows) * LISTS_S + kinds * ranker_seconds(windows[0])
         self._advance = advance
         self._done, self._told = 0.0, 0
 

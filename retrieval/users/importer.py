@@ -138,9 +138,9 @@ class Importer:
 
     def _other_rows(self, number: int) -> AlreadyExists:
         return AlreadyExists(
-            f"import {self._import_id!r} has other rows from row "
-            f"{number * IMPORT_PART_ROWS + 1:,} on; give other rows another import_id (the same "
-            "user, item and second of two imports count once)"
+            f"import {self._import_id!r} has other rows, or fewer, from row "
+            f"{number * IMPORT_PART_ROWS + 1:,} on; give them, or a file that has grown, another "
+            "import_id (the same user, item and second of two imports count once)"
         )
 
 

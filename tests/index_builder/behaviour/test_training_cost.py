@@ -37,12 +37,13 @@ def test_a_training_that_does_not_fit_names_the_remedy() -> None:
 
 def test_progress_is_told_in_whole_percent_and_leaves_one_for_the_tables() -> None:
     told: list[int] = []
-    progress = TrainingProgress(walks(), told.append, ranks=False, repeats=True)
-    seconds = CandidateSeconds.of(walks())
+    rows, windows = walks(), [walks(steps=8), walks(steps=7), walks(steps=6)]
+    progress = TrainingProgress(rows, windows, told.append, ranks=False, repeats=True)
+    seconds = CandidateSeconds.of(rows)
     progress.add(seconds.others)
     progress.add(0.0)
-    total = 2 * seconds.total(repeats=True) + 2 * BLEND_S + DEBIAS_S
-    total += 4 * sequence_seconds(walks())
+    total = seconds.total(repeats=True) + CandidateSeconds.of(windows[0]).total(repeats=True)
+    total += 2 * BLEND_S + DEBIAS_S + sum(map(sequence_seconds, [rows, *windows]))
     assert sum(told) == int(100 * seconds.others / total) and all(one > 0 for one in told)
     progress.finish()
     assert sum(told) == 99
