@@ -15,22 +15,25 @@ class PartitionHead(NamedTuple):
     """The metadata of a partition.
 
     log_id: Empty if the partition does not exist. nonce: Nonce of the last entry; the log id if
-    there is none.
+    there is none. replicas: That must have an entry before it is acknowledged, as its writer says;
+    0 if older versions wrote it.
     """
 
     log_id: str
     seq: int
     trimmed: int
     nonce: bytes
+    replicas: int = 0
 
 
-HEAD_FIELDS = ("log", "seq", "trimmed", "nonce")
+HEAD_FIELDS = ("log", "seq", "trimmed", "nonce", "replicas")
 
 
 def parse_head(reply: Sequence[bytes | None]) -> PartitionHead:
     """Parses the reply to HMGET of HEAD_FIELDS."""
-    log_id, seq, trimmed, nonce = reply
-    return PartitionHead((log_id or b"").decode(), int(seq or 0), int(trimmed or 0), nonce or b"")
+    log_id, seq, trimmed, nonce, replicas = reply
+    numbers = int(seq or 0), int(trimmed or 0)
+    return PartitionHead((log_id or b"").decode(), *numbers, nonce or b"", int(replicas or 0))
 
 
 class RawEntry(NamedTuple):

@@ -27,9 +27,10 @@ return 1
 """
 
 # KEYS: meta, log, versions, and with an idempotency key: done.
-# ARGV: log id, nonce, digest of the request, seconds to store its results; then for each write
-# document id, kind (U, D, A), version in the snapshot (empty: absent), position up to which the
-# snapshot overrides the log, required version (empty: any), effective time (empty: now), change.
+# ARGV: log id, nonce, digest of the request, seconds to store its results, replicas that must have
+# it before it is acknowledged; then for each write document id, kind (U, D, A), version in the
+# snapshot (empty: absent), position up to which the snapshot overrides the log, required version
+# (empty: any), effective time (empty: now), change.
 # Returns the last number, and a word for each write: outcome (A: applied, R: replaced, D: deleted,
 # N: absent, C: conflict, U: this very change of that time exists, S: a later one exists) and
 # version.
@@ -46,7 +47,7 @@ local clock = redis.call('TIME')
 local time = math.max(clock[1] * 1000000 + clock[2], tonumber(meta[4]))
 time = string.format('%.0f', time)
 local seq, nonce, results = tonumber(meta[2]), meta[3], {}
-for i = 5, #ARGV, 7 do
+for i = 6, #ARGV, 7 do
   local id, kind, base, asked = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4]
   local as_of = ARGV[i + 5]
   local kept = tonumber(redis.call('HGET', KEYS[3], id) or '0')
@@ -92,7 +93,7 @@ for i = 5, #ARGV, 7 do
 end
 seq = string.format('%.0f', seq)
 results = table.concat(results, ' ')
-redis.call('HSET', KEYS[1], 'seq', seq, 'nonce', nonce, 'time', time)
+redis.call('HSET', KEYS[1], 'seq', seq, 'nonce', nonce, 'time', time, 'replicas', ARGV[5])
 if KEYS[4] then redis.call('SET', KEYS[4], ARGV[3] .. results, 'EX', ARGV[4]) end
 return {seq, results}
 """

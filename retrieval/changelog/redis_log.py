@@ -65,7 +65,11 @@ class AppendCalls(NamedTuple):
 
 
 def make_append_calls(
-    collection: str, log_id: str, writes: Sequence[ChangeWrite], idempotency_key: str
+    collection: str,
+    log_id: str,
+    writes: Sequence[ChangeWrite],
+    idempotency_key: str,
+    replicas: int = 0,
 ) -> AppendCalls:
     """Splits a request by partition; see `lua_scripts.APPEND`."""
     digest = content_digest(writes) if idempotency_key else ""
@@ -79,7 +83,8 @@ def make_append_calls(
             names = [keys.meta, keys.log, keys.versions]
             if idempotency_key:
                 names.append(keys.done(log_id, idempotency_key))
-            call = AppendCall(partition, [], names, [log_id, nonce, digest, IDEMPOTENT_S])
+            first: list[str | bytes | int] = [log_id, nonce, digest, IDEMPOTENT_S, replicas]
+            call = AppendCall(partition, [], names, first)
             calls[partition] = call
         call.numbers.append(number)
         call.arguments.extend(
@@ -201,7 +206,8 @@ class RedisLog:
             async with asyncio.timeout(limit):
                 await self._durability.check()
                 log_id = await self._open()
-                work = (self._collection, log_id, writes, idempotency_key)
+                replicas = self._durability.replicas
+                work = (self._collection, log_id, writes, idempotency_key, replicas)
                 request = (
                     make_append_calls(*work)
                     if len(writes) <= _INLINE_LIMIT
@@ -251,8 +257,7 @@ class RedisLog:
         """Returns the ends of some partitions, which as many replicas have as a write needs."""
         log_id = await self._open()
         calls = [self._call(one, log_id) for one in partitions]
-        await self._durability.check()
-        replies = await self._run(lua_scripts.CONFIRM, log_id, calls, self._durability)
+        replies = await self._run_as_writer(lua_scripts.CONFIRM, log_id, calls)
         return {
             call.partition: PartitionEnd(int(position), nonce)
             for call, (position, nonce) in zip(calls, replies, strict=True)
@@ -285,7 +290,16 @@ class RedisLog:
             change = entry.change
             letter, data = _KINDS[change.kind], encode_change(change)
             call.arguments.extend((change.document_id, letter, entry.time_us, entry.nonce, data))
-        await self._run(lua_scripts.RESTORE, log_id, [call], self._durability)
+        await self._run_as_writer(lua_scripts.RESTORE, log_id, [call])
+
+    async def _run_as_writer(
+        self, script: str, log_id: str, calls: Sequence[AppendCall]
+    ) -> Sequence[Any]:
+        """Runs a script as durably as those who write: they know how many replicas there are."""
+        heads = await self._heads((one.partition for one in calls), log_id)
+        durability = Durability(self._client, max(head.replicas for head in heads.values()))
+        await durability.check()
+        return await self._run(script, log_id, calls, durability)
 
     def _call(self, partition: int, *arguments: str | bytes | int) -> AppendCall:
         keys = partition_keys(self._collection, partition)

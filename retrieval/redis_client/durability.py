@@ -66,17 +66,18 @@ def describe_durability(persistence: RedisPersistence) -> str:
 class Durability:
     """Ensures that acknowledged changes are durable.
 
+    replicas: Number of replicas that must have a change on disk, too.
+
     Args:
         client: Redis.
-        replicas: Number of replicas that must have a change on disk, too. None means 1 in a Redis
-            Cluster and with Sentinel, where a replica takes over without asking whether it has all
-            changes, and 0 with a single server.
+        replicas: None means 1 in a Redis Cluster and with Sentinel, where a replica takes over
+            without asking whether it has all changes, and 0 with a single server.
         wait_s: Seconds to wait until a change is on disk.
     """
 
     def __init__(self, client: Redis, replicas: int | None = None, wait_s: float = 3.0) -> None:
         self._client = client
-        self._replicas = int(is_replicated(client)) if replicas is None else replicas
+        self.replicas = int(is_replicated(client)) if replicas is None else replicas
         self._wait_s = wait_s
         self._lock = asyncio.Lock()
         self._checked_at = -_CHECK_EVERY_S
@@ -92,14 +93,14 @@ class Durability:
         Raises: RedisError, OSError: no reply.
         """
         wait_ms = int(self._wait_s * 1_000)
-        if self._replicas:
+        if self.replicas:
             # A replica says in time what it has received, but only once a second what it has on
             # disk, unless it is asked afterwards.
-            pipeline.execute_command("WAIT", self._replicas, wait_ms // 3)
+            pipeline.execute_command("WAIT", self.replicas, wait_ms // 3)
             wait_ms -= wait_ms // 3
-        pipeline.execute_command("WAITAOF", 1, self._replicas, wait_ms)
+        pipeline.execute_command("WAITAOF", 1, self.replicas, wait_ms)
         *replies, kept = await pipeline.execute(raise_on_error=False)
-        return replies[: len(replies) - bool(self._replicas)], kept
+        return replies[: len(replies) - bool(self.replicas)], kept
 
     async def check(self) -> None:
         """Checks the persistence settings of Redis, at most once per second.
@@ -111,10 +112,10 @@ class Durability:
                 self._persistence = await read_persistence(self._client, NEEDED_BY)
                 self._checked_at = time.monotonic()
             problem = durability_problem(self._persistence)
-            if not problem and self._replicas and not self._persistence.waits:
+            if not problem and self.replicas and not self._persistence.waits:
                 problem = (
                     f"Redis {self._persistence.version} has no WAITAOF to confirm changes in "
-                    f"{self._replicas} replicas; use Redis 7.2, Valkey 7.2 or newer"
+                    f"{self.replicas} replicas; use Redis 7.2, Valkey 7.2 or newer"
                 )
         if problem:
             raise NotReady(f"changes are not accepted: {problem}", retry_after_s=RETRY_AFTER_S)
@@ -135,10 +136,10 @@ class Durability:
             )
         assert isinstance(reply, list)
         local, replicas = reply
-        if local < 1 or replicas < self._replicas:
+        if local < 1 or replicas < self.replicas:
             raise NotReady(
                 f"the change was accepted, but after {self._wait_s:g} s it was on disk in "
-                f"{local} of 1 Redis and {replicas} of {self._replicas} replicas; {_AGAIN}"
-                + (_MISSING if replicas < self._replicas else ""),
+                f"{local} of 1 Redis and {replicas} of {self.replicas} replicas; {_AGAIN}"
+                + (_MISSING if replicas < self.replicas else ""),
                 retry_after_s=RETRY_AFTER_S,
             )

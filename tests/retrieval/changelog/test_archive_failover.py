@@ -89,6 +89,10 @@ async def test_a_change_that_no_replica_confirmed_is_not_archived(tmp_path: Path
                 await log.append([upsert(doc, "never acknowledged")])
             with pytest.raises(NotReady, match="0 of 1 replicas"):
                 await archive_changes(Store(store), log)
+        # Upkeep does not know how many replicas a write needs, but the log does.
+        async with log_of(store, primary) as log:
+            with pytest.raises(NotReady, match="0 of 1 replicas"):
+                await archive_changes(Store(store), log)
         async with log_of(store, replica) as log:
             await log.append([upsert(other, "B")])
             await log.append([upsert(last, "v3")])

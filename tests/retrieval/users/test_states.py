@@ -364,7 +364,7 @@ async def test_recording_waits_until_it_is_durable_or_the_time_is_up(shared_redi
         states = UserStates(client, durability)
         # From here on, its names are cached as durable, and only the events have to wait.
         await states.record("c", [seen("a", 1)])
-        durability._replicas = 1
+        durability.replicas = 1
         begin = time.monotonic()
         with pytest.raises(NotReady, match=r"after 0\.25 s .* 0 of 1 replicas"):
             await states.record("c", [seen("a", 2)])
