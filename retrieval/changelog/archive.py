@@ -285,7 +285,9 @@ async def archive_changes(store: Store, log: ChangeLog) -> Archive:
             await _archive_upto(log, archive, head)
             return archive
         except LogDiverged:
-            await _restore(log, archive)
+            # If it is restored by another process meanwhile, the next attempt sees that.
+            with contextlib.suppress(LogDiverged):
+                await _restore(log, archive)
     raise NotReady("Redis fails over again and again; try again later", retry_after_s=_RETRY_S)
 
 
@@ -352,6 +354,12 @@ async def _next_rows(
             rows.append(row)
             size += len(row.change)
             at = at.advanced({entry.partition: entry.position})
+    # Entries are chained, so those that were read are confirmed if the log still has the last one.
+    left = {one: head.positions[one] for one in behind if at.positions[one] < head.positions[one]}
+    found = await log.nonces(left) if left else {}
+    gone = [one for one in left if confirmed[one].nonce not in (b"", found.get(one))]
+    if gone or (behind and not rows):
+        raise LogDiverged(f"change log {head.log_id} was set back while it was archived")
     return rows, at
 
 
@@ -368,27 +376,36 @@ async def _restore(log: ChangeLog, archive: Archive) -> None:
     Raises: SnapshotMismatch: the archive is older than its nonces, so nobody knows what is lost.
     """
     ends = await asyncio.to_thread(archive.ends)
+    if not ends:
+        return
     found = await log.nonces({one: end.position for one, end in ends.items()})
     state = await log.state()
-    trimmed, last = dict(enumerate(state.trimmed.positions)), dict[int, int]()
+    first = await asyncio.to_thread(lambda: archive.bounds(archive.numbers()[0])[0].positions)
+    floor = dict(enumerate(map(max, state.trimmed.positions, first)))
+    last: dict[int, PartitionEnd] = {}
     for partition, (position, nonce) in ends.items():
         if nonce and found.get(partition) != nonce:
-            last[partition] = trimmed[partition]
+            last[partition] = PartitionEnd(floor[partition], b"")
         elif state.head.positions[partition] < position:
             raise _lost(archive.log_id, partition, state.head.positions[partition], position)
-    if not last:
-        return  # Another process has restored them.
-    known = defaultdict[int, list[tuple[int, bytes]]](list)
+    rows = defaultdict[int, list[PartitionEnd]](list)
     for entry in await asyncio.to_thread(_entries_of, archive, ends, last):
-        known[entry.partition].append((entry.position, entry.nonce))
-    for partition, rows in known.items():
+        rows[entry.partition].append(PartitionEnd(entry.position, entry.nonce))
+    for partition, archived in rows.items():
         # Entries are chained by their nonces: up to some position, all are the same.
-        low, high = 0, len(rows)
+        known = [one for one in archived if one.nonce]
+        low, high = 0, len(known)
         while low < high:
-            position, nonce = rows[(low + high) // 2]
-            same = (await log.nonces({partition: position})).get(partition) == nonce or not nonce
+            middle = known[(low + high) // 2]
+            found = await log.nonces({partition: middle.position})
+            same = found.get(partition) == middle.nonce
             low, high = ((low + high) // 2 + 1, high) if same else (low, (low + high) // 2)
-        last[partition] = rows[low - 1][0] if low else trimmed[partition]
+        if low:
+            last[partition] = known[low - 1]
+        if not all(one.nonce for one in archived if one.position > last[partition].position):
+            # Older versions archived them without.
+            at = state.head.positions[partition]
+            raise _lost(archive.log_id, partition, at, ends[partition].position)
     lost = defaultdict[int, list[ChangeEntry]](list)
     for entry in await asyncio.to_thread(_entries_of, archive, ends, last):
         lost[entry.partition].append(entry)
@@ -399,11 +416,13 @@ async def _restore(log: ChangeLog, archive: Archive) -> None:
 
 
 def _entries_of(
-    archive: Archive, ends: Mapping[int, PartitionEnd], after: Mapping[int, int]
+    archive: Archive, ends: Mapping[int, PartitionEnd], after: Mapping[int, PartitionEnd]
 ) -> list[ChangeEntry]:
     """Returns the archived entries of some partitions after these positions."""
     start = Watermark(archive.log_id).advanced({one: end.position for one, end in ends.items()})
-    positions = [after.get(one, at) for one, at in enumerate(start.positions)]
+    positions = [
+        after[one].position if one in after else at for one, at in enumerate(start.positions)
+    ]
     return list(archive.entries(Watermark(archive.log_id, tuple(positions))))
 
 

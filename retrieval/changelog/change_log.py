@@ -111,15 +111,18 @@ class ChangeLog(Protocol):
         """Returns the nonces of some entries, by partition; none for those that the log lacks."""
         ...
 
-    async def restore(self, partition: int, after: int, entries: Sequence[ChangeEntry]) -> None:
+    async def restore(
+        self, partition: int, after: PartitionEnd, entries: Sequence[ChangeEntry]
+    ) -> None:
         """Inserts entries that the log lost in a failover; returns when they are durable.
 
         Entries that followed are numbered anew after them. Readers that have seen these meet
         LogDiverged. Nothing happens if the log has the lost entries.
 
         Args:
-            after: Position of the last entry that is not lost.
+            after: The last entry that is not lost.
             entries: The lost ones, in order and without gaps.
+        Raises: as the class; LogDiverged: the log has another entry there, or none.
         """
         ...
 
@@ -175,7 +178,9 @@ class AbsentLog:
         """Raises NotReady."""
         raise self._absent()
 
-    async def restore(self, partition: int, after: int, entries: Sequence[ChangeEntry]) -> None:
+    async def restore(
+        self, partition: int, after: PartitionEnd, entries: Sequence[ChangeEntry]
+    ) -> None:
         """Raises NotReady."""
         raise self._absent()
 

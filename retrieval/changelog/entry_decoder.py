@@ -15,25 +15,32 @@ class PartitionHead(NamedTuple):
     """The metadata of a partition.
 
     log_id: Empty if the partition does not exist. nonce: Nonce of the last entry; the log id if
-    there is none. replicas: That must have an entry before it is acknowledged, as its writer says;
-    0 if older versions wrote it.
+    there is none. time_us: Of the last entry. replicas: That must have an entry before it is
+    acknowledged, as its writer says; None if an older version wrote it.
     """
 
     log_id: str
     seq: int
     trimmed: int
     nonce: bytes
-    replicas: int = 0
+    time_us: int = 0
+    replicas: int | None = None
 
 
-HEAD_FIELDS = ("log", "seq", "trimmed", "nonce", "replicas")
+HEAD_FIELDS = ("log", "seq", "trimmed", "nonce", "time", "replicas")
 
 
 def parse_head(reply: Sequence[bytes | None]) -> PartitionHead:
     """Parses the reply to HMGET of HEAD_FIELDS."""
-    log_id, seq, trimmed, nonce, replicas = reply
-    numbers = int(seq or 0), int(trimmed or 0)
-    return PartitionHead((log_id or b"").decode(), *numbers, nonce or b"", int(replicas or 0))
+    log_id, seq, trimmed, nonce, time_us, replicas = reply
+    return PartitionHead(
+        (log_id or b"").decode(),
+        int(seq or 0),
+        int(trimmed or 0),
+        nonce or b"",
+        int(time_us or 0),
+        None if replicas is None else int(replicas),
+    )
 
 
 class RawEntry(NamedTuple):
@@ -113,6 +120,8 @@ class EntryChain:
         )
 
     def _set_back(self, partition: int, after: int) -> LogDiverged:
+        # What was read is not what is there: whoever reads on begins anew.
+        self._last.pop(partition, None)
         return LogDiverged(
             f"change log {self._log_id} was set back: change {after} of partition {partition} is "
             "gone or has been replaced; Redis lost acknowledged changes in a failover, or was "

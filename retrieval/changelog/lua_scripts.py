@@ -107,14 +107,21 @@ redis.call('HSET', KEYS[1], 'seq', meta[2])
 return {meta[2], meta[3]}
 """
 
-# KEYS: meta, log, versions. ARGV: log id, last number that is not lost, nonce for the entries that
-# followed; then for each lost entry document id, kind (U, D, A), time, nonce, change.
-# Inserts the lost entries; those that followed get new numbers after them. Returns how many these
-# are; nothing happens if the log has the lost entries.
+# KEYS: meta, log, versions. ARGV: log id, last number that is not lost, its nonce (empty: any),
+# nonce for the entries that followed; then for each lost entry document id, kind (U, D, A), time,
+# nonce, change.
+# Inserts the lost entries; those that followed get new numbers after them, unless they are among
+# the lost ones. Returns how many these are; nothing happens if the log has the lost entries. Fails
+# with DIVERGED if the last entry that is not lost is not there.
 RESTORE = """
-local meta = redis.call('HMGET', KEYS[1], 'log', 'seq', 'nonce', 'time')
+local meta = redis.call('HMGET', KEYS[1], 'log', 'seq', 'nonce', 'time', 'trimmed')
 if meta[1] ~= ARGV[1] then return redis.error_reply('LOGID ' .. (meta[1] or 'none')) end
 local after, before, time = tonumber(ARGV[2]), meta[3], tonumber(meta[4])
+if after < tonumber(meta[5]) or after > tonumber(meta[2]) then
+  return redis.error_reply('DIVERGED')
+end
+local lost = {}
+for i = 5, #ARGV, 5 do lost[ARGV[i] .. ' ' .. ARGV[i + 2]] = ARGV[i + 4] end
 local kept, moved, versions = {}, {}, {}
 for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', '+')) do
   local number, fields = tonumber(string.match(entry[1], '^%d+')), {}
@@ -124,18 +131,22 @@ for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', '+')) do
     before = fields['nonce']
   else
     if number == after + 1 then
-      if fields['nonce'] == ARGV[7] then return 0 end
+      if fields['nonce'] == ARGV[8] then return 0 end
       before = fields['before']
     end
-    moved[#moved + 1] = fields
-    local version = tonumber(redis.call('HGET', KEYS[3], fields['id']) or '0')
-    if math.abs(version) == number then versions[#moved] = version < 0 and '-' or '' end
+    -- Of a server that did not have an earlier restoration, some followed the lost ones already.
+    if lost[fields['id'] .. ' ' .. fields['time']] ~= fields['change'] then
+      moved[#moved + 1] = fields
+      local version = tonumber(redis.call('HGET', KEYS[3], fields['id']) or '0')
+      if math.abs(version) == number then versions[#moved] = version < 0 and '-' or '' end
+    end
   end
 end
+if ARGV[3] ~= '' and before ~= ARGV[3] then return redis.error_reply('DIVERGED') end
 redis.call('DEL', KEYS[2])
 for _, entry in ipairs(kept) do redis.call('XADD', KEYS[2], entry[1], unpack(entry[2])) end
 local seq = after
-for i = 4, #ARGV, 5 do
+for i = 5, #ARGV, 5 do
   seq = seq + 1
   local number, id = string.format('%.0f', seq), ARGV[i]
   redis.call('XADD', KEYS[2], number .. '-0', 'id', id, 'change', ARGV[i + 4], 'time', ARGV[i + 2],
@@ -146,7 +157,7 @@ end
 for i, fields in ipairs(moved) do
   seq = seq + 1
   local number, flat = string.format('%.0f', seq), {}
-  fields['before'], fields['nonce'], before = before, ARGV[3], ARGV[3]
+  fields['before'], fields['nonce'], before = before, ARGV[4], ARGV[4]
   for _, name in ipairs({'id', 'change', 'time', 'nonce', 'before', 'as_of'}) do
     if fields[name] then
       flat[#flat + 1] = name

@@ -282,10 +282,12 @@ class RedisLog:
                 found[partition] = fields[b"nonce" if own else b"before"]
         return found
 
-    async def restore(self, partition: int, after: int, entries: Sequence[ChangeEntry]) -> None:
+    async def restore(
+        self, partition: int, after: PartitionEnd, entries: Sequence[ChangeEntry]
+    ) -> None:
         """Inserts entries that the log lost in a failover; returns when they are durable."""
         log_id = await self._open()
-        call = self._call(partition, log_id, after, secrets.token_hex(8))
+        call = self._call(partition, log_id, *after, secrets.token_hex(8))
         for entry in entries:
             change = entry.change
             letter, data = _KINDS[change.kind], encode_change(change)
@@ -296,8 +298,12 @@ class RedisLog:
         self, script: str, log_id: str, calls: Sequence[AppendCall]
     ) -> Sequence[Any]:
         """Runs a script as durably as those who write: they know how many replicas there are."""
-        heads = await self._heads((one.partition for one in calls), log_id)
-        durability = Durability(self._client, max(head.replicas for head in heads.values()))
+        # The newest write counts: an operator may have lowered the number since.
+        heads = await self._heads(range(PARTITIONS), log_id)
+        replicas = max(heads.values(), key=lambda head: head.time_us).replicas
+        durability = Durability(
+            self._client, self._durability.replicas if replicas is None else replicas
+        )
         await durability.check()
         return await self._run(script, log_id, calls, durability)
 
@@ -409,7 +415,7 @@ class RedisLog:
         if str(reply) == "DIVERGED":
             return LogDiverged(
                 f"partition {partition} of change log {log_id} lacks changes that are archived, "
-                "so nothing is trimmed: archive it first, which restores them"
+                "so it stays as it is: archive it first, which restores them"
             )
         if str(reply) == "KEYUSED":
             return _key_reuse_error()

@@ -197,7 +197,9 @@ class MemoryLog:
     async def nonces(self, positions: Mapping[int, int]) -> Mapping[int, bytes]:
         return {}
 
-    async def restore(self, partition: int, after: int, entries: Sequence[ChangeEntry]) -> None:
+    async def restore(
+        self, partition: int, after: PartitionEnd, entries: Sequence[ChangeEntry]
+    ) -> None:
         raise AssertionError("its entries have no nonces, so nothing is known to be lost")
 
     async def trim(self, upto: Watermark, archived: Mapping[int, PartitionEnd] = {}) -> int:

@@ -38,20 +38,20 @@ async def pair(folder: Path) -> AsyncIterator[tuple[ClusterProcess, ClusterProce
         for one in servers:
             await one.start()
         await servers[1].ask("REPLICAOF", HOST, servers[0].port)
-        await _until_in_sync(servers[1])
+        await until_in_sync(servers[1])
         yield servers[0], servers[1]
     finally:
         for one in servers:
             await one.close()
 
 
-async def _until_in_sync(replica: ClusterProcess) -> None:
+async def until_in_sync(replica: ClusterProcess) -> None:
     async with asyncio.timeout(30):
         while not await replica.in_sync():
             await asyncio.sleep(0.02)
 
 
-async def _until_equal(servers: tuple[ClusterProcess, ClusterProcess]) -> None:
+async def until_equal(servers: tuple[ClusterProcess, ClusterProcess]) -> None:
     """Waits until the replica has everything."""
     async with asyncio.timeout(30):
         while (await servers[0].ask("ROLE"))[1] != (await servers[1].ask("ROLE"))[4]:
@@ -83,7 +83,7 @@ async def test_a_change_that_no_replica_confirmed_is_not_archived(tmp_path: Path
     async with pair(tmp_path) as (primary, replica):
         async with log_of(store, primary, 1) as log:
             await log.append([upsert(doc, "v1")])
-            await _until_equal((primary, replica))
+            await until_equal((primary, replica))
             await replica.ask("REPLICAOF", "NO", "ONE")
             with pytest.raises(NotReady, match="0 of 1 replicas"):
                 await log.append([upsert(doc, "never acknowledged")])
@@ -107,7 +107,7 @@ async def test_what_a_log_lost_comes_back_from_the_archive_before_what_followed(
     async with pair(tmp_path) as (primary, replica):
         async with log_of(store, primary) as log:
             await log.append([upsert(doc, "1"), upsert(third, "2")])
-            await _until_equal((primary, replica))
+            await until_equal((primary, replica))
             await replica.ask("REPLICAOF", "NO", "ONE")
             await log.append([upsert(doc, "3"), upsert(other, "4")])
             await log.append([delete(third, base_version=2)])
@@ -120,7 +120,7 @@ async def test_what_a_log_lost_comes_back_from_the_archive_before_what_followed(
             before = await reader.read({A: 0})
             assert [one.change.text for one in before] == ["1", "2", "5", "6", "7"]
             archive = Archive(Store(store), "default", (await log.state()).head.log_id)
-            with pytest.raises(LogDiverged, match="so nothing is trimmed"):
+            with pytest.raises(LogDiverged, match="so it stays as it is"):
                 await log.trim(archive.end(), archive.ends())
             end = (await archive_changes(Store(store), log)).end()
             expected = ["1", "2", "3", "4", "", "5", "6", "7"]
@@ -149,7 +149,7 @@ async def test_a_log_that_was_set_back_and_not_written_since_is_whole_again(tmp_
     async with pair(tmp_path) as (primary, replica):
         async with log_of(store, primary) as log:
             await log.append([upsert(doc, "1")])
-            await _until_equal((primary, replica))
+            await until_equal((primary, replica))
             await replica.ask("REPLICAOF", "NO", "ONE")
             await log.append([upsert(doc, "2"), upsert(other, "3")])
             await archive_changes(Store(store), log)

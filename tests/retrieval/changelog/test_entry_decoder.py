@@ -100,6 +100,6 @@ def test_entries_that_a_head_promised_must_arrive() -> None:
 
 
 def test_a_missing_partition_has_an_empty_head() -> None:
-    assert parse_head([None] * 5) == PartitionHead("", 0, 0, b"", 0)
-    found = parse_head([b"log", b"9", b"2", b"n9", b"1"])
-    assert found == PartitionHead("log", 9, 2, b"n9", 1)
+    assert parse_head([None] * 6) == PartitionHead("", 0, 0, b"", 0, None)
+    found = parse_head([b"log", b"9", b"2", b"n9", b"7", b"1"])
+    assert found == PartitionHead("log", 9, 2, b"n9", 7, 1)
