@@ -285,6 +285,8 @@ async def archive_changes(store: Store, log: ChangeLog) -> Archive:
             await _archive_upto(log, archive, head)
             return archive
         except LogDiverged:
+            # From here on, only what the archive knows counts.
+            log.forget_read()
             # If it is restored by another process meanwhile, the next attempt sees that.
             with contextlib.suppress(LogDiverged):
                 await _restore(log, archive)

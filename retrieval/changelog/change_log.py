@@ -100,6 +100,10 @@ class ChangeLog(Protocol):
         """
         ...
 
+    def forget_read(self) -> None:
+        """Forgets what was read: the next entries are not checked against it."""
+        ...
+
     async def confirm(self, partitions: Iterable[int]) -> Mapping[int, PartitionEnd]:
         """Returns the ends of some partitions, which as many replicas have as a write needs.
 
@@ -169,6 +173,9 @@ class AbsentLog:
     ) -> list[ChangeEntry]:
         """Raises NotReady."""
         raise self._absent()
+
+    def forget_read(self) -> None:
+        """Does nothing: nothing was read."""
 
     async def confirm(self, partitions: Iterable[int]) -> Mapping[int, PartitionEnd]:
         """Raises NotReady."""

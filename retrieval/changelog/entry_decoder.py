@@ -120,8 +120,6 @@ class EntryChain:
         )
 
     def _set_back(self, partition: int, after: int) -> LogDiverged:
-        # What was read is not what is there: whoever reads on begins anew.
-        self._last.pop(partition, None)
         return LogDiverged(
             f"change log {self._log_id} was set back: change {after} of partition {partition} is "
             "gone or has been replaced; Redis lost acknowledged changes in a failover, or was "

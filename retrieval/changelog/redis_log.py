@@ -253,6 +253,10 @@ class RedisLog:
             return decode_entries(received)
         return await asyncio.to_thread(decode_entries, received)
 
+    def forget_read(self) -> None:
+        """Forgets what was read: the next entries are not checked against it."""
+        self._chain = None
+
     async def confirm(self, partitions: Iterable[int]) -> Mapping[int, PartitionEnd]:
         """Returns the ends of some partitions, which as many replicas have as a write needs."""
         log_id = await self._open()
