@@ -20,15 +20,8 @@ _LIMIT_S = 3_600.0
 _BLOCK_ROWS = 1 << 16
 
 
-# Regularisation that is too strong for few interactions leaves factors of 1e-10; others have 0.1.
-_COLLAPSED, _WEAKER, _WEAKEST = 1e-4, 4.0, 0.1
-
-
 class AlsOptions(NamedTuple):
-    """Options of ALS. Strong regularisation pays off: the library's default of 0.01 is weak.
-
-    regularisation: The strongest one; a weaker one is taken if all factors become 0.
-    """
+    """Options of ALS. Strong regularisation pays off: the library's default of 0.01 is weak."""
 
     factors: int = 64
     regularisation: float = 20.0
@@ -54,20 +47,6 @@ def train_factors(
         threads: Number of threads; 0 means one per core.
         device: A GPU trains on `LEAST_INTERACTIONS` or more; if it fails, the CPU does.
     """
-    vectors = _train(matrix, options, seed, threads, device)
-    while np.abs(vectors).max(initial=0) < _COLLAPSED and options.regularisation > _WEAKEST:
-        options = options._replace(regularisation=options.regularisation / _WEAKER)
-        vectors = _train(matrix, options, seed, threads, device)
-    gram = np.zeros((options.factors, options.factors))
-    for start in range(0, len(vectors), _BLOCK_ROWS):
-        wide = vectors[start : start + _BLOCK_ROWS].astype(np.float64)
-        gram += wide.T @ wide
-    return ItemFactors(vectors, gram, options.regularisation, options.alpha)
-
-
-def _train(
-    matrix: Any, options: AlsOptions, seed: int, threads: int, device: BuildDevice
-) -> NDArray[np.float32]:
     vectors = None
     if device.number is not None and matrix.nnz >= LEAST_INTERACTIONS:
         try:
@@ -76,7 +55,11 @@ def _train(
             device.note(f"factors: trained on the CPU, because {error}")
     if vectors is None:
         vectors = _train_on_cpu(matrix, options, seed, threads)
-    return vectors
+    gram = np.zeros((options.factors, options.factors))
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        wide = vectors[start : start + _BLOCK_ROWS].astype(np.float64)
+        gram += wide.T @ wide
+    return ItemFactors(vectors, gram, options.regularisation, options.alpha)
 
 
 def _train_on_cpu(matrix: Any, options: AlsOptions, seed: int, threads: int) -> NDArray[np.float32]:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
-from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from index_builder.behaviour.als import AlsOptions, train_factors
@@ -150,28 +149,6 @@ def test_factors_are_those_that_the_library_trains_with_the_same_options() -> No
             model.fit(matrix, show_progress=False)
         # Every option matters on this data, so each one that got lost would be noticed.
         assert np.array_equal(made.vectors, model.item_factors) is (not changed)
-
-
-def test_regularisation_that_leaves_no_factors_of_few_interactions_is_weakened() -> None:
-    # Four of a kind for each of 300 users: at 20, all factors are 0.
-    rng = np.random.default_rng(3)
-    kind = np.repeat(np.arange(300) % 6, 4)
-    matrix = sparse.csr_matrix(
-        (
-            np.ones(1_200, np.float32),
-            (np.repeat(np.arange(300), 4), kind * 50 + rng.integers(0, 50, 1_200)),
-        ),
-        (300, 300),
-    )
-    with threadpool_limits(1, "blas"):
-        model = AlternatingLeastSquares(64, regularization=20.0, alpha=2.0, num_threads=1)
-        model.fit(matrix, show_progress=False)
-    assert np.abs(model.item_factors).max() < 1e-6
-    made = train_factors(matrix, threads=1)
-    assert made.regularisation in (5.0, 1.25)
-    user = made.fold_in(np.array([0, 1, 2], np.int32), np.ones(3, np.float32))
-    scores = made.vectors @ user
-    assert scores[:50].mean() > 10 * np.abs(scores[50:]).mean()
 
 
 def test_training_converges_to_the_closed_form_of_the_same_alpha() -> None:
