@@ -76,7 +76,8 @@ BLEND_S, DEBIAS_S, LISTS_S = 7.0, 5.0, 4.5
 
 
 def ranker_seconds(rows: Interactions) -> float:
-    """Returns the seconds of training and comparing a ranker; so many lists are read at most."""
+    """Returns the seconds of training and comparing a ranker."""
+    # They grow with its lists, whose number is limited.
     return 5.0 + min(85.0, len(rows.users) / 35)
 
 

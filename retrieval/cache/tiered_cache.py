@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from theine import Cache
 
 from nearline.errors import NearlineError, NotReady
+from nearline.times import MINUTE_US
 from retrieval.cache.cached_list import (
     CachedList,
     CacheEntry,
@@ -174,7 +175,6 @@ _Found: TypeAlias = tuple[CacheEntry, CacheLevel]
 _Read: TypeAlias = tuple[CachedList | None, CacheLevel]
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
-_MINUTE_US = 60_000_000
 
 
 class RequestCounts:
@@ -192,7 +192,7 @@ class RequestCounts:
 
     def add(self, collection: str, of: str, now_us: int) -> None:
         """Counts a request."""
-        if now_us >= self._halved_us + _MINUTE_US:
+        if now_us >= self._halved_us + MINUTE_US:
             self._halve(now_us)
         counts = self._counts.get(collection)
         if counts is None:
@@ -208,7 +208,7 @@ class RequestCounts:
         return heapq.nsmallest(n, counts, key=lambda name: (-counts[name], name))
 
     def _halve(self, now_us: int) -> None:
-        minutes = (now_us - self._halved_us) // _MINUTE_US
+        minutes = (now_us - self._halved_us) // MINUTE_US
         if self._halved_us:
             self._counts = {
                 collection: {name: left for name, n in counts.items() if (left := n >> minutes)}

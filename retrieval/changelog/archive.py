@@ -269,7 +269,7 @@ async def archive_changes(store: Store, log: ChangeLog) -> Archive:
 
     Only changes that the replicas have confirmed are archived. If the log lacks archived changes
     all the same, because another replica took over or an old copy of its data was restored, they
-    are given back to it. Several processes may archive at once: a slower process continues after
+    are put back into it. Several processes may archive at once: a slower process continues after
     the segments of a faster one.
 
     Returns: The archive; it contains at least everything that was in the log at the time of the
@@ -298,7 +298,7 @@ async def _archive_upto(log: ChangeLog, archive: Archive, head: Watermark) -> No
     while True:
         numbers = await asyncio.to_thread(archive.numbers)
         ends = await asyncio.to_thread(archive.ends)
-        end = Watermark(archive.log_id).advanced({one: end.position for one, end in ends.items()})
+        end = _position(archive.log_id, ends)
         state = await log.state()
         for partition, (position, nonce) in ends.items():
             at, found = state.head.positions[partition], state.nonces[partition]
@@ -370,12 +370,12 @@ def _agree(one: bytes, other: bytes) -> bool:
 
 
 async def _restore(log: ChangeLog, archive: Archive) -> None:
-    """Gives a log back the archived changes that it lost, before what has followed since.
+    """Puts archived changes that a log has lost back into it, before what has followed since.
 
     They were confirmed by replicas, and snapshots may contain them: without them, the log would
-    number other changes alike, and these snapshots would seem to contain those.
+    give their numbers to other changes, and these snapshots would seem to contain those.
 
-    Raises: SnapshotMismatch: the archive is older than its nonces, so nobody knows what is lost.
+    Raises: SnapshotMismatch: an older version archived changes that may be lost, without nonces.
     """
     ends = await asyncio.to_thread(archive.ends)
     if not ends:
@@ -383,49 +383,52 @@ async def _restore(log: ChangeLog, archive: Archive) -> None:
     found = await log.nonces({one: end.position for one, end in ends.items()})
     state = await log.state()
     first = await asyncio.to_thread(lambda: archive.bounds(archive.numbers()[0])[0].positions)
-    floor = dict(enumerate(map(max, state.trimmed.positions, first)))
-    last: dict[int, PartitionEnd] = {}
+    start = list(_position(archive.log_id, ends).positions)
     for partition, (position, nonce) in ends.items():
+        at = state.head.positions[partition]
         if nonce and found.get(partition) != nonce:
-            last[partition] = PartitionEnd(floor[partition], b"")
-        elif state.head.positions[partition] < position:
-            raise _lost(archive.log_id, partition, state.head.positions[partition], position)
-    rows = defaultdict[int, list[PartitionEnd]](list)
-    for entry in await asyncio.to_thread(_entries_of, archive, ends, last):
-        rows[entry.partition].append(PartitionEnd(entry.position, entry.nonce))
-    for partition, archived in rows.items():
-        # Entries are chained by their nonces: up to some position, all are the same.
-        known = [one for one in archived if one.nonce]
-        low, high = 0, len(known)
-        while low < high:
-            middle = known[(low + high) // 2]
-            found = await log.nonces({partition: middle.position})
-            same = found.get(partition) == middle.nonce
-            low, high = ((low + high) // 2 + 1, high) if same else (low, (low + high) // 2)
-        if low:
-            last[partition] = known[low - 1]
-        if not all(one.nonce for one in archived if one.position > last[partition].position):
-            # Older versions archived them without.
+            start[partition] = max(state.trimmed.positions[partition], first[partition])
+        elif at < position:
+            raise _lost(archive.log_id, partition, at, position)
+    kept = Watermark(archive.log_id, tuple(start))
+    by_partition = defaultdict[int, list[ChangeEntry]](list)
+    for entry in await asyncio.to_thread(lambda: list(archive.entries(kept))):
+        by_partition[entry.partition].append(entry)
+    restorations: list[tuple[PartitionEnd, list[ChangeEntry]]] = []
+    for partition, entries in by_partition.items():
+        last = await _last_common(log, entries) or PartitionEnd(start[partition], b"")
+        lost = [one for one in entries if one.position > last.position]
+        if not all(one.nonce for one in lost):
             at = state.head.positions[partition]
             raise _lost(archive.log_id, partition, at, ends[partition].position)
-    lost = defaultdict[int, list[ChangeEntry]](list)
-    for entry in await asyncio.to_thread(_entries_of, archive, ends, last):
-        lost[entry.partition].append(entry)
-    for partition, entries in lost.items():
-        await log.restore(partition, last[partition], entries)
-        about = {"collection": log.collection, "partition": partition, "changes": len(entries)}
+        if lost:
+            restorations.append((last, lost))
+    for last, lost in restorations:
+        partition = lost[0].partition
+        await log.restore(partition, last, lost)
+        about = {"collection": log.collection, "partition": partition, "changes": len(lost)}
         _log.warning("archived changes that the change log had lost are in it again", extra=about)
 
 
-def _entries_of(
-    archive: Archive, ends: Mapping[int, PartitionEnd], after: Mapping[int, PartitionEnd]
-) -> list[ChangeEntry]:
-    """Returns the archived entries of some partitions after these positions."""
-    start = Watermark(archive.log_id).advanced({one: end.position for one, end in ends.items()})
-    positions = [
-        after[one].position if one in after else at for one, at in enumerate(start.positions)
-    ]
-    return list(archive.entries(Watermark(archive.log_id, tuple(positions))))
+async def _last_common(log: ChangeLog, entries: Sequence[ChangeEntry]) -> PartitionEnd | None:
+    """Returns the last archived entry of a partition that the log has; None if it has none.
+
+    Entries are chained by their nonces: up to some position, all are the same.
+    """
+    known = [one for one in entries if one.nonce]
+    low, high = 0, len(known)
+    while low < high:
+        middle = (low + high) // 2
+        entry = known[middle]
+        found = await log.nonces({entry.partition: entry.position})
+        low, high = (
+            (middle + 1, high) if found.get(entry.partition) == entry.nonce else (low, middle)
+        )
+    return PartitionEnd(known[low - 1].position, known[low - 1].nonce) if low else None
+
+
+def _position(log_id: str, ends: Mapping[int, PartitionEnd]) -> Watermark:
+    return Watermark(log_id).advanced({one: end.position for one, end in ends.items()})
 
 
 def _lost(log_id: str, partition: int, at: int, archived_at: int) -> SnapshotMismatch:

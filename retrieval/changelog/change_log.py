@@ -120,7 +120,7 @@ class ChangeLog(Protocol):
     ) -> None:
         """Inserts entries that the log lost in a failover; returns when they are durable.
 
-        Entries that followed are numbered anew after them. Readers that have seen these meet
+        Entries that followed are renumbered after them. Readers that have seen these meet
         LogDiverged. Nothing happens if the log has the lost entries.
 
         Args:

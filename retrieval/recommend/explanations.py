@@ -97,9 +97,9 @@ def tell_story(source: str, effects: Mapping[str, Sequence[str]]) -> Sequence[st
 def unused_rules(policy: Policy, served: ServedCollection) -> Sequence[str]:
     """Returns lines about rules of a policy that the items of a collection give no meaning."""
     fresh = policy.fresh
-    if fresh is None or served.attribute_kinds.get(fresh.attribute) == "time":
+    kind = None if fresh is None else served.attribute_kinds.get(fresh.attribute)
+    if fresh is None or kind == "time":
         return ()
-    kind = served.attribute_kinds.get(fresh.attribute)
     found = f"is of kind {kind}" if kind else "does not exist"
     return (f"fresh does nothing: attribute {fresh.attribute!r} {found}; it must hold times",)
 

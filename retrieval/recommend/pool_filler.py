@@ -85,7 +85,7 @@ async def add_new(
     hidden: frozenset[str],
     depth: int,
 ) -> None:
-    """Gives the last places of a pool to new items if it has fewer than the policy needs.
+    """Puts new items into the last places of a pool that has fewer than the policy needs.
 
     Models know new items least, so these rarely are among the best. Those of the snapshot stand in
     the order of its models. Between them stand the items that changed since, the latest first.

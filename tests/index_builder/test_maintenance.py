@@ -28,6 +28,7 @@ from retrieval.embedders.endpoints import Embedders
 from retrieval.snapshots import aliases
 from retrieval.snapshots.proposals import read_proposals
 from tests.index_builder.live_collection import Living
+from tests.index_builder.pipeline.maintained_collection import Requests
 from tests.retrieval.changelog.memory_log import MemoryLog
 
 TEXTS = {f"i{number:02d}": f"Item {number} of them." for number in range(10)}
@@ -44,16 +45,6 @@ class _Logs:
 
     def forget(self, collection: str) -> None:
         pass
-
-
-class _Requests:
-    """Rebuild requests of a router, each taken once."""
-
-    def __init__(self, *reasons: str) -> None:
-        self.reasons = list(reasons)
-
-    async def take(self, collection: str) -> str:
-        return self.reasons.pop(0) if self.reasons else ""
 
 
 class _SlowGate:
@@ -260,7 +251,7 @@ def _series() -> set[str]:
 
 
 async def test_a_dropped_collection_leaves_no_series(living: Living) -> None:
-    maintenance = _maintenance(living, requests=_Requests("drift of score: 0.4 is above 0.25"))
+    maintenance = _maintenance(living, requests=Requests("drift of score: 0.4 is above 0.25"))
     # An earlier test of this process may have counted one, too.
     before = _metric("proposals_total", collection="default", state="open")
     async with _running(maintenance):
@@ -284,7 +275,7 @@ async def test_a_collection_created_again_begins_fresh(
     living: Living, monkeypatch: pytest.MonkeyPatch, noticed: bool
 ) -> None:
     # A reason of the same kind would not be repeated for two days.
-    requests = _Requests("drift of score: 0.4 is above 0.25", "drift of score: 0.5 is above 0.25")
+    requests = Requests("drift of score: 0.4 is above 0.25", "drift of score: 0.5 is above 0.25")
     maintenance = _maintenance(living, requests=requests)
     logs: _Logs = maintenance._logs  # type: ignore[assignment]
     failed = make_check("recall", False, "recall@10 is 0.5", "build again")

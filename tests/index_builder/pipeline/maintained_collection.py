@@ -74,7 +74,7 @@ class Requests:
 
 
 class Statuses:
-    """Keeps what is told of trainings."""
+    """Keeps the statuses of trainings."""
 
     def __init__(self) -> None:
         self.told: list[admin_pb2.TrainingStatus] = []
