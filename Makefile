@@ -42,8 +42,8 @@ help: ## Show this list
 
 setup: $(VENV)/.stamp-dev ## Make .venv with everything that tests and checks need
 
-demo: $(VENV)/.stamp-standard ## Build, serve and ask a demo index; ONESHOT=1 ends after the answers
-	@$(BIN)/nearline demo $(if $(ONESHOT),--oneshot)
+demo: $(VENV)/.stamp-standard ## Build, serve and ask a demo index; PORT=8800 moves its ports, ONESHOT=1 ends after the answers
+	@$(BIN)/nearline demo $(if $(PORT),--port $(PORT)) $(if $(ONESHOT),--oneshot)
 
 # Not for CI: it installs every package once more, and starts everything. UPGRADE_FROM=COMMIT starts the images over
 # volumes that those of an older commit have filled.

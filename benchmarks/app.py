@@ -12,10 +12,12 @@ from benchmarks.commands import (
     faults,
     filter,
     gateway,
+    hostile,
     ingest,
     live,
     monitor,
     overload,
+    preauth,
     recommend,
     retrieval,
     rollout,
@@ -42,4 +44,6 @@ app.command("faults")(faults.bench_faults)
 add_command(app, failover.bench_failover, "failover")
 app.command("burst")(burst.bench_burst)
 app.command("suggest")(suggest.bench_suggest)
+app.command("hostile")(hostile.bench_hostile)
+app.command("preauth")(preauth.bench_preauth)
 add_command(app, upkeep.bench_upkeep, "upkeep")

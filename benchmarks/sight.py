@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from benchmarks.sight_parts.deployment import (
     find_prometheus,
     item_ids,
     prometheus,
-    run_command,
+    tls_environ,
 )
 from benchmarks.sight_parts.expressions import Expression, PrometheusClient, expressions
 from benchmarks.sight_parts.load import AllCallers
@@ -123,17 +122,17 @@ async def _look(folder: Path, program: str) -> list[Shown]:
 
 async def _environ(folder: Path, model: str) -> Mapping[str, str]:
     environ = {**os.environ, **_SETTINGS}
-    made = json.loads(await run_command(environ, "certs", str(folder / "certs"), "--json"))
     limits = folder / "limits.toml"
     limits.write_text(_LIMITS, "utf-8")
-    return environ | {
-        "NEARLINE_LIMITS": str(limits),
-        "NEARLINE_TLS_CERT": made["certificate"],
-        "NEARLINE_TLS_KEY": made["key"],
-        "NEARLINE_TLS_CA": made["authority"],
-        "NEARLINE_GENERATION_SMALL": f"small@{model}",
-        "NEARLINE_GENERATION_LARGE": f"large@{model}",
-    }
+    return (
+        environ
+        | await tls_environ(folder)
+        | {
+            "NEARLINE_LIMITS": str(limits),
+            "NEARLINE_GENERATION_SMALL": f"small@{model}",
+            "NEARLINE_GENERATION_LARGE": f"large@{model}",
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.workloads.process_memory import forget_peak, memory
 from index_builder.behaviour.als import AlsOptions, train_factors
 from index_builder.behaviour.evaluation_task import make_task
 from index_builder.behaviour.id_remap import map_ids, remap_tables
@@ -55,22 +57,17 @@ def synthetic(items: int, seed: int = 0) -> Interactions:
     )
 
 
-def _memory(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key)) << 10
-
-
 def measure(stages: dict[str, Any], name: str, work: Callable[[], Any]) -> Any:
     """Runs a stage, and notes its seconds and the largest resident memory meanwhile, in MiB."""
-    # Resets the high-water mark; see proc_pid_clear_refs(5).
-    Path("/proc/self/clear_refs").write_text("5")
-    before, start, cpu = _memory("RssAnon"), time.perf_counter(), time.process_time()
+    pid = os.getpid()
+    forget_peak(pid)
+    before, start, cpu = memory(pid, "RssAnon"), time.perf_counter(), time.process_time()
     result = work()
     stages[name] = {
         "seconds": round(time.perf_counter() - start, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
         "before_mib": before >> 20,
-        "peak_mib": _memory("VmHWM") >> 20,
+        "peak_mib": memory(pid, "VmHWM") >> 20,
     }
     print(name, stages[name], flush=True)
     return result

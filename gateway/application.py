@@ -29,7 +29,8 @@ from gateway.gateway_calls import GatewayCalls
 from gateway.mcp import http_endpoint
 from gateway.mcp.http_endpoint import McpEndpoint
 from gateway.openapi import openapi
-from gateway.problem import MEDIA_TYPE, http_status, problem, problem_headers
+from gateway.origins import check_origin
+from gateway.problem import MEDIA_TYPE, HttpError, http_status, problem, problem_headers
 from gateway.request_context import REQUEST_ID, TIMEOUT, request_id
 from gateway.routes import ROUTES
 from gateway.rpc_endpoint import RpcEndpoint
@@ -39,7 +40,7 @@ from nearline import __version__
 from nearline.calls.method_kinds import slow_limit_ms
 from nearline.channel_security import LANE_KEY
 from nearline.client_metrics import CALL_BUCKETS
-from nearline.errors import InternalError, NearlineError, NotFound, Unsupported
+from nearline.errors import InternalError, NearlineError, NotFound
 from nearline.tracing.recorded_calls import exemplar
 from nearline.tracing.slow_requests import SlowRequestLog
 from nearline.tracing.spans import Span, SpanKind, current_span
@@ -48,6 +49,12 @@ from nearline.tracing.tracer import begin_request, is_tracing
 
 # Probes are not traced: they would be most of what is recorded.
 _UNTRACED: Final = ("/healthz",)
+# What the page at the root names.
+_PLACES: Final = {
+    "/openapi.json": "every path, with its requests and replies (OpenAPI)",
+    "/v1/status": "what is served; needs a key if the services have keys",
+    "/healthz": "whether this gateway answers",
+}
 
 
 class RequestTrace:
@@ -129,13 +136,12 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
 
     def slow_log(service: str, name: str) -> SlowRequestLog:
         descriptor = SERVICES[service]
-        search_ms = settings.slow_request_ms
         limit_ms = slow_limit_ms(
             descriptor.full_name,
             name,
             streams_in=descriptor.methods_by_name[name].client_streaming,
-            search_ms=search_ms,
-            answer_ms=settings.slow_answer_ms if search_ms else 0.0,
+            search_ms=settings.slow_request_ms,
+            answer_ms=settings.slow_answer_ms if settings.slow_request_ms else 0.0,
         )
         return slow.with_limit(limit_ms)
 
@@ -146,10 +152,11 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
         await upstream.close()
 
     calls = GatewayCalls(upstream, settings)
+    answering = partial(_answering, partial(check_origin, settings=settings))
     routes = [
         HttpRoute(
             route.path,
-            _answering(
+            answering(
                 slow_log(service, name), route.path, RpcEndpoint(calls, service, name, route)
             ),
             methods=[route.verb],
@@ -160,7 +167,7 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
     routes += [
         HttpRoute(
             one.path,
-            _answering(
+            answering(
                 slow_log(one.service, one.method),
                 one.path,
                 partial(one.answer, calls),
@@ -179,9 +186,10 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
         HttpRoute(
             http_endpoint.PATH,
             # Its slowest tool answers questions.
-            _answering(slow_log("GenerationService", "Generate"), http_endpoint.PATH, mcp_endpoint),
+            answering(slow_log("GenerationService", "Generate"), http_endpoint.PATH, mcp_endpoint),
             methods=["POST"],
         ),
+        HttpRoute("/", _start_page, methods=["GET"]),
         HttpRoute("/healthz", _alive, methods=["GET"]),
         HttpRoute("/openapi.json", openapi_document, methods=["GET"]),
     ]
@@ -213,15 +221,23 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
 
 
 def _answering(
-    slow: SlowRequestLog, path: str, endpoint: _Endpoint, error_body: ErrorBody | None = None
+    check: Callable[[Request], None],
+    slow: SlowRequestLog,
+    path: str,
+    endpoint: _Endpoint,
+    error_body: ErrorBody | None = None,
 ) -> _Endpoint:
-    """Returns an endpoint whose errors are problem details, or have a body of another shape."""
+    """Returns an endpoint whose errors are problem details, or have a body of another shape.
+
+    `check` raises the error of a request that may not be answered.
+    """
 
     async def answer(request: Request) -> Response:
         start = time.perf_counter()
         own_id = request_id(request)
         span = note_route(request.method, path)
         try:
+            check(request)
             with _running.track_inprogress():
                 response = await endpoint(request)
         except NearlineError as error:
@@ -249,44 +265,40 @@ def _answering(
 
 
 def _failed(error: NearlineError, own_id: str, error_body: ErrorBody | None) -> Response:
-    if error_body is None:
-        return _problem(error, own_id)
     return Response(
-        orjson.dumps(error_body(error)),
+        problem(error, own_id) if error_body is None else orjson.dumps(error_body(error)),
         status_code=http_status(error),
-        media_type="application/json",
-        headers=problem_headers(error),
-    )
-
-
-def _problem(error: NearlineError, own_id: str, status: int | None = None) -> Response:
-    return Response(
-        problem(error, own_id, status),
-        status_code=http_status(error) if status is None else status,
-        media_type=MEDIA_TYPE,
+        media_type=MEDIA_TYPE if error_body is None else "application/json",
         headers=problem_headers(error),
     )
 
 
 async def _no_such_path(request: Request, error: HTTPException) -> Response:
-    own_id = request_id(request)
-    allowed = (error.headers or {}).get("Allow", "")
-    if error.status_code == 405:
-        found = _problem(
-            Unsupported(f"{request.url.path} takes {allowed}, not {request.method}"), own_id, 405
-        )
-        found.headers["allow"] = allowed
+    """Says which methods a path takes, also to OPTIONS, or that there is no such path."""
+    own_id, path, verb = request_id(request), request.url.path, request.method
+    routes: list[Any] = [one for one in request.app.routes if one.path_regex.match(path)]
+    allowed = ", ".join(sorted({"OPTIONS", *(verb for one in routes for verb in one.methods)}))
+    if not routes:
+        lost = NotFound(f"there is no {verb} {path}; /openapi.json lists what there is")
+        found = _failed(lost, own_id, None)
+    elif verb == "OPTIONS":
+        found = Response(status_code=204)
     else:
-        found = _problem(
-            NotFound(
-                f"there is no {request.method} {request.url.path}; /openapi.json lists what there "
-                "is"
-            ),
-            own_id,
-            error.status_code,
-        )
+        found = _failed(HttpError(f"{path} takes {allowed}, not {verb}", 405), own_id, None)
+    if routes:
+        found.headers["allow"] = allowed
     found.headers[REQUEST_ID] = own_id
     return found
+
+
+async def _start_page(request: Request) -> Response:
+    """Says what is here: a page for a browser, JSON for others."""
+    if "text/html" not in request.headers.get("accept", ""):
+        facts = {"name": "Nearline", "version": __version__, "paths": _PLACES}
+        return Response(orjson.dumps(facts), media_type="application/json")
+    links = "".join(f'<li><a href="{path}">{path}</a>: {use}' for path, use in _PLACES.items())
+    page = f"<!doctype html><title>Nearline</title><h1>Nearline {__version__}</h1><ul>{links}</ul>"
+    return Response(page, media_type="text/html")
 
 
 async def _alive(request: Request) -> Response:

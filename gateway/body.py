@@ -9,9 +9,19 @@ from typing import Any, Final
 import orjson
 from starlette.requests import Request
 
+from gateway.problem import HttpError
 from nearline.errors import DeadlineExceeded, InvalidRequest
 
-_PART_S: Final = 30.0
+# Of a transfer that stands still, and the slowest that goes on.
+PATIENCE_S: Final = 30.0
+_BYTES_PER_S: Final = 64 << 10
+# What texts in other encodings begin with.
+_MARKS: Final = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\x1f\x8b": "gzip"}
+
+
+def transfer_s(size: int) -> float:
+    """Returns the seconds that a client has to send or take so many bytes."""
+    return PATIENCE_S + size / _BYTES_PER_S
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -20,7 +30,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     Args:
         request: The request.
         limit: Most bytes.
-    Raises: InvalidRequest: it has more.
+    Raises: HttpError: it has more, or is compressed.
     """
     given = request.headers.get("content-length", "")
     if given.isdigit() and int(given) > limit:
@@ -41,36 +51,50 @@ async def read_lines(request: Request, limit: int) -> AsyncIterator[tuple[int, b
     Args:
         request: The request.
         limit: Most bytes of a line.
-    Raises: InvalidRequest: a line has more.
+    Raises: HttpError: a line has more, or the body is compressed.
     """
-    rest, number = b"", 0
-    async for part in _parts(request):
-        *lines, rest = (rest + part).split(b"\n")
-        for line in lines:
-            number += 1
-            if len(line) > limit:
-                raise _too_large(len(line), limit, f"line {number}")
-            if line.strip():
-                yield number, line
+    rest, number = bytearray(), 1
+    async for part in _parts(request, b"\n"):
+        # Only what is new is searched, and a byte is appended once, however small the parts are.
+        first, *others = part.split(b"\n")
+        rest += first
+        for other in others:
+            if len(rest) > limit:
+                break
+            if rest.strip():
+                yield number, bytes(rest)
+            rest, number = bytearray(other), number + 1
         if len(rest) > limit:
-            raise _too_large(len(rest), limit, f"line {number + 1}")
+            raise _too_large(len(rest), limit, f"line {number}")
     if rest.strip():
-        yield number + 1, rest
+        yield number, bytes(rest)
 
 
-async def _parts(request: Request) -> AsyncIterator[bytes]:
-    """Yields a body part by part. Raises: DeadlineExceeded: none has come for half a minute."""
+async def _parts(request: Request, end: bytes | None = None) -> AsyncIterator[bytes]:
+    """Yields a body part by part.
+
+    end: Ends a message of the body. Optional; without it, the body is one.
+    Raises: DeadlineExceeded: a message comes too slowly. HttpError: it is compressed.
+    """
+    if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+        raise _unsupported(coding)
     parts = request.stream()
+    now = asyncio.get_running_loop().time
+    until = now() + transfer_s(0)
     while True:
         try:
-            async with asyncio.timeout(_PART_S):
-                yield await anext(parts)
+            async with asyncio.timeout_at(until):
+                part = await anext(parts)
         except StopAsyncIteration:
             return
         except TimeoutError:
             raise DeadlineExceeded(
-                f"no part of the body has come for {_PART_S:g} s; send it without pauses"
+                f"the body came too slowly; send it, or each of its lines, within {PATIENCE_S:g} s "
+                f"and a second more for each {_BYTES_PER_S >> 10} KiB"
             ) from None
+        yield part
+        is_end = end is not None and end in part
+        until = now() + transfer_s(0) if is_end else until + len(part) / _BYTES_PER_S
 
 
 def parse_json(data: bytes) -> Any:
@@ -83,6 +107,8 @@ def parse_json(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except (orjson.JSONDecodeError, RecursionError) as error:
+        if (coding := _MARKS.get(data[:2])) is not None:
+            raise _unsupported(coding) from error
         raise InvalidRequest(
             f"the body is not JSON: {error}; send an object in UTF-8, with the header "
             "content-type: application/json",
@@ -90,9 +116,15 @@ def parse_json(data: bytes) -> Any:
         ) from error
 
 
-def _too_large(size: int, limit: int, what: str = "the body") -> InvalidRequest:
-    return InvalidRequest(
+def _too_large(size: int, limit: int, what: str = "the body") -> HttpError:
+    return HttpError(
         f"{what} has {size:,} bytes or more; {limit:,} are allowed (--max-body-bytes): send less "
         "at once",
-        field="body",
+        413,
+        "body",
     )
+
+
+def _unsupported(coding: str) -> HttpError:
+    message = f"the body is encoded as {coding[:40]!r}; send it in UTF-8, not compressed"
+    return HttpError(message, 415, "body")

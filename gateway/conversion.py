@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, TypeVar
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T")
 # This takes a few milliseconds.
-_BYTES_PER_TURN: Final = 128 << 10
+LARGE_BYTES: Final = 128 << 10
+# Waits for the conversion that runs now.
+_waiting: ContextVar[asyncio.Task[Any] | None] = ContextVar("waiting", default=None)
 
 
 async def convert(size: int, work: Callable[[], _T]) -> _T:
@@ -16,4 +19,13 @@ async def convert(size: int, work: Callable[[], _T]) -> _T:
 
     size: Bytes of the message.
     """
-    return await asyncio.to_thread(work) if size > _BYTES_PER_TURN else work()
+    if size <= LARGE_BYTES:
+        return work()
+    _waiting.set(asyncio.current_task())
+    return await asyncio.to_thread(work)
+
+
+def check_wanted() -> None:
+    """Raises CancelledError if the task that waits for this conversion has ended meanwhile."""
+    if (task := _waiting.get()) is not None and task.done():
+        raise asyncio.CancelledError

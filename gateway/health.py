@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import ssl
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,8 @@ def find(address: str) -> tuple[str, str]:
     """Returns the URL of a gateway at host:port, and why it does not answer, if it does not.
 
     To a gateway with a certificate it speaks TLS, whatever name and authority that has: probes know
-    it by its address alone, and nothing secret is sent.
+    it by its address alone, and nothing secret is sent. It shows the certificate in
+    NEARLINE_TLS_CERT, if there is one.
     """
     scheme = "http"
     try:
@@ -34,6 +36,12 @@ def find(address: str) -> tuple[str, str]:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+            # Imported late: most probes need nothing of it, and they run often.
+            from nearline.tls import TlsFiles
+
+            own = TlsFiles.of_client(os.environ)
+            if own.certificate and own.key:
+                context.load_cert_chain(own.certificate, own.key)
             secure = http.client.HTTPSConnection(address, timeout=_TIMEOUT_S, context=context)
             status = _status(secure)
             scheme = "https"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import difflib
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -14,10 +15,12 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
+from gateway.conversion import check_wanted
 from gateway.json_format import TIME_KEY, enum_words, map_entry
 from nearline import vectors, wire
 from nearline.errors import InvalidRequest
 from nearline.filter_text import filter_from_json, parse_filter
+from nearline.times import in_utc
 from nearline.wire.values import timestamp
 
 _Message = TypeVar("_Message", bound=Message)
@@ -133,6 +136,7 @@ def _list_setter(field: FieldDescriptor) -> _Set:
         def add_messages(message: Any, value: Any, path: str) -> None:
             found = getattr(message, name)
             for number, one in enumerate(_list(value, path)):
+                check_wanted()
                 _decode_into(found.add(), one, f"{path}[{number}]")
 
         return add_messages
@@ -195,7 +199,7 @@ def _enum_converter(enum: EnumDescriptor) -> _Convert:
 
 
 def _int(value: Any, path: str, allowed: range) -> int:
-    if isinstance(value, str) and value.lstrip("-").isdigit() and len(value) < 24:
+    if isinstance(value, str) and value.removeprefix("-").isdecimal() and len(value) < 24:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -280,10 +284,9 @@ def _decode_value(value: Any, path: str) -> Any:
 
 def _time(value: Any, path: str) -> datetime:
     try:
-        found = datetime.fromisoformat(_text(value, path))
+        return in_utc(datetime.fromisoformat(_text(value, path)))
     except ValueError:
         raise _wrong(path, value, "a time such as 2024-05-01T12:00:00Z") from None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _decode_filter(value: Any, path: str) -> Any:
@@ -310,10 +313,14 @@ _SPECIAL_DECODERS: Mapping[str, _Convert] = {
 }
 
 
+_REPR: Final = reprlib.Repr()
+# Of lists in lists, however deep they are.
+_REPR.maxlevel = 3
+_REPR.maxstring = _REPR.maxother = 60
+
+
 def _wrong(path: str, value: object, wanted: str) -> InvalidRequest:
-    shown = repr(value)
-    if len(shown) > 60:
-        shown = f"{shown[:57]}…"
+    shown = _REPR.repr(value)
     return InvalidRequest(f"{path or 'the body'} is {shown}; send {wanted}", field=path)
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from nearline.errors import NearlineError
+from nearline.errors import InvalidRequest, NearlineError
 
 MEDIA_TYPE: Final = "application/problem+json"
 # Source: google/rpc/code.proto; conflicts of state are 409 throughout.
@@ -34,20 +34,22 @@ _STATUS: Final[Mapping[str, int]] = {
 }
 
 
+class HttpError(InvalidRequest):
+    """A request that HTTP has a status of its own for."""
+
+    def __init__(self, message: str, http_status: int = 400, field: str = "") -> None:
+        super().__init__(message, field=field)
+        self.http_status = http_status
+
+
 def http_status(error: NearlineError) -> int:
     """Returns the HTTP status of an error."""
-    return _STATUS.get(error.status, 500)
+    return error.http_status if isinstance(error, HttpError) else _STATUS.get(error.status, 500)
 
 
-def problem(error: NearlineError, request_id: str, status: int | None = None) -> bytes:
-    """Returns the problem details of an error.
-
-    Args:
-        error: The error.
-        request_id: Id of the request.
-        status: Optional; None takes that of the error.
-    """
-    number = http_status(error) if status is None else status
+def problem(error: NearlineError, request_id: str) -> bytes:
+    """Returns the problem details of an error."""
+    number = http_status(error)
     found: dict[str, object] = {
         "type": "about:blank",
         "title": HTTPStatus(number).phrase,

@@ -24,6 +24,11 @@ TIMEOUT: Final = "nearline-timeout"
 _KEY_HEADERS: Final = ("api-key", "x-api-key")
 
 
+def has_credential(request: Request) -> bool:
+    """Returns whether a request carries a credential, valid or not."""
+    return any(name in request.headers for name in ("authorization", *_KEY_HEADERS))
+
+
 def request_id(request: Request) -> str:
     """Returns the id that the caller gave the request, or else one that is made once for it."""
     given = request.headers.get(REQUEST_ID, "")[:_MAX_REQUEST_ID]

@@ -41,7 +41,8 @@ class GatewaySettings(ListenerSettings):
         1_024,
         ge=1,
         le=100_000,
-        description="Requests and connections at once. More are refused with 503.",
+        description="Requests at once; one client address has half of them. More are refused with "
+        "503, except /healthz.",
     )
     allow_origins: str = Field(
         "",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,12 +16,13 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.wrappers_pb2 import BytesValue
 
 from gateway.settings import GatewaySettings
 from nearline import status
 from nearline.channel import ServiceChannel, observed_call, send_requests
 from nearline.channel_security import ChannelSecurity
-from nearline.errors import NearlineError, SettingsError, Unsupported
+from nearline.errors import InvalidRequest, NearlineError, SettingsError, Unsupported
 from nearline.tls import is_loopback
 from nearline.v1 import admin_pb2, embedding_pb2, generation_pb2, ingest_pb2, retrieval_pb2
 
@@ -33,6 +36,13 @@ SERVICES = {
 # To each service. A connection has a bounded number of calls, and calls that are refused occupy it
 # for a while, so callers have one by their credential: few share one with a caller that floods.
 _CONNECTIONS: Final = 8
+# Seconds for which a service is not asked again whether it knows a caller, and most such callers.
+_KNOWN_S: Final = 60.0
+_MOST_KNOWN: Final = 10_000
+# A method of each service that no audit log has, and what cannot be decoded as its request,
+# because it is not UTF-8 where that has a text.
+_READS: Final = frozenset({"Search", "GetCollection", "GetSession", "GetJob", "Embed"})
+_NO_REQUEST: Final = BytesValue(value=b"\xff")
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 # One request, or a stream of them, as the method takes.
 _Requests: TypeAlias = Message | AsyncIterator[Message]
@@ -76,13 +86,8 @@ class Method:
         self, method: Any, request: _Requests, context: CallContext
     ) -> tuple[Message, Metadata]:
         try:
-            if isinstance(request, Message):
-                call = method(request, timeout=context.timeout_s, metadata=context.metadata)
-            else:
-                # Writing takes as long as its caller sends.
-                call = method(metadata=context.metadata)
-                await send_requests(call, request)
-            return await call, tuple(await call.trailing_metadata() or ())
+            async with _begun(method, request, context) as call:
+                return await call, tuple(await call.trailing_metadata() or ())
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from error
 
@@ -95,34 +100,45 @@ class Method:
     async def _many(
         self, request: _Requests, context: CallContext
     ) -> AsyncGenerator[Message, None]:
-        sending: asyncio.Task[None] | None = None
-        method = self._call(context)
-        if isinstance(request, Message):
-            call = method(request, timeout=context.timeout_s, metadata=context.metadata)
-        else:
-            call = method(metadata=context.metadata)
-            sending = asyncio.create_task(send_requests(call, request))
         try:
-            while (reply := await call.read()) is not grpc.aio.EOF:
-                yield reply
-            if sending is not None:
-                await sending
-        except asyncio.CancelledError:
-            if sending is not None and sending.done() and not sending.cancelled():
-                # A request could not be read, and the sender has cancelled the call.
-                if (failed := sending.exception()) is not None:
-                    raise failed from None
-            raise
+            async with _begun(self._call(context), request, context) as call:
+                while (reply := await call.read()) is not grpc.aio.EOF:
+                    yield reply
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from error
-        finally:
-            call.cancel()
-            if sending is not None:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
 
     def _error(self, error: grpc.aio.AioRpcError) -> NearlineError:
         return status.from_rpc_error(error, self._address)
+
+
+@contextlib.asynccontextmanager
+async def _begun(method: Any, request: _Requests, context: CallContext) -> AsyncIterator[Any]:
+    """Gives the call of a method, which ends with the block; a stream is sent meanwhile.
+
+    Raises: An error with which a stream of requests ends.
+    """
+    sending: asyncio.Task[None] | None = None
+    if isinstance(request, Message):
+        call = method(request, timeout=context.timeout_s, metadata=context.metadata)
+    else:
+        # Writing takes as long as its caller sends, or until the service ends the call.
+        call = method(metadata=context.metadata)
+        sending = asyncio.create_task(send_requests(call, request))
+    try:
+        yield call
+        if sending is not None:
+            await sending
+    except asyncio.CancelledError:
+        if sending is not None and sending.done() and not sending.cancelled():
+            # A request could not be read, and the sender has cancelled the call.
+            if (failed := sending.exception()) is not None:
+                raise failed from None
+        raise
+    finally:
+        call.cancel()
+        if sending is not None:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
 
 class Upstream:
@@ -144,6 +160,8 @@ class Upstream:
             if address
         }
         self._methods: dict[tuple[str, str], Method] = {}
+        # When to ask again, by service and credential.
+        self._known: dict[tuple[str, str], float] = {}
 
     @classmethod
     def of(cls, settings: GatewaySettings) -> Self:
@@ -168,6 +186,22 @@ class Upstream:
         if found is None:
             found = self._methods[service, name] = self._open(service, name)
         return found
+
+    async def identify(self, service: str, context: CallContext) -> None:
+        """Raises the error of a caller whom a service does not know, before a body is read.
+
+        What a caller may do, the service decides in each call.
+        """
+        key, now = (service, str(dict(context.metadata).get("authorization"))), time.monotonic()
+        if self._known.get(key, 0.0) > now:
+            return
+        (name,) = _READS.intersection(SERVICES[service].methods_by_name)
+        # A service that knows the caller refuses what it cannot decode, and runs nothing.
+        with contextlib.suppress(InvalidRequest):
+            await self.method(service, name).one(_NO_REQUEST, context)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = now + _KNOWN_S
 
     def _open(self, service: str, name: str) -> Method:
         address = self._addresses.get(service, "")

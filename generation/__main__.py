@@ -31,6 +31,11 @@ from nearline.thread_priority import use_batch_scheduling
 from nearline.v1 import generation_pb2_grpc
 from retrieval.redis_client.connection import connect
 from retrieval.shards.topology import parse_addresses
+from retrieval.writes.feed_block import FeedBlock, redis_resource
+from retrieval.writes.memory_quota import MemoryQuota
+
+# Conversations are refused before the changes of items are, which may fill more of Redis.
+_REDIS_SHARE = 0.8
 
 
 async def main(argv: Sequence[str]) -> None:
@@ -53,6 +58,15 @@ async def main(argv: Sequence[str]) -> None:
         if chosen.redis_cache:
             cache_redis = connect(chosen.redis_cache)
             stack.push_async_callback(cache_redis.aclose)
+        quota = None
+        if cache_redis:
+            # A Redis of its own for caches may be full; it evicts what is oldest.
+            share = 1.0 if chosen.redis_cache else _REDIS_SHARE
+            block = FeedBlock([redis_resource(cache_redis, share)])
+            stack.push_async_callback(block.close)
+            await block.start()
+            lifetime_s = max(chosen.session_ttl_s, chosen.answer_ttl_s)
+            quota = MemoryQuota(cache_redis, block, lifetime_s)
         service = GenerationService(
             retrieval,
             EvidenceReader(
@@ -67,12 +81,17 @@ async def main(argv: Sequence[str]) -> None:
             calibrations=CalibrationStore(admin),
             readers=ReaderFilter(chosen.readers_attribute),
             memory=ConversationMemory(
-                SessionStore(redis, ttl_s=chosen.session_ttl_s, max_turns=chosen.session_turns)
-                if redis
+                SessionStore(
+                    cache_redis,
+                    ttl_s=chosen.session_ttl_s,
+                    max_turns=chosen.session_turns,
+                    quota=quota,
+                )
+                if cache_redis
                 else None,
                 chosen.history_tokens,
             ),
-            cache=AnswerCache(cache_redis, chosen.answer_ttl_s)
+            cache=AnswerCache(cache_redis, chosen.answer_ttl_s, quota)
             if cache_redis and chosen.answer_ttl_s
             else None,
             budgets=TokenBudgets(

@@ -42,12 +42,13 @@ class GenerationSettings(ModelSettings):
     redis: str = Field(
         "",
         description="Redis for sessions, budgets and cached answers, redis://host:port/0; empty "
-        "disables all three. It must not evict.",
+        "disables all three. It must not evict. While more than four fifths of it is used and less "
+        "than 1 GiB is free, neither sessions nor answers are stored.",
     )
     redis_cache: str = Field(
         "",
-        description="Redis that caches answers, if not the one in `redis`. It may evict: set "
-        "maxmemory-policy allkeys-lru there.",
+        description="Redis for sessions and cached answers, if not the one in `redis`. It may "
+        "evict: set maxmemory-policy allkeys-lru there.",
     )
     session_ttl_s: int = Field(
         86_400, ge=1, le=1 << 31, description="Seconds that a session is kept after its last turn."

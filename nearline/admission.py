@@ -6,9 +6,9 @@ import asyncio
 import time
 from asyncio import Future
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextvars import ContextVar
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from prometheus_client import Counter as CounterMetric, Gauge, Histogram
 
@@ -76,9 +76,16 @@ _LONG_WAIT_S, _LEAST_LONG = 0.1, 4
 # Calls of the lane bulk may take this part of the room. Up to that one, they have their turn as
 # others do; beyond it, after so many of their tenant.
 _BULK_PART, _BULK_TURNS = 2, 8
+# Streams of one tenant may take this part of all calls. Each of the lane bulk may hold a request of
+# --max-message-bytes.
+_STREAM_PARTS: Final = {Lane.INTERACTIVE: 2, Lane.BULK: 32}
 # So many refusals of a window are told at once. The others are held back for as long as their
 # callers are told to wait: a connection has a bounded number of calls, and cannot send more.
 _QUICK_REFUSALS: Final = 10
+
+# Replies of one tenant that its clients have not taken; each counts at least as what gRPC keeps.
+_MOST_UNREAD_BYTES: Final = 256 << 20
+_LEAST_REPLY_BYTES: Final = 1 << 14
 
 _limit_now = Gauge(
     "nearline_server_call_limit", "Calls that may run at once; lower while work waits for threads."
@@ -118,6 +125,9 @@ def note_overload() -> None:
     _overloaded.set(True)
 
 
+_Counted = TypeVar("_Counted", bound=Hashable)
+
+
 class _Party(NamedTuple):
     """Whose calls wait in one queue."""
 
@@ -125,10 +135,10 @@ class _Party(NamedTuple):
     lane: Lane
 
 
-def _take_one(counts: Counter[str], tenant: str) -> None:
-    counts[tenant] -= 1
-    if not counts[tenant]:
-        del counts[tenant]
+def _take(counts: Counter[_Counted], whose: _Counted, count: int = 1) -> None:
+    counts[whose] -= count
+    if not counts[whose]:
+        del counts[whose]
 
 
 class Admission:
@@ -168,7 +178,8 @@ class Admission:
         self._watching = False
         # Of all turns, since calls wait.
         self._rate = TurnRate(clock())
-        self._streams: Counter[str] = Counter()
+        self._streams: Counter[_Party] = Counter()
+        self._unread: Counter[str] = Counter()
         self._refused, self._refused_until_s = 0, clock()
         self._window_end_s = clock() + _WINDOW_S
         self._rises_s = 0.0
@@ -191,8 +202,10 @@ class Admission:
             tenant: Tenant of the caller.
             left_s: Seconds until the deadline of the caller; None if it has none.
             lane: Of the calls that may run at once, at most half are of the lane bulk.
-        Raises: Overloaded: it would wait too long, or too many calls run and wait.
+        Raises: Overloaded: it would wait too long, too many calls run and wait, or the clients of
+            the tenant do not read their replies.
         """
+        self._check_unread(tenant)
         now_s = self._clock()
         party = _Party(tenant, lane)
         if now_s >= self._window_end_s:
@@ -205,25 +218,42 @@ class Admission:
             self._start(party)
         return lambda: self._end(party)
 
-    def begin_stream(self, tenant: str) -> EndCall:
+    def begin_stream(self, tenant: str, lane: Lane = Lane.INTERACTIVE) -> EndCall:
         """Begins a stream; returns what ends it.
 
-        A stream may last for hours, so none waits for its turn. Half of all calls may be streams
-        of one tenant.
+        A stream may last for hours, so none waits for its turn.
 
-        Raises: Overloaded: too many calls and streams run.
+        Args:
+            lane: Bulk for streams of requests, each of which may be large.
+        Raises: Overloaded: too many calls and streams run, or replies are not read; see `begin`.
         """
+        self._check_unread(tenant)
+        party = _Party(tenant, lane)
         if self._is_full():
-            self._make_room(_Party(tenant, Lane.INTERACTIVE))
-        if self._streams[tenant] >= max(1, self._max_calls // 2):
+            self._make_room(party)
+        part = _STREAM_PARTS[lane]
+        if (count := self._streams[party]) >= max(1, self._max_calls // part):
             _refused.labels("streams").inc()
             raise Overloaded(
-                f"{self._streams[tenant]:,} streams of tenant {tenant!r} are open, half of "
-                "--max-calls; end some of them, or add servers",
+                f"{count:,} streams of tenant {tenant!r} are open in the lane {lane.value}, which "
+                f"may be 1/{part} of --max-calls; end some of them, or add servers",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        self._streams[tenant] += 1
-        return lambda: self._end_stream(tenant)
+        self._streams[party] += 1
+        return lambda: _take(self._streams, party)
+
+    def hold_reply(self, tenant: str, size: int) -> EndCall:
+        """Counts a reply that a tenant has not taken yet; returns what to call once it has.
+
+        Not as a running call: what waits for a client keeps no thread busy, and those of others
+        would wait for it, too.
+
+        Args:
+            size: In bytes.
+        """
+        size = max(size, _LEAST_REPLY_BYTES)
+        self._unread[tenant] += size
+        return lambda: _take(self._unread, tenant, size)
 
     def hold_s(self) -> float:
         """Returns the seconds for which to hold back a refusal; counts it.
@@ -236,6 +266,16 @@ class Admission:
             self._refused, self._refused_until_s = 0, now_s + _WINDOW_S
         self._refused += 1
         return _RETRY_AFTER_S if self._refused > _QUICK_REFUSALS else 0.0
+
+    def _check_unread(self, tenant: str) -> None:
+        if (unread := self._unread.get(tenant, 0)) >= _MOST_UNREAD_BYTES:
+            _refused.labels("unread").inc()
+            raise Overloaded(
+                f"clients of tenant {tenant!r} have not read {unread:,} bytes of replies, and "
+                f"{_MOST_UNREAD_BYTES:,} are kept; read them, give calls a timeout, or close the "
+                "connections that are not read",
+                retry_after_s=_RETRY_AFTER_S,
+            )
 
     async def _wait(self, party: _Party, now_s: float, left_s: float | None) -> None:
         """Waits for the turn of a call, and starts it."""
@@ -304,15 +344,12 @@ class Admission:
 
     def _end(self, party: _Party) -> None:
         self._calls -= 1
-        _take_one(self._running, party.tenant)
+        _take(self._running, party.tenant)
         if party.lane is Lane.BULK:
             self._bulk -= 1
-            _take_one(self._running_bulk, party.tenant)
+            _take(self._running_bulk, party.tenant)
         if self._queues:
             self._give_turns(self._clock())
-
-    def _end_stream(self, tenant: str) -> None:
-        _take_one(self._streams, tenant)
 
     def _give_turns(self, now_s: float) -> None:
         """Starts calls that wait, while there is room."""
@@ -396,8 +433,8 @@ class Admission:
 
     def _count(self, tenant: str) -> int:
         """Returns the calls and streams of a tenant that run and wait."""
-        waiting = sum(self._length(_Party(tenant, lane)) for lane in Lane)
-        return waiting + self._running[tenant] + self._streams[tenant]
+        parties = [_Party(tenant, lane) for lane in Lane]
+        return self._running[tenant] + sum(self._length(p) + self._streams[p] for p in parties)
 
     def _adjust(self, now_s: float) -> None:
         """Ends a window: lowers the limit if all work had to wait, else raises it."""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -23,7 +23,9 @@ from nearline.access.audit_log import AuditLog
 from nearline.access.caller import Caller
 from nearline.access.rights import METHODS
 from nearline.calls.guard import Handler, time_left_s
-from nearline.calls.outcomes import REQUEST_ID_KEY, Context, abort_call, request_id_of
+from nearline.calls.method_kinds import most_request_bytes
+from nearline.calls.outcomes import REQUEST_ID_KEY, Context, abort_call, end_early, request_id_of
+from nearline.calls.request_reader import RequestReader
 from nearline.channel import ServiceChannel, send_requests
 from nearline.channel_security import ChannelSecurity
 from nearline.errors import (
@@ -48,7 +50,7 @@ _HEALTH_TIMEOUT_S: Final = 3.0
 _FORWARDED: Final = ("nearline-forwarded", "1")
 _CREDENTIAL: Final = "authorization"
 _Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
-SetHealth: TypeAlias = Callable[[str, int], Awaitable[None]]
+SetHealth: TypeAlias = Callable[[str, int], None]
 
 _calls = Histogram(
     "nearline_server_forwarded_seconds",
@@ -90,6 +92,7 @@ class Forwarder(grpc.GenericRpcHandler):
         max_calls: Calls that may be passed on at once; half of them for one caller.
         access: Identifies callers. Optional; None lets everybody pass.
         audit: Records refusals. Optional.
+        stream_idle_s: Longest wait for the request of a call, in seconds.
     """
 
     def __init__(
@@ -98,11 +101,13 @@ class Forwarder(grpc.GenericRpcHandler):
         max_calls: int,
         access: AccessControl | None = None,
         audit: AuditLog | None = None,
+        stream_idle_s: float = 600.0,
     ) -> None:
         places = _Places(max_calls)
         access = access or AccessControl()
         self._routes = {
-            one.service.full_name: _Route(one, places, access, audit) for one in services
+            one.service.full_name: _Route(one, places, access, audit, stream_idle_s)
+            for one in services
         }
         self._polls: list[asyncio.Task[None]] = []
 
@@ -118,14 +123,14 @@ class Forwarder(grpc.GenericRpcHandler):
         route = self._routes.get(name)
         return None if route is None else route.handler(method)
 
-    async def start(self, set_health: SetHealth) -> None:
+    def start(self, set_health: SetHealth) -> None:
         """Reports the health of each service, as itself reports it, from now on.
 
         Args:
             set_health: Takes the name of a service and its status.
         """
         for name in self.names:
-            await set_health(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+            set_health(name, health_pb2.HealthCheckResponse.NOT_SERVING)
             poll = asyncio.create_task(self._routes[name].poll_health(set_health))
             self._polls.append(poll)
 
@@ -186,7 +191,9 @@ class _Route:
         places: _Places,
         access: AccessControl,
         audit: AuditLog | None,
+        idle_s: float,
     ) -> None:
+        self._idle_s = idle_s
         self._name = service.service.full_name
         self._target = service.service.name.removesuffix("Service").lower()
         self._places = places
@@ -230,7 +237,7 @@ class _Route:
                 found = health_pb2.HealthCheckResponse.NOT_SERVING
                 with contextlib.suppress(grpc.aio.AioRpcError):
                     found = (await stub.Check(request, timeout=_HEALTH_TIMEOUT_S)).status
-                await set_health(self._name, found)
+                set_health(self._name, found)
                 await asyncio.sleep(_HEALTH_EVERY_S)
         finally:
             await connection.close()
@@ -239,11 +246,15 @@ class _Route:
         for connection in self._connections:
             await connection.close()
 
-    def _unary(self, method: str) -> Handler:
-        path = f"/{self._name}/{method}"
+    def _reader(self, method: str) -> RequestReader:
+        return RequestReader(bytes, method, most_request_bytes(method), self._idle_s)
 
-        async def forward(request: bytes, context: Context) -> Any:
+    def _unary(self, method: str) -> Handler:
+        path, reader = f"/{self._name}/{method}", self._reader(method)
+
+        async def forward(_: Any, context: Context) -> Any:
             async with self._call(method, context) as (channel, metadata):
+                request = reader.decode(await reader.read(context))
                 call = channel.unary_unary(path)(
                     request, timeout=time_left_s(context), metadata=metadata
                 )
@@ -251,13 +262,14 @@ class _Route:
                 context.set_trailing_metadata(with_trace(await call.trailing_metadata()))
                 return reply
 
-        return grpc.unary_unary_rpc_method_handler(forward)
+        return grpc.stream_unary_rpc_method_handler(forward)
 
     def _event_stream(self, method: str) -> Handler:
-        path = f"/{self._name}/{method}"
+        path, reader = f"/{self._name}/{method}", self._reader(method)
 
-        async def forward(request: bytes, context: Context) -> AsyncIterator[Any]:
+        async def forward(_: Any, context: Context) -> AsyncIterator[Any]:
             async with self._call(method, context) as (channel, metadata):
+                request = reader.decode(await reader.read(context))
                 # Not as a stream of one request: a refusal while one is being sent may get lost.
                 call = channel.unary_stream(path)(
                     request, timeout=time_left_s(context), metadata=metadata
@@ -269,7 +281,7 @@ class _Route:
                 finally:
                     call.cancel()
 
-        return grpc.unary_stream_rpc_method_handler(forward)
+        return grpc.stream_stream_rpc_method_handler(forward)
 
     def _stream(self, method: str) -> Handler:
         path = f"/{self._name}/{method}"
@@ -301,12 +313,13 @@ class _Route:
         code = "CANCELLED"
         span = begin_call(f"{self._name}/{method}", context.invocation_metadata)
         received: Any = context.invocation_metadata() or ()
-        party: str | None = None
         connection: _Connection | None = None
         try:
-            allowed = await self._party(method, received, context)
-            self._places.take(allowed)
-            party = allowed
+            party = await self._party(method, received, context)
+            self._places.take(party)
+            # Once the caller has taken the replies: until then, they are kept here.
+            held: Any = context
+            held.add_done_callback(lambda _: self._places.free(party))
             connection = min(self._connections, key=lambda one: one.running)
             connection.running += 1
             yield connection.grpc_channel, _passed_on(received)
@@ -321,8 +334,6 @@ class _Route:
         finally:
             if connection is not None:
                 connection.running -= 1
-            if party is not None:
-                self._places.free(party)
             _calls.labels(self._target, code).observe(time.perf_counter() - start, exemplar(span))
             if span is not None:
                 end_rpc(span, code)
@@ -380,7 +391,7 @@ class _Route:
         """Ends a call with the error of the service, or with what gRPC said in its place."""
         trailers = tuple(error.trailing_metadata() or ())
         if any(key == status.DETAILS_KEY for key, _ in trailers):
-            await context.abort(error.code(), error.details() or "", with_trace(trailers))
+            await end_early(context, error.code(), error.details() or "", with_trace(trailers))
         typed = status.from_rpc_error(error, self._peer)
         await abort_call(context, typed, (REQUEST_ID_KEY, request_id_of(context)))
 

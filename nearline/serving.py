@@ -8,16 +8,18 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import grpc
 import uvloop
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import Gauge, start_http_server
 
@@ -29,6 +31,7 @@ from nearline.access.limits import LimitFile
 from nearline.access.rate_limiter import RateLimiter
 from nearline.allocator import return_large_blocks
 from nearline.calls.guard import CallGuard, Context as Context, time_left_s as time_left_s
+from nearline.calls.health_servicer import HEALTH_SERVICE, HealthServicer
 from nearline.channel import observe_calls
 from nearline.client_metrics import observe_call
 from nearline.errors import NearlineError, SettingsError
@@ -40,6 +43,10 @@ from nearline.tls import TlsFiles, certificate_expiry, is_loopback, server_crede
 from nearline.tracing.start import traced_calls
 
 LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
+# For connections to close once their calls have ended.
+_CLOSE_S = 0.5
+# Each has a thread. A new connection takes the place of the oldest one.
+_METRICS_CONNECTIONS, _METRICS_TIMEOUT_S = 16, 10.0
 _NEVER = (1 << 31) - 1  # gRPC's value for no limit.
 _log = logging.getLogger(__name__)
 _certificate_expiry = Gauge(
@@ -90,7 +97,7 @@ async def serve(
             # Loaded objects live as long as the process; spare the collector from walking them.
             gc.collect()
             gc.freeze()
-            await host.set_serving()
+            host.set_serving()
             _log.info("serving", extra={"address": host.address})
             async with LoopWatchdog():
                 await stop.wait()
@@ -116,7 +123,7 @@ async def running(
     try:
         if ready is not None:
             await ready()
-        await host.set_serving()
+        host.set_serving()
         yield host.address
     finally:
         await host.stop(0.1)
@@ -157,7 +164,7 @@ class _Host:
         self._forwarder = forwarder
         self._guard = guard
         self._names = ("", *names)
-        self._health = health.aio.HealthServicer()
+        self._health = HealthServicer()
         self.address = address
 
     @classmethod
@@ -174,9 +181,17 @@ class _Host:
                 ("grpc.max_concurrent_streams", settings.max_streams),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
+                # Else it would take megabytes of requests that are not read yet.
+                ("grpc.http2.bdp_probe", 0),
                 # Clients ping idle channels to keep them alive; accept a ping every 10 s.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                # Ends connections, and their unread replies, of machines and processes that are
+                # gone or stopped.
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                # A compressed message would be unpacked before its size is known: 1 is none alone.
+                ("grpc.compression_enabled_algorithms_bitset", 1),
                 # Otherwise clients resolve a name again only when a connection breaks.
                 ("grpc.max_connection_age_ms", round(settings.connection_age_s * 1_000) or _NEVER),
             ),
@@ -208,41 +223,43 @@ class _Host:
                 "belong to this machine; stop the other process or choose another --port"
             ) from error
         names = [registration.name for registration in registrations]
-        forwarder = Forwarder(forwarded, settings.max_calls, access, audit)
+        forwarder = Forwarder(forwarded, settings.max_calls, access, audit, settings.stream_idle_s)
         host = cls(server, guard, forwarder, names, f"{settings.host}:{port}")
         guarded = cast(grpc.aio.Server, guard)
         for registration in registrations:
             registration.add(guarded)
         health_pb2_grpc.add_HealthServicer_to_server(host._health, guarded)
         names += forwarder.names
-        reflected = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflected = (*names, HEALTH_SERVICE, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
             reflection.aio.ReflectionServicer(reflected), guarded
         )
         server.add_generic_rpc_handlers((forwarder,))
         guard.refuse_other_methods(names)
-        await host._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        await forwarder.start(host._health.set)
+        host._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        forwarder.start(host._health.set)
         start_metrics(settings)
         await server.start()
         return host
 
-    async def set_serving(self) -> None:
+    def set_serving(self) -> None:
         self._guard.open = True
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self, drain_s: float) -> None:
-        await self._health.enter_graceful_shutdown()
+        self._health.drain()
         await asyncio.sleep(drain_s)
 
     async def stop(self, grace_s: float) -> None:
-        await self._server.stop(grace_s)
-        await self._server.wait_for_termination()
+        # gRPC waits 20 s more for a peer that neither reads nor answers.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s + _CLOSE_S):
+                await self._server.stop(grace_s)
         await self._forwarder.close()
 
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in self._names:
-            await self._health.set(name, status)
+            self._health.set(name, status)
 
 
 def check_security(settings: ServerSettings) -> None:
@@ -320,12 +337,25 @@ def start_metrics(settings: ListenerSettings) -> None:
     if settings.tls_cert:
         _certificate_expiry.set_function(partial(_read_expiry, settings.tls_cert))
     try:
-        start_http_server(port, addr=host)
+        server, _ = start_http_server(port, addr=host)
     except OSError as error:
         raise SettingsError(
             f"cannot serve metrics on {host}:{port}: {error.strerror}; "
             "choose another --metrics-port"
         ) from error
+    # Instead of the library's 5: a connection that finds no room is tried again after a second.
+    server.socket.listen(1_024)
+    newest: deque[socket.socket] = deque(maxlen=_METRICS_CONNECTIONS)
+
+    def begin(connection: Any, _: object) -> bool:
+        if len(newest) == _METRICS_CONNECTIONS:
+            with contextlib.suppress(OSError):  # It is closed already.
+                newest[0].shutdown(socket.SHUT_RDWR)
+        newest.append(connection)
+        connection.settimeout(_METRICS_TIMEOUT_S)
+        return True
+
+    vars(server).update(verify_request=begin, handle_error=lambda *_: None)
 
 
 def _read_expiry(file: str) -> float:

@@ -153,6 +153,11 @@ class ListenerSettings(Settings):
         "Empty: no TLS.",
     )
     tls_key: str = Field("", description="Private key (PEM) of that certificate.")
+    tls_client_ca: str = Field(
+        "",
+        description="Certificates (PEM) that sign those of clients; clients without one are then "
+        "refused. Empty: clients need no certificate.",
+    )
     insecure: bool = Field(
         False,
         description="Serve on an address other than loopback without TLS or without credentials.",
@@ -191,14 +196,18 @@ class ServerSettings(ListenerSettings):
         10.0, ge=0, le=600, description="Seconds after that for calls in flight to finish."
     )
     max_message_bytes: int = Field(
-        64 << 20, ge=1 << 16, le=1 << 30, description="Largest message received or sent, in bytes."
+        64 << 20,
+        ge=1 << 16,
+        le=1 << 30,
+        description="Largest message received or sent, in bytes. Requests of methods that carry no "
+        "batches have at most 4 MiB.",
     )
     max_calls: int = Field(
         1_024,
         ge=1,
         le=1_000_000,
         description="Calls that may run and wait. More are refused with RESOURCE_EXHAUSTED and the "
-        "time after which to retry; requests for status and of operators are always admitted.",
+        "time after which to retry; requests for status and releases are always admitted.",
     )
     max_streams: int = Field(
         128,
@@ -246,11 +255,6 @@ class ServerSettings(ListenerSettings):
     audit_log: str = Field(
         "",
         description="File of audited calls and refusals, a JSON object per line. Empty: none.",
-    )
-    tls_client_ca: str = Field(
-        "",
-        description="Certificates (PEM) that sign those of clients; clients without one are then "
-        "refused. Empty: clients need no certificate.",
     )
     reuse_port: bool = Field(False, description="Let several processes listen on the same port.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import grpc
@@ -57,6 +58,9 @@ _REMEDIES = (
 )
 _CHECK = "check the service with `nearline status` and, if it uses TLS, NEARLINE_TLS_CA"
 
+# Places of the stores of this process, with how messages mention them.
+_hidden: dict[str, re.Pattern[str]] = {}
+
 BY_REASON: dict[str, type[NearlineError]] = {
     kind.reason: kind
     for kind in (
@@ -108,10 +112,17 @@ def status_code(error: NearlineError) -> grpc.StatusCode:
     return grpc.StatusCode[error.status]
 
 
+def hide_place(url: str) -> None:
+    """Keeps the place of a store, which only its operator should know, out of errors of servers."""
+    _hidden[url] = re.compile(rf"(?: in store| in| --store)? {re.escape(url)}(?![\w/.-])")
+
+
 def wire_message(error: NearlineError) -> str:
     """Returns the message of an error, cut in the middle if its status would be too large."""
     # A lone surrogate cannot be sent.
     whole = error.message.encode(errors="replace").decode()
+    for url, mentions in _hidden.items():
+        whole = mentions.sub("", whole).replace(url, "STORE")
     # Each character takes a byte at least.
     message, kept = whole[: MAX_STATUS_BYTES + 1], min(len(whole), 2 * MAX_STATUS_BYTES)
     while _status_bytes(message, error.field) > MAX_STATUS_BYTES:

@@ -12,10 +12,16 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def in_utc(value: date) -> datetime:
-    """Returns a time in UTC, which is read as UTC if it has no zone; of a day, its first moment."""
+    """Returns a time in UTC, which is read as UTC if it has no zone; of a day, its first moment.
+
+    Raises: ValueError: in UTC, it is outside the years 1 to 9999.
+    """
     if not isinstance(value, datetime):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError(f"in UTC, {value} is outside the years 1 to 9999") from None
 
 
 def to_us(time: datetime) -> int:

@@ -27,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-# A line that cannot be read; Typer shows it itself, unless JSON is wanted.
+# A line that cannot be read.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 # Of errors of the machine that no command expected, and that are no bug of ours.
 _ACCESS = "give this user access, or name another place"
@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> None:
     try:
         words = _use_profile(words)
         # Out of this mode, Typer returns an exit code, and raises what is wrong with a line.
-        sys.exit(app(words, prog_name="nearline", standalone_mode=not as_json) or 0)
+        sys.exit(app(words, prog_name="nearline", standalone_mode=False) or 0)
     except SystemExit as ended:
         # `nearline … | head`: the reader has read enough. Typer treats that as a failure.
         if isinstance(ended.__context__, BrokenPipeError):
@@ -93,6 +93,9 @@ def run(arguments: Sequence[str]) -> None:
 
         if debug:
             traceback.print_exc()
+        if isinstance(error, _UsageError) and not str(error):
+            # A group without a command has shown its help.
+            sys.exit(_MISUSED)
         reported = _as_nearline_error(error, words)
         output.print_error(reported, as_json=as_json)
         sys.exit(_MISUSED if isinstance(reported, SettingsError | InvalidRequest) else _FAILED)
@@ -136,7 +139,4 @@ def _as_nearline_error(error: Exception, words: Sequence[str]) -> NearlineError:
 def _usage(error: Any) -> str:
     """Returns what is wrong with a line, and which help to read."""
     path = error.ctx.command_path if error.ctx is not None else "nearline"
-    # A group without a command brings its whole help as the message.
-    message = str(error.format_message())
-    wrong = "no command is named" if "\n" in message else message.rstrip(".")
-    return f"{wrong}; see {path} --help"
+    return f"{error.format_message().rstrip('.')}; see {path} --help"

@@ -16,8 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits with its exit code."""
     # Of a failed TLS handshake, gRPC writes a line of its own before our error.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # Closed by the caller.
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)
     if sys.stdout is None:
-        # Closed by the caller.
         sys.stdout = open(os.devnull, "w")
     try:
         # Imported here: this takes most of the time of a short command, and Ctrl-C during it ends

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nearline import serving, settings, telemetry
+from nearline import serving, settings, status, telemetry
 from nearline.access.method_guard import (
     current_caller,
     current_item_limit,
@@ -81,10 +81,13 @@ from retrieval.writes.feed_block import (
     redis_resource,
 )
 from retrieval.writes.item_quota import ItemQuota
+from retrieval.writes.memory_quota import MemoryQuota
 from retrieval.writes.writer import CheckChange, Writer
 
 # Policies change seldom: they are looked for at every so many polls of the aliases.
 _POLICY_POLLS = 5
+# Longest lifetime of a cached list; one that is kept for less counts for less.
+_LIST_S = 3_600
 
 
 async def main(argv: Sequence[str]) -> None:
@@ -93,6 +96,7 @@ async def main(argv: Sequence[str]) -> None:
     config.check()
     telemetry.configure_logging(config.log_level, "retrieval")
     store = Store.open(config.store, config.cache_dir)
+    status.hide_place(store.url)
     addresses = parse_addresses(config.embedding, "--embedding")
     embedding = {address: EmbeddingClient(address) for address in addresses}
     embedders = Embedders(embedding)
@@ -140,8 +144,8 @@ async def main(argv: Sequence[str]) -> None:
     trackers = ChangeTrackerRegistry(store, logs)
     search_cache = None
     if config.search_cache:
-        fresh_s = config.search_cache_s
-        lists = TieredCache(None, capacity=config.search_cache, ttl_s=fresh_s, stale_s=6 * fresh_s)
+        fresh_s, size = config.search_cache_s, config.search_cache
+        lists = TieredCache(None, capacity=size, ttl_s=fresh_s, stale_s=6 * fresh_s, abandons=True)
         search_cache = SearchCache(lists, trackers)
     trial_recall = TrialRecall(collections.trials, config.recall_sample)
     monitors = Monitors(
@@ -160,7 +164,18 @@ async def main(argv: Sequence[str]) -> None:
         lambda: [served.name for served in collections.in_force],
         _POLICY_POLLS * config.alias_poll_s,
     )
-    candidates = CandidateCache(TieredCache(cache_redis, capacity=config.hot_lists), trackers)
+    list_quota = None
+    if feed_block is not None and redis is not None and cache_redis is redis:
+        # A Redis of its own for caches evicts what is oldest.
+        list_quota = MemoryQuota(redis, feed_block, _LIST_S)
+
+    async def reserve(size: int, keep_s: float) -> None:
+        caller = current_caller()
+        if list_quota is not None and not caller.names_tenants:
+            await list_quota.reserve(caller.owner, round(size * keep_s / _LIST_S))
+
+    lists = TieredCache(cache_redis, capacity=config.hot_lists, reserve=reserve)
+    candidates = CandidateCache(lists, trackers)
     personal = PersonalLists(trackers)
     recommender = RecommendationService(
         collections,
@@ -290,6 +305,7 @@ async def main(argv: Sequence[str]) -> None:
         config.security_warning(),
         feed_block,
         None if redis is None else TrainingStatuses(redis),
+        visible,
     )
     await serving.serve(
         config,

@@ -9,7 +9,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from nearline import serving, settings, telemetry
+from nearline import serving, settings, status, telemetry
 from nearline.clients import EmbeddingClient
 from nearline.store.snapshot import Store
 from nearline.thread_priority import use_batch_scheduling
@@ -31,6 +31,7 @@ async def main(argv: Sequence[str]) -> None:
     config = settings.load_from_process(ShardSettings, argv)
     telemetry.configure_logging(config.log_level, "shard")
     store = Store.open(config.store, config.cache_dir)
+    status.hide_place(store.url)
     addresses = parse_addresses(config.embedding, "--embedding")
     embedding = {address: EmbeddingClient(address) for address in addresses}
     logs = ChangeLogs(store, config.redis, who=operator_name()) if config.redis else None

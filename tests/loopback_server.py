@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ _TURNS = 10
 
 
 @contextlib.asynccontextmanager
-async def loopback_server(handle: Handler) -> AsyncIterator[int]:
+async def loopback_server(handle: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """Runs a server on a free port, which it gives; ends with all its connections.
 
     Handlers that still run at the end are cancelled; an error of one is raised.
@@ -27,7 +28,7 @@ async def loopback_server(handle: Handler) -> AsyncIterator[int]:
         writers.append(writer)
         tasks.append(asyncio.ensure_future(handle(reader, writer)))
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -151,8 +151,10 @@ class MixedLoad:
         try:
             reader, writer = await asyncio.open_connection(host, int(port))
             try:
+                # Gateways of a fleet listen on loopback addresses here, and take no other host.
+                address = writer.get_extra_info("peername")[0]
                 head = (
-                    f"POST /v1/collections/default/search HTTP/1.1\r\nhost: {host}\r\n"
+                    f"POST /v1/collections/default/search HTTP/1.1\r\nhost: {address}\r\n"
                     f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
                     "connection: close\r\n\r\n"
                 )

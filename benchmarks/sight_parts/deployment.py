@@ -13,8 +13,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -26,6 +27,7 @@ from nearline_cli.local.processes import free_port
 DOCUMENTS = 600
 SHARDS = 2
 _COMMAND = (sys.executable, "-m", "nearline_cli.main")
+_EACH_ALONE = ("--separate", "--replicas", "2", "--workers", "2", "--min-workers", "1")
 _BUILD_S = 400.0
 _READY_S = 180.0
 _STOP_S = 40.0
@@ -54,6 +56,24 @@ async def run_command(environ: Mapping[str, str], *words: str) -> str:
     if process.returncode:
         raise NotReady(f"nearline {' '.join(words)} failed; its last lines:\n{text[-2000:]}")
     return text
+
+
+async def key_environ(folder: Path, *, tls: bool) -> dict[str, str]:
+    """Returns the environment of services that demand a key, and of those that have one."""
+    words = ("--file", str(folder / "keys.toml"), "--tenant", "*", "--right", "service", "--json")
+    key = json.loads(await run_command(os.environ, "keys", "create", *words))["key"]
+    found = {**os.environ, "NEARLINE_KEYS": str(folder / "keys.toml"), "NEARLINE_TOKEN": key}
+    return found | (await tls_environ(folder) if tls else {})
+
+
+async def tls_environ(folder: Path) -> dict[str, str]:
+    """Returns the variables of services with certificates that it makes."""
+    made = json.loads(await run_command(os.environ, "certs", str(folder / "certs"), "--json"))
+    return {
+        "NEARLINE_TLS_CERT": made["certificate"],
+        "NEARLINE_TLS_KEY": made["key"],
+        "NEARLINE_TLS_CA": made["authority"],
+    }
 
 
 async def build_store(folder: Path, environ: Mapping[str, str]) -> Path:
@@ -93,6 +113,7 @@ class Deployment:
     """A running `nearline up --json`.
 
     address, http: Of the router, and the URL of the gateway. targets: The discovery file.
+    processes: The newest line about each process that serves, by its name.
 
     Args:
         process: It.
@@ -100,8 +121,7 @@ class Deployment:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self._pids: dict[str, int] = {}
-        self._addresses: dict[str, str] = {}
+        self.processes: dict[str, dict[str, Any]] = {}
         self._ready = threading.Event()
         self.address = self.http = self.targets = ""
         threading.Thread(target=self._read, daemon=True).start()
@@ -115,19 +135,19 @@ class Deployment:
     def signal(self, name: str, number: signal.Signals) -> None:
         """Sends a signal to a process by its name."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pids[name], number)
+            os.kill(self.processes[name]["pid"], number)
 
     def address_of(self, name: str) -> str:
         """Returns the address of a process, host:port."""
-        return self._addresses[name]
+        return str(self.processes[name]["address"])
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             record = json.loads(line)
             if record.get("pid"):
-                self._pids[str(record["name"])] = int(record["pid"])
-                self._addresses[str(record["name"])] = str(record["address"])
+                known = self.processes.get(record["name"], {})
+                self.processes[record["name"]] = known | record
             if record["event"] == "ready":
                 self.address, self.http = str(record["address"]), str(record["http"])
                 self.targets = str(record["metrics_targets"])
@@ -136,9 +156,13 @@ class Deployment:
 
 
 @contextlib.asynccontextmanager
-async def deployment(store: Path, environ: Mapping[str, str]) -> AsyncIterator[Deployment]:
-    """Runs every service in processes of its own for the duration of the block."""
-    words = ("--separate", "--replicas", "2", "--workers", "2", "--min-workers", "1")
+async def deployment(
+    store: Path, environ: Mapping[str, str], words: Sequence[str] = _EACH_ALONE
+) -> AsyncIterator[Deployment]:
+    """Runs `nearline up` for the duration of the block.
+
+    words: Its further options; by default, every service has processes of its own.
+    """
     process = subprocess.Popen(
         (*_COMMAND, "up", "--store", str(store), "--port", "0", "--json", *words),
         env=dict(environ),

@@ -132,7 +132,7 @@ def _request(path: str, content: object, *, close: bool = False) -> bytes:
     body = orjson.dumps(content)
     kept = "close" if close else "keep-alive"
     head = (
-        f"POST {_PATH}/{path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+        f"POST {_PATH}/{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         f"connection: {kept}\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

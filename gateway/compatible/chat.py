@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 from google.protobuf.message import Message
@@ -27,6 +27,10 @@ from gateway.gateway_calls import GatewayCalls
 from gateway.json_decoder import decode
 from nearline.errors import InvalidRequest, NearlineError
 from nearline.v1 import generation_pb2
+
+# Parameters that would change the answer, and their values that change nothing.
+_UNSUPPORTED: Final = {"n", "tools", "functions", "response_format", "logprobs", "stop"}
+_HARMLESS: Final[tuple[Any, ...]] = (None, 1, False, "", [], {"type": "text"})
 
 
 class _TextPart(BaseModel):
@@ -62,7 +66,7 @@ class ChatRequest(BaseModel):
     nearline: Further fields of `GenerateRequest`, such as filter, documents and session_id.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
 
     model: str
     messages: list[_ChatMessage] = Field(min_length=1, max_length=256)
@@ -76,7 +80,7 @@ class ChatRequest(BaseModel):
 
 async def chat_completions(calls: GatewayCalls, request: Request) -> Response:
     """Answers the question in the last message."""
-    asked = await read_model(request, ChatRequest, calls.settings.max_body_bytes)
+    asked = await read_model(calls, request, "GenerationService", ChatRequest)
     events = calls.many(request, "GenerationService", "Generate", generate_request(asked))
     # An error before the first event has a status of its own.
     first = await unless_gone(request, anext(events, None))
@@ -96,9 +100,16 @@ async def chat_completions(calls: GatewayCalls, request: Request) -> Response:
 def generate_request(asked: ChatRequest) -> generation_pb2.GenerateRequest:
     """Returns the request that a conversation stands for.
 
-    Raises: InvalidRequest: its last message is not a question; NotFound: the model is unknown.
+    Raises: InvalidRequest: its last message is not a question, or a parameter is not supported;
+        NotFound: the model is unknown.
     """
     collection, backend = parse_chat_model(asked.model)
+    for name, value in (asked.model_extra or {}).items():
+        if name in _UNSUPPORTED and (value is True or value not in _HARMLESS):
+            raise InvalidRequest(
+                f"{name} is not supported: a request has one answer, from documents; leave it out",
+                field=name,
+            )
     # Instructions are those of the service: its answers are held to the documents.
     spoken = [one for one in asked.messages if one.role in ("user", "assistant")]
     if not spoken or spoken[-1].role != "user" or not spoken[-1].text.strip():

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from gateway.compatible.field_names import renamed_field
 from gateway.compatible.json_body import json_response, read_model
+from gateway.compatible.models import check_model
 from gateway.gateway_calls import GatewayCalls
 from nearline import vectors
 from nearline.v1 import embedding_pb2
@@ -41,7 +42,8 @@ class TeiEmbedRequest(BaseModel):
 
 async def openai_embeddings(calls: GatewayCalls, request: Request) -> Response:
     """Embeds texts."""
-    asked = await read_model(request, OpenAIEmbeddingsRequest, calls.settings.max_body_bytes)
+    asked = await read_model(calls, request, "EmbeddingService", OpenAIEmbeddingsRequest)
+    await check_model(calls, request, asked.model, "model")
     with renamed_field("texts", "input"):
         reply = await _embed(calls, request, asked.input, asked.input_type, asked.dimensions)
     matrix = vectors.decode(reply.vectors)
@@ -66,7 +68,7 @@ async def openai_embeddings(calls: GatewayCalls, request: Request) -> Response:
 
 async def tei_embed(calls: GatewayCalls, request: Request) -> Response:
     """Embeds texts; replies with the vectors alone."""
-    asked = await read_model(request, TeiEmbedRequest, calls.settings.max_body_bytes)
+    asked = await read_model(calls, request, "EmbeddingService", TeiEmbedRequest)
     with renamed_field("texts", "inputs"):
         reply = await _embed(calls, request, asked.inputs, asked.prompt_name, asked.dimensions)
     return json_response(vectors.decode(reply.vectors).tolist())

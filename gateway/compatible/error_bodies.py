@@ -8,7 +8,6 @@ from gateway.problem import http_status
 from nearline.errors import NearlineError
 
 _TYPES = {
-    400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
@@ -23,11 +22,14 @@ def tei_error(error: NearlineError) -> dict[str, Any]:
 
 def openai_error(error: NearlineError) -> dict[str, Any]:
     """Returns the body of an error, as OpenAI sends it, and Cohere in `message`."""
+    status = http_status(error)
     return {
         "message": error.message,
         "error": {
             "message": error.message,
-            "type": _TYPES.get(http_status(error), "server_error"),
+            "type": _TYPES.get(
+                status, "server_error" if status >= 500 else "invalid_request_error"
+            ),
             "param": error.field or None,
             "code": error.reason.lower(),
         },

@@ -38,6 +38,19 @@ async def get_model(calls: GatewayCalls, request: Request) -> Response:
     raise NotFound(f"there is no model {name!r}; /v1/models lists them", field="model")
 
 
+async def check_model(calls: GatewayCalls, request: Request, name: str, kind: str) -> None:
+    """Raises NotFound if a caller names another model than is served; kind: model or reranker."""
+    if name:
+        info = await calls.one(
+            request, "EmbeddingService", "GetInfo", embedding_pb2.GetInfoRequest()
+        )
+        # Without a reranker, Rerank says so.
+        if (has := getattr(info, kind)) not in ("", name):
+            raise NotFound(
+                f"there is no model {name!r}; send {has!r}, or leave model out", field="model"
+            )
+
+
 async def _models(calls: GatewayCalls, request: Request) -> list[dict[str, Any]]:
     status: Any = await calls.one(
         request, "AdminService", "GetServingStatus", admin_pb2.GetServingStatusRequest()

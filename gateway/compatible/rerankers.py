@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from gateway.compatible.field_names import renamed_field
 from gateway.compatible.json_body import json_response, read_model
+from gateway.compatible.models import check_model
 from gateway.gateway_calls import GatewayCalls
 from nearline.v1 import embedding_pb2
 
@@ -47,7 +48,8 @@ class TeiRerankRequest(BaseModel):
 
 async def rerank(calls: GatewayCalls, request: Request) -> Response:
     """Orders documents by their relevance to a query, 0..1."""
-    asked = await read_model(request, RerankRequest, calls.settings.max_body_bytes)
+    asked = await read_model(calls, request, "EmbeddingService", RerankRequest)
+    await check_model(calls, request, asked.model, "reranker")
     texts = [one if isinstance(one, str) else one.text for one in asked.documents]
     with renamed_field("texts", "documents"):
         scores = await _scores(calls, request, asked.query, texts)
@@ -69,7 +71,7 @@ async def rerank(calls: GatewayCalls, request: Request) -> Response:
 
 async def tei_rerank(calls: GatewayCalls, request: Request) -> Response:
     """Orders texts by their relevance to a query."""
-    asked = await read_model(request, TeiRerankRequest, calls.settings.max_body_bytes)
+    asked = await read_model(calls, request, "EmbeddingService", TeiRerankRequest)
     scores = await _scores(calls, request, asked.query, asked.texts)
     results: list[dict[str, Any]] = []
     for number in _best_first(scores):

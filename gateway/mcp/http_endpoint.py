@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from typing import Final
-from urllib.parse import urlsplit
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.requests import Request
@@ -16,8 +15,6 @@ from gateway.mcp.tool_server import make_tool_server
 from gateway.request_context import call_context
 from gateway.settings import GatewaySettings
 from gateway.upstream import CallContext, Upstream
-from nearline.errors import PermissionDenied
-from nearline.tls import is_loopback
 
 PATH: Final = "/mcp"
 # That clients in pages send, beside those of every path.
@@ -31,11 +28,11 @@ class McpEndpoint:
 
     Args:
         upstream: The services, which get the credential of the request.
-        settings: Limits, and the origins whose pages may call.
+        settings: Limits.
     """
 
     def __init__(self, upstream: Upstream, settings: GatewaySettings) -> None:
-        self._settings = settings
+        self._upstream, self._settings = upstream, settings
         self._limit = min(settings.max_body_bytes, MAX_MESSAGE_BYTES)
 
         def context_of(request: Request | None) -> CallContext:
@@ -55,38 +52,10 @@ class McpEndpoint:
         return self._manager.run()
 
     async def __call__(self, request: Request) -> Response:
-        """Answers a request.
-
-        Raises: PermissionDenied: a page of another origin sent it. InvalidRequest: its body is too
-            large.
-        """
-        self._check_origin(request)
+        """Answers a request. Raises: Unauthenticated. InvalidRequest: its body is too large."""
+        context = call_context(request, self._settings)
+        await self._upstream.identify("RetrievalService", context)
         return await _exchange(self._manager, request, await read_body(request, self._limit))
-
-    def _check_origin(self, request: Request) -> None:
-        """Refuses pages of other origins, and names that others made stand for this machine.
-
-        Source: the specification of the transport, "Security Warning" (DNS rebinding).
-        """
-        origins = self._settings.origins
-        if "*" in origins:
-            return
-        host = request.headers.get("host", "")
-        own = host in {urlsplit(one).netloc for one in origins}
-        if is_loopback(self._settings.host) and not (own or is_loopback(host)):
-            raise PermissionDenied(
-                f"the header Host is {host!r}, and the gateway listens on "
-                f"{self._settings.host} alone: call it by that address, or start it with "
-                f"--allow-origins https://{host[:100]} if a proxy passes on requests",
-                field="host",
-            )
-        origin = request.headers.get("origin")
-        if origin is not None and origin not in origins and urlsplit(origin).netloc != host:
-            raise PermissionDenied(
-                f"pages of {origin!r} may not call; start the gateway with --allow-origins "
-                f"{origin[:100]} to let them",
-                field="origin",
-            )
 
 
 async def _exchange(

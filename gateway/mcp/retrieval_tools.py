@@ -1,4 +1,4 @@
-"""Tools that find and read items: `search`, `recommend`, `why_not`, `get_item`."""
+"""Tools that find and read: `list_collections`, `search`, `recommend`, `why_not`, `get_item`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from gateway.mcp.service_calls import ServiceCalls, encoded
 from gateway.mcp.service_tool import READS, ServiceTool
 from gateway.mcp.tool_arguments import (
     GetItemArguments,
+    ListCollectionsArguments,
     RecommendArguments,
     SearchArguments,
     WhyNotArguments,
@@ -15,6 +16,7 @@ from gateway.mcp.tool_arguments import (
 from gateway.mcp.tool_results import (
     GetItemResult,
     HitResult,
+    ListCollectionsResult,
     RecommendationResult,
     RecommendResult,
     SearchResult,
@@ -23,7 +25,7 @@ from gateway.mcp.tool_results import (
 from nearline import contract as c, wire
 from nearline.errors import NotFound
 from nearline.filter_text import parse_filter
-from nearline.v1 import retrieval_pb2
+from nearline.v1 import admin_pb2, retrieval_pb2
 
 _SERVICE: Final = "RetrievalService"
 # Of the text of a hit: one that is longer is a whole document, of which the passage with most of
@@ -36,12 +38,22 @@ _SHOWN: Final = (
     retrieval_pb2.PAYLOAD_FIELD_TEXT,
     retrieval_pb2.PAYLOAD_FIELD_ATTRIBUTES,
 )
+_MOST_COLLECTIONS: Final = 1_000
 _MODES: Final = {
     "auto": retrieval_pb2.SEARCH_MODE_UNSPECIFIED,
     "dense": retrieval_pb2.SEARCH_MODE_DENSE,
     "lexical": retrieval_pb2.SEARCH_MODE_LEXICAL,
     "hybrid": retrieval_pb2.SEARCH_MODE_HYBRID,
 }
+
+
+async def _list_collections(
+    calls: ServiceCalls, arguments: ListCollectionsArguments
+) -> ListCollectionsResult:
+    message = admin_pb2.ListCollectionsRequest(page_size=_MOST_COLLECTIONS)
+    reply = await calls.one("AdminService", "ListCollections", message)
+    wanted = [one for one in reply.collections if arguments.collection in ("", one.name)]
+    return ListCollectionsResult(collections={one.name: one.documents for one in wanted})
 
 
 async def _search(calls: ServiceCalls, arguments: SearchArguments) -> SearchResult:
@@ -151,6 +163,16 @@ async def _get_item(calls: ServiceCalls, arguments: GetItemArguments) -> GetItem
 
 
 TOOLS: Final = (
+    ServiceTool(
+        name="list_collections",
+        title="List collections",
+        description="Lists the collections that may be read, with the number of their items.",
+        service="AdminService",
+        arguments=ListCollectionsArguments,
+        result=ListCollectionsResult,
+        run=_list_collections,
+        annotations=READS,
+    ),
     ServiceTool(
         name="search",
         title="Search",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 import sys
 from typing import Final, Self, cast
 
@@ -53,13 +55,13 @@ class _InputLines:
 
     @classmethod
     async def open(cls) -> Self | None:
-        """Returns them; None if the input is a file, which is read without waiting."""
+        """Returns them; None for a file or /dev/null, which are read without waiting."""
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+        if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()):
+            return None
         reader = asyncio.StreamReader(limit=MAX_MESSAGE_BYTES)
         loop = asyncio.get_running_loop()
-        try:
-            await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        except ValueError:
-            return None
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         return cls(reader)
 
     def __aiter__(self) -> Self:

@@ -31,6 +31,12 @@ class ToolArguments(BaseModel):
     )
 
 
+class ListCollectionsArguments(ToolArguments):
+    """Arguments of `list_collections`."""
+
+    collection: str = Field("", max_length=63, description="Only this one. Empty: all.")
+
+
 class SearchArguments(ToolArguments):
     """Arguments of `search`."""
 

@@ -14,6 +14,12 @@ class IgnoredIdResult(BaseModel):
     reason: str
 
 
+class ListCollectionsResult(BaseModel):
+    """Result of `list_collections`."""
+
+    collections: dict[str, int] = Field(description="By name, the number of items when built.")
+
+
 class HitResult(BaseModel):
     """An item that was found."""
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -23,6 +24,7 @@ from generation.protocols.chat_model import (
 from nearline.errors import SettingsError
 from nearline.retry import Backoff
 from nearline.settings import ENV_PREFIX
+from nearline.tls import is_loopback
 
 # Other failures would recur, or have used up the time.
 _RETRIED = frozenset({ChatFailure.CONNECTION, ChatFailure.RATE_LIMITED, ChatFailure.SERVER})
@@ -116,7 +118,8 @@ class ModelConfig(NamedTuple):
 def create_models(settings: ModelSettings) -> dict[str, ChatModel]:
     """Returns the configured models, "small" before "large"; each connects at its first request.
 
-    Raises: SettingsError: a key cannot be sent as a header, or the client is not installed.
+    Raises: SettingsError: a key cannot be sent as a header, or would travel unencrypted, or the
+        client is not installed.
     """
     if not (configs := model_configs(settings)):
         return {}
@@ -138,7 +141,7 @@ def create_models(settings: ModelSettings) -> dict[str, ChatModel]:
             row.name,
             base_url,
             model,
-            _key(row, settings.section),
+            _key(row, base_url, settings),
             context_tokens=row.context_tokens,
             timeouts=timeouts,
         )
@@ -165,12 +168,18 @@ def model_configs(settings: ModelSettings) -> list[ModelConfig]:
     return [row for row in both if row.model]
 
 
-def _key(row: ModelConfig, section: str) -> str:
+def _key(row: ModelConfig, base_url: str, settings: ModelSettings) -> str:
     key = row.api_key.get_secret_value().strip() if row.api_key else ""
     if not (key.isascii() and key.isprintable()):
         # The value is a secret, so the message must not contain it.
         raise SettingsError(
             f"the key of model {row.name!r} has characters other than printable ASCII; set "
-            f"{ENV_PREFIX}{section.upper()}_{row.name.upper()}_API_KEY to the key only"
+            f"{ENV_PREFIX}{settings.section.upper()}_{row.name.upper()}_API_KEY to the key only"
+        )
+    url = urlsplit(base_url)
+    if key and url.scheme == "http" and not (settings.insecure or is_loopback(url.hostname or "")):
+        raise SettingsError(
+            f"the key of model {row.name!r} would travel unencrypted to {url.hostname}: use "
+            "https://, or set NEARLINE_INSECURE=true if a network of your own protects it"
         )
     return key

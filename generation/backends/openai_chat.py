@@ -98,6 +98,8 @@ class OpenAIChat:
             # The client's other timeouts apply per read, which a slow stream never reaches, so
             # `_Answer` has its own.
             timeout=openai.Timeout(None, connect=self._timeouts.connect_s),
+            # Key and prompt are for this server only.
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         )
         # The client reads these from the environment and would send them to any server.
         self._client.organization = self._client.project = None

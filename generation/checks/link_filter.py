@@ -129,9 +129,17 @@ def filter_links(text: str, allowed: Mapping[str, str]) -> FilteredText:
     text = _DEFINITION.sub(definition, text)
     text = _AUTOLINK.sub(r"\1", text)
     text = _ADDRESS.sub(plain, text)
-    # Defuses remains of links, images and tags.
-    text = text.replace("](", "] (").replace("![", "! [")
-    return FilteredText(_TAG.sub("< ", text), counted)
+    return FilteredText(_defuse(text), counted)
+
+
+def defuse_text(text: str) -> str:
+    """Returns stored text in which links, images and tags are plain text, word for word."""
+    text = _DEFINITION.sub(r"\g<label> : \g<target>", text)
+    return _defuse(_AUTOLINK.sub(r"\1", text))
+
+
+def _defuse(text: str) -> str:
+    return _TAG.sub("< ", text.replace("](", "] (").replace("![", "! ["))
 
 
 def _trim_address(address: str) -> str:

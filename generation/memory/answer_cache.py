@@ -12,10 +12,11 @@ from typing import NamedTuple
 from generation.protocols import metrics
 from nearline import contract as c
 from nearline.access.caller import Caller
-from nearline.errors import NotReady
+from nearline.errors import FeedBlocked, NotReady
 from nearline.normalization import nfkc
 from retrieval.protocols.watermark import decode_watermark
 from retrieval.redis_client.connection import Redis, translate_redis_errors
+from retrieval.writes.memory_quota import MemoryQuota
 
 # The number is the version of the value format.
 _PREFIX = "nearline:answer:2"
@@ -109,10 +110,12 @@ class AnswerCache:
     Args:
         redis: Connection to Redis.
         ttl_s: Lifetime of an answer in seconds, >= 1.
+        quota: Bounds what is stored of each tenant. Optional.
     """
 
-    def __init__(self, redis: Redis, ttl_s: int) -> None:
+    def __init__(self, redis: Redis, ttl_s: int, quota: MemoryQuota | None = None) -> None:
         self._redis = redis
+        self._quota = quota
         self._ttl_s = ttl_s
 
     async def get(self, key: AnswerKey) -> CachedAnswer | None:
@@ -134,10 +137,13 @@ class AnswerCache:
             return None
 
     async def put(self, key: AnswerKey, answer: CachedAnswer) -> None:
-        """Stores an answer; does nothing if Redis is unavailable."""
-        with contextlib.suppress(NotReady):
+        """Stores an answer; does nothing if Redis is unavailable, or has no room for it."""
+        value = _encoded(answer)
+        with contextlib.suppress(NotReady, FeedBlocked):
+            if self._quota is not None:
+                await self._quota.reserve(key.caller.owner, len(value))
             async with translate_redis_errors():
-                await self._redis.set(_name(key), _encoded(answer), ex=self._ttl_s)
+                await self._redis.set(_name(key), value, ex=self._ttl_s)
 
 
 def _name(key: AnswerKey) -> str:

@@ -19,10 +19,13 @@ from nearline.errors import Conflict, InvalidRequest, Unsupported
 from nearline.sentences import estimate_tokens, token_starts
 from nearline.store.snapshot import check_collection
 from retrieval.redis_client.connection import Redis, translate_redis_errors
+from retrieval.writes.memory_quota import MemoryQuota
 
 TTL_S = 86_400
 MAX_TURNS = 50
 MAX_BYTES = 1 << 18
+# Questions may be longer than what any conversation needs.
+MAX_TURN_BYTES = 1 << 16
 _HEAD = re.compile(rb"nearline-session 1 ([0-9]{1,15}) ([0-9a-f]{16})")
 # Adds a turn if the version matches, drops the oldest turns, and renews the expiry.
 # KEYS: the session. ARGV: expected version, id of this change, turn, TTL in seconds, maximum
@@ -81,6 +84,7 @@ class SessionStore:
         ttl_s: Lifetime of a session after its last turn, in seconds, >= 1.
         max_turns: Maximum turns per session, >= 1; the oldest are dropped.
         max_bytes: Maximum bytes per session, as JSON; the last turn is always kept.
+        quota: Bounds what is stored of each tenant. Optional.
     """
 
     def __init__(
@@ -90,8 +94,10 @@ class SessionStore:
         ttl_s: int = TTL_S,
         max_turns: int = MAX_TURNS,
         max_bytes: int = MAX_BYTES,
+        quota: MemoryQuota | None = None,
     ) -> None:
         self._redis = redis
+        self._quota = quota
         self._limits = (ttl_s, max_turns, max_bytes)
 
     async def load(self, collection: str, tenant: str, session_id: str) -> Session:
@@ -125,12 +131,21 @@ class SessionStore:
             expected_version: Version of the session that the turn continues; 0 for a new session.
         Returns: The new version.
         Raises: Conflict: the session has a different version. Unsupported: see `load`.
+            InvalidRequest: the turn is too large. FeedBlocked: see `MemoryQuota.reserve`.
         """
         key = session_key(collection, tenant, session_id)
+        value = _encoded(turn)
+        if len(value) > MAX_TURN_BYTES:
+            raise InvalidRequest(
+                f"the question and its answer have {len(value):,} bytes, and a conversation stores "
+                f"turns of at most {MAX_TURN_BYTES:,}; ask a shorter question"
+            )
+        if self._quota is not None:
+            await self._quota.reserve(tenant, len(value))
         change = secrets.token_hex(8)
         async with translate_redis_errors():
             said = await self._redis.eval(
-                _APPEND, 1, key, expected_version, change, _encoded(turn), *self._limits
+                _APPEND, 1, key, expected_version, change, value, *self._limits
             )
         if not said:
             raise _unreadable_error(session_id)
@@ -198,7 +213,8 @@ def _encoded(turn: Turn) -> bytes:
         "snapshot_id": turn.snapshot_id,
         "time": None if turn.time is None else turn.time.astimezone(UTC).isoformat(),
     }
-    return json.dumps(record).encode()
+    # Not as ASCII, in which an emoji takes 12 bytes.
+    return json.dumps(record, ensure_ascii=False).encode(errors="surrogatepass")
 
 
 def _decoded(value: bytes) -> Turn:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from generation.checks.citations import clean_text
 from generation.checks.hidden_text import strip_hidden_text
+from generation.checks.link_filter import defuse_text
 from generation.evidence.answer_units import AnswerUnit, label_of
 from generation.evidence.sentence_features import plain
 from generation.evidence.sources import EvidenceSource, Passage, Span
@@ -213,7 +214,7 @@ def _shown(
                 body = f"{label}{ends}{gap_after}{body}"
         # A fence must end its line.
         end = "\n" if span.passages[-1].kind is Kind.CODE else ""
-        yield AnswerPiece(f"{lead}{body}{end}", [span], [1.0])
+        yield AnswerPiece(f"{lead}{defuse_text(body)}{end}", [span], [1.0])
         before = span
 
 

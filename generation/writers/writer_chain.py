@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from generation.backends.model_settings import TokenPrice
-from generation.checks.citations import text_hash
+from generation.checks.citations import clean_text, text_hash
+from generation.checks.link_filter import defuse_text
 from generation.evidence.sources import EvidenceSource, Span
 from generation.protocols import metrics
 from generation.protocols.chat_model import ChatError, ChatFailure
@@ -82,7 +83,7 @@ class Citer:
             char_end=span.end,
             text_hash=text_hash(source.text(span)),
             snapshot_id=self._snapshot_id,
-            title=source.best.title or "",
+            title=defuse_text(clean_text(source.best.title or "")),
             support=support,
         )
 

@@ -6,7 +6,7 @@ has a list; null if a document has no value. A batch holds at most 4,096 documen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,8 @@ from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.attribute_table import attributes_schema
 
 MAX_FIELDS = 1_024
+# Most columns of a snapshot that also keeps those without a value.
+_MOST_EMPTY = 128
 _BATCH_DOCUMENTS = 4_096
 _PROBLEMS_SHOWN = 5
 _Field = snapshot_pb2.AttributeField
@@ -68,6 +70,7 @@ def infer_fields(
     documents: Iterable[tuple[str, str]],
     declared: Mapping[str, str],
     notes: list[str] | None = None,
+    inferred: Collection[str] = (),
 ) -> list[snapshot_pb2.AttributeField]:
     """Infers the name and kind of every attribute; integers mixed with decimals become doubles.
 
@@ -76,17 +79,21 @@ def infer_fields(
         declared: Kinds declared by the user, by name; their values already have that kind.
         notes: Optional; receives a note about attributes that would be refused, which are then left
             out: they are kept but cannot be filtered on. For unattended builds.
+        inferred: Declared names that the documents of earlier builds brought. If no document has
+            them any more, they are left out where there are more than 128 columns.
     Returns: Fields in order of their names.
-    Raises: InvalidRequest: an attribute has several kinds, or there are more than 1,024.
+    Raises: InvalidRequest: an attribute has several kinds, or those declared and others are more
+        than 1,024.
     """
     seen: dict[str, _AttributeStats] = {}
-    many = False
+    kept = declared.keys() - set(inferred)
+    many, left = False, MAX_FIELDS - len(kept)
     for text, place in documents:
         if text == "{}":
             continue
         for name, value in decode(text).items():
             if name not in seen:
-                if len(seen) == MAX_FIELDS:
+                if name not in declared and left <= 0:
                     if notes is not None:
                         many = True
                         continue
@@ -96,10 +103,19 @@ def infer_fields(
                         field="attributes",
                     )
                 seen[name] = _AttributeStats()
+                left -= name not in declared
             seen[name].add(value, place)
+    # Names that documents brought earlier have their places before new ones.
+    known = kept | (declared.keys() & seen.keys())
+    new = [name for name in seen if name not in declared]
+    for name in new[max(0, MAX_FIELDS - len(known)) :]:
+        del seen[name]
+        many = True
+    # A filter on an attribute that no item has at the moment finds nothing, and is no error.
+    empty = sorted(declared.keys() - known)[: max(0, _MOST_EMPTY - len(known | seen.keys()))]
     problems = {}
     fields = []
-    for name in sorted(seen.keys() | declared.keys()):
+    for name in sorted(known | seen.keys() | set(empty)):
         found = seen.get(name, _AttributeStats())
         given = declared.get(name, "")
         kind = given.removesuffix(LIST) or found.kind()
@@ -107,7 +123,8 @@ def infer_fields(
             problems[name] = found
         else:
             is_list = found.is_list or given.endswith(LIST)
-            fields.append(_Field(name=name, kind=_KINDS[kind], is_list=is_list))
+            by_items = name in inferred or name not in declared
+            fields.append(_Field(name=name, kind=_KINDS[kind], is_list=is_list, inferred=by_items))
     if notes is not None:
         notes += [f"{_kinds(*one)}: it cannot be filtered on" for one in problems.items()]
         if many:

@@ -31,6 +31,7 @@ from nearline.errors import (
     InternalError,
     NotReady,
     Overloaded,
+    SnapshotGone,
     SnapshotMismatch,
 )
 from nearline.retry import retry
@@ -158,10 +159,13 @@ async def export(
         await client.create(
             name, manifest.dim, metric, bm25=bm25, index=index, partitioned=bool(partition_by)
         )
+        writer = await client.take_over(name)
+        # Another writer may have written the state before the drop.
+        await states.write(name, state, writer=writer)
         with clock.stage("write", manifest.chunks, "chunks") as advance:
             batches = _batches(source, manifest.dim)
             while batch := await clock.in_thread(lambda: next(batches, None)):
-                await _insert_rows(client, name, batch)
+                await _insert_rows(client, writer, batch)
                 advance(len(batch))
         with clock.stage("index"):
             await _retry(lambda: client.flush(name))
@@ -172,22 +176,23 @@ async def export(
             await _retry(lambda: check_rows(client, name, source))
             recall = await _retry(lambda: measure_recall(client, name, source, manifest, index))
         whole = replace(state, whole=True, expiring=source.expiring)
-        await _retry(lambda: _mark_complete(states, name, whole))
+        await _retry(lambda: _mark_complete(states, name, whole, writer))
+    except SnapshotGone as error:
+        raise Conflict(
+            f"another export of snapshot {snapshot_id} began in the meantime; wait for it, or run "
+            "this one again"
+        ) from error
     finally:
         source.close()
     return result(recall, done=True)
 
 
-async def _mark_complete(states: CollectionStates, name: str, whole: CollectionState) -> None:
+async def _mark_complete(
+    states: CollectionStates, name: str, whole: CollectionState, writer: str
+) -> None:
     # A restarted server has unloaded the table of states.
     await states.create()
-    newest = await states.read(name)
-    if newest is None or newest.started_us != whole.started_us:
-        raise Conflict(
-            f"another export of snapshot {whole.snapshot_id} began in the meantime; wait for it, "
-            "or run this one again"
-        )
-    await states.write(name, whole)
+    await states.write(name, whole, writer=writer)
 
 
 async def _already_exported(states: CollectionStates, name: str, wanted: CollectionState) -> bool:

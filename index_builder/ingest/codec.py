@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from google.protobuf.message import DecodeError
@@ -22,6 +23,9 @@ from nearline.times import from_us
 from nearline.v1 import ingest_pb2
 from retrieval.protocols.watermark import Watermark
 
+_USER = re.compile(r"(?<=://)[^/?#]*@")
+# The query of signed URLs of S3, Google and CloudFront; "sig" is Azure's.
+_SIGNED = re.compile(r"(?i)\?[^#]*?(?<=[?&])(?:[\w%-]*signature|sig)=[^#]*")
 _COUNTS = ("sources", "documents", "indexed", "superseded", "dead", "cancelled", "left")
 
 
@@ -55,7 +59,15 @@ def source_name(source: IngestSource) -> str:
     """Returns what users call a source: the id of an item, the name of a file, or a URL."""
     if isinstance(source, Item):
         return source.id
-    return source.url if isinstance(source, SourceUrl) else source.name
+    return public_url(source.url) if isinstance(source, SourceUrl) else source.name
+
+
+def public_url(url: str) -> str:
+    """Returns a URL that anybody may read: without a user name, and unsigned.
+
+    Such a name stays the same when the file is submitted again with a new signature.
+    """
+    return _SIGNED.sub("", _USER.sub("", url))
 
 
 def is_job(fields: Mapping[bytes, bytes]) -> bool:

@@ -67,7 +67,15 @@ class DeadLetterStore:
     async def page(
         self, after: str, matches: Mapping[bytes, str], limit: int, *, with_source: bool
     ) -> tuple[list[c.DeadLetter], str]:
-        """Lists dead letters, oldest first; see `JobStore.dead_letters`."""
+        """Lists dead letters, oldest first.
+
+        Args:
+            after: Only letters after this one; all if empty.
+            matches: Values that fields of a letter must have.
+            limit: Maximum number of letters.
+            with_source: Whether to include the submitted source.
+        Returns: The letters, and the last one scanned; empty if there is no next page.
+        """
         found: list[tuple[str, Fields]] = []
         scanned, size, last = 0, 0, after
         at_once = min(limit, _READ_AT_ONCE)

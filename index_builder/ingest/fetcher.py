@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from index_builder.ingest.codec import public_url
 from index_builder.ingest.http_download import (
     RETRY_AFTER_S,
     Deadline,
@@ -40,16 +41,17 @@ def fetch(url: str, allowed: Sequence[str], target: Path, limit_s: float = LIMIT
     Raises: InvalidRequest: the file is not allowed, missing or too large. NotReady: its server is
         unavailable or too slow, or this machine is out of disk space, memory or file handles.
     """
+    shown = public_url(url)
     if not any(url.startswith(one) for one in allowed):
         raise InvalidRequest(
-            f"workers may not read {url}; allowed prefixes (--sources): "
+            f"workers may not read {shown}; allowed prefixes (--sources): "
             + (", ".join(allowed) or "none")
         )
     parts = urlsplit(url)
     # Servers decode %2e to a dot.
     if ".." in unquote(parts.path).split("/"):
-        raise InvalidRequest(f"{url} contains a .. segment; write the URL without it")
-    deadline = Deadline(url, limit_s)
+        raise InvalidRequest(f"{shown} contains a .. segment; write the URL without it")
+    deadline = Deadline(shown, limit_s)
     try:
         if parts.scheme == "file":
             _copy_local(url, allowed, target, deadline)
@@ -59,13 +61,14 @@ def fetch(url: str, allowed: Sequence[str], target: Path, limit_s: float = LIMIT
             fetch_http(url, target, deadline)
     except (OSError, ValueError, http.client.HTTPException) as error:
         deadline.check()
-        raise _error(url, error) from error
+        raise _error(shown, error) from error
 
 
 def _copy_local(url: str, allowed: Sequence[str], target: Path, deadline: Deadline) -> None:
     path = _resolved(url)
-    folders = [Path(unquote(urlsplit(one).path)).resolve() for one in allowed]
-    # A link below an allowed folder may lead out of it.
+    # A link below an allowed folder may lead out of it; a prefix of other schemes allows no folder.
+    prefixes = [urlsplit(one) for one in allowed if url.startswith(one)]
+    folders = [Path(unquote(one.path)).resolve() for one in prefixes]
     if not any(path.is_relative_to(one) for one in folders):
         raise InvalidRequest(f"{url} leads to {path}, outside the folders that workers may read")
     status = path.stat()

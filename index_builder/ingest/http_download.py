@@ -14,6 +14,7 @@ from email.message import Message
 from pathlib import Path
 from typing import IO, Any, Final
 
+from index_builder.ingest.codec import public_url
 from nearline.errors import InvalidRequest, NotReady
 
 MAX_BYTES: Final = 1 << 30
@@ -71,6 +72,7 @@ def fetch_http(url: str, target: Path, deadline: Deadline) -> None:
     Raises: InvalidRequest: it is too large, or is somewhere else. NotReady: the time is up.
         OSError, ValueError, HTTPException: the server cannot be reached, refuses, or breaks off.
     """
+    shown = public_url(url)
     sockets: list[socket.socket] = []
     opener = urllib.request.build_opener(_NoRedirects, _Connections(sockets))
     # Timeouts of a socket begin anew with each byte; after this one nothing more arrives.
@@ -80,8 +82,8 @@ def fetch_http(url: str, target: Path, deadline: Deadline) -> None:
     try:
         timeout_s = min(_READ_TIMEOUT_S, max(deadline.left_s, 0.001))
         with opener.open(url, timeout=timeout_s) as reply:
-            check_size(url, reply.length or 0)
-            save(url, _blocks(reply), target, deadline)
+            check_size(shown, reply.length or 0)
+            save(shown, _blocks(reply), target, deadline)
             # Reading by blocks ends silently if the connection does.
             deadline.check()
             if reply.length:
@@ -143,5 +145,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     ) -> None:
         """Raises InvalidRequest."""
         raise InvalidRequest(
-            f"{req.full_url} redirects to {newurl}; submit that URL instead, if it is allowed"
+            f"{public_url(req.full_url)} redirects to {public_url(newurl)}; submit that URL "
+            "instead, if it is allowed"
         )

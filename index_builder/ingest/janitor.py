@@ -73,7 +73,7 @@ class Janitor:
             before_us = now_us - int(self._abandoned_s * 1e6)
             abandoned: Any = await self._client.zrangebyscore(keys.OPEN, "-inf", before_us)
             oldest_ms = (now_us - int(self._dead_letter_ttl_s * 1e6)) // 1_000
-        await self._job_store.expire_dead_letters(oldest_ms)
+        await self._job_store.letters.expire(oldest_ms)
         for job_id in abandoned:
             with contextlib.suppress(NotFound):
                 await self._job_store.close(job_id.decode(), cancel=False)

@@ -36,6 +36,8 @@ _FORGOTTEN = 100
 class JobStore:
     """Accepts submissions, and reports their progress.
 
+    letters: Dead letters.
+
     Args:
         client: Redis.
         durability: Checks that accepted data survives a failure of Redis.
@@ -46,7 +48,7 @@ class JobStore:
         self._client = client
         self._durability = durability
         self._capacity = Capacity(client, limits)
-        self._dead_letters = DeadLetterStore(client)
+        self.letters = DeadLetterStore(client)
 
     async def submit(self, submission: Submission) -> None:
         """Adds sources to the queue, durably.
@@ -67,7 +69,7 @@ class JobStore:
         Raises: NotFound: a letter does not exist. InvalidRequest: the letters belong to different
             collections or tenants, or the source of one was dropped. All errors of `submit`.
         """
-        letters = await self._dead_letters.fields(letter_ids)
+        letters = await self.letters.fields(letter_ids)
         first = next(iter(letters.values()))
         names = (b"tenant", b"collection")
         for letter_id, fields in letters.items():
@@ -127,9 +129,10 @@ class JobStore:
         Returns: The jobs, and the start of the next page; 0 if there is none.
         """
         found: list[c.Job] = []
+        key = f"{keys.JOBS}:{matches['tenant']}" if "tenant" in matches else keys.JOBS
         async with translate_redis_errors(NEEDED_BY):
             names: Any = await self._client.zrevrangebyscore(
-                keys.JOBS, f"({before_us}", "-inf", start=0, num=_MAX_SCANNED, withscores=True
+                key, f"({before_us}", "-inf", start=0, num=_MAX_SCANNED, withscores=True
             )
         for at in range(0, len(names), 100):
             part = names[at : at + 100]
@@ -162,32 +165,6 @@ class JobStore:
         results = [unpack_result(one) for one in packed if one is not None]
         return results, places.stop if places.stop < int(units) else None
 
-    async def dead_letters(
-        self, after: str, matches: Mapping[bytes, str], limit: int, *, with_source: bool
-    ) -> tuple[list[c.DeadLetter], str]:
-        """Lists dead letters, oldest first.
-
-        Args:
-            after: Only letters after this one; all if empty.
-            matches: Values that fields of a letter must have.
-            limit: Maximum number of letters.
-            with_source: Whether to include the submitted source.
-        Returns: The letters, and the last one scanned; empty if there is no next page.
-        """
-        return await self._dead_letters.page(after, matches, limit, with_source=with_source)
-
-    async def letter_owners(self, letter_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Returns tenant and collection of dead letters by letter id, without missing ones."""
-        return await self._dead_letters.owners(letter_ids)
-
-    async def delete_dead_letters(self, letter_ids: Sequence[str]) -> int:
-        """Deletes dead letters; returns the number deleted."""
-        return await self._dead_letters.delete(letter_ids)
-
-    async def expire_dead_letters(self, before_ms: int) -> None:
-        """Deletes the dead letters before a time, milliseconds since 1970."""
-        await self._dead_letters.expire(before_ms)
-
     async def forget_jobs(self) -> None:
         """Removes expired jobs from the list of jobs.
 
@@ -202,7 +179,7 @@ class JobStore:
             if not found:
                 return
             job_ids = [one.decode() for one in found]
-            names = [keys.META, keys.JOBS, keys.RESULT_BYTES]
+            names = [keys.META, keys.JOBS, keys.RESULT_BYTES, keys.JOB_TENANTS]
             for one in job_ids:
                 names += [keys.job_key(one), keys.results_key(one)]
             words = [int(await self._has_too_many_results()), *job_ids]
@@ -227,7 +204,7 @@ class JobStore:
             [
                 *(keys.META, keys.TENANTS, keys.LOADS, keys.JOBS, keys.OPEN, keys.DEAD),
                 *(keys.DEAD_SOURCES, lane.key, keys.job_key(job_id), keys.results_key(job_id)),
-                keys.RESULT_BYTES,
+                *(keys.RESULT_BYTES, keys.JOB_TENANTS),
             ],
             [
                 *(job_id, submission.tenant, submission.collection, submission.priority.value),

@@ -34,8 +34,10 @@ DELAYED: Final = f"{_PREFIX}:delayed"
 SUSPECTS: Final = f"{_PREFIX}:suspects"
 # Hash by unit: number of failures and of lost workers, as in "2 1"; 0 0 if absent.
 TRIES: Final = f"{_PREFIX}:tries"
-# Sorted set: jobs by creation time, microseconds.
+# Sorted set: jobs by creation time, microseconds; with ":" and a tenant after it, its own ones.
 JOBS: Final = f"{_PREFIX}:jobs"
+# Hash by job: its tenant.
+JOB_TENANTS: Final = f"{_PREFIX}:job_tenants"
 # Sorted set: jobs open for more sources, by the time of the last request, microseconds.
 OPEN: Final = f"{_PREFIX}:open"
 # Stream: dead letters, without their sources.

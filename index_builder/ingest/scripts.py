@@ -25,10 +25,11 @@ from index_builder.ingest.script_functions import (
 
 # Adds sources to a job.
 # KEYS: meta, tenants, loads, jobs, open, dead, sources of dead letters, lane, job, results, bytes
-# of results. ARGV: job id, tenant, collection, priority, callback id, offset, 1 if more follow,
-# milliseconds to keep results, limits of units, of the tenant's units and of bytes, traceparent of
-# the submission (empty: it is not recorded); then for each source its bytes (empty: those of the
-# dead letter), its submission time (empty: now) and the dead letter that it was (empty: none).
+# of results, tenants of jobs. ARGV: job id, tenant, collection, priority, callback id, offset, 1 if
+# more follow, milliseconds to keep results, limits of units, of the tenant's units and of bytes,
+# traceparent of the submission (empty: it is not recorded); then for each source its bytes (empty:
+# those of the dead letter), its submission time (empty: now) and the dead letter that it was
+# (empty: none).
 # Replies OK; GAP and the number of the job's sources; CLOSED; OTHER if the job has another tenant,
 # collection or priority; FULL, MINE or BYTES with the current value; LETTER and one that does not
 # exist; DROPPED and one whose source was dropped.
@@ -84,6 +85,8 @@ if not said[1] then
     'callback', ARGV[5], 'ttl_ms', ARGV[8], 'create', whole(now_us), 'left', 0, 'documents', 0,
     'units', 0)
   redis.call('ZADD', jobs, whole(now_us), ARGV[1])
+  redis.call('ZADD', jobs .. ':' .. tenant, whole(now_us), ARGV[1])
+  redis.call('HSET', KEYS[12], ARGV[1], tenant)
   redis.call('HINCRBY', KEYS[11], ARGV[1], JOB_BYTES)
   redis.call('HINCRBY', meta, 'result_bytes', JOB_BYTES)
 end
@@ -252,20 +255,28 @@ end
 return cancelled
 """
 
-# Forgets jobs that have expired, and if asked those that are finished, with their results.
-# KEYS: meta, jobs, bytes of results, then job and results of each job. ARGV: 1 to forget finished
-# ones; then the jobs. Replies with the number of those forgotten.
+# Forgets jobs that have expired, and if asked those that are finished, with their results. Adds
+# those of earlier versions to the jobs of their tenant.
+# KEYS: meta, jobs, bytes of results, tenants of jobs, then job and results of each job. ARGV: 1 to
+# forget finished ones; then the jobs. Replies with the number of those forgotten.
 FORGET_JOBS: Final = """
 local forgotten = 0
 for number = 2, #ARGV do
-  local id, job, results = ARGV[number], KEYS[number * 2], KEYS[number * 2 + 1]
+  local id, job, results = ARGV[number], KEYS[number * 2 + 1], KEYS[number * 2 + 2]
+  local tenant = redis.call('HGET', KEYS[4], id)
   local gone = redis.call('EXISTS', job) == 0
   if gone or ARGV[1] == '1' and redis.call('HEXISTS', job, 'finish') == 1 then
     redis.call('UNLINK', job, results)
     redis.call('HINCRBY', KEYS[1], 'result_bytes', -(redis.call('HGET', KEYS[3], id) or 0))
     redis.call('HDEL', KEYS[3], id)
+    redis.call('HDEL', KEYS[4], id)
     redis.call('ZREM', KEYS[2], id)
+    redis.call('ZREM', KEYS[2] .. ':' .. (tenant or ''), id)
     forgotten = forgotten + 1
+  elseif not tenant then
+    tenant = redis.call('HGET', job, 'tenant') or ''
+    redis.call('HSET', KEYS[4], id, tenant)
+    redis.call('ZADD', KEYS[2] .. ':' .. tenant, redis.call('ZSCORE', KEYS[2], id), id)
   end
 end
 return forgotten

@@ -199,7 +199,7 @@ class IngestService:
             key.encode(): one for key, one in _non_empty({"tenant": tenant, "job": job_id}).items()
         }
         async with _deadline(timeout_s):
-            letters, last = await self._job_store.dead_letters(
+            letters, last = await self._job_store.letters.page(
                 token, matches, resolve_page_size(page_size), with_source=with_source
             )
         letters = [one for one in letters if caller.may(Right.READ, one.tenant, one.collection)]
@@ -224,7 +224,7 @@ class IngestService:
             except NotFound:
                 if len(await self._own_letters(letter_ids, caller)) < len(letter_ids):
                     raise no_letter(letter_ids[0]) from None
-                owners = await self._job_store.letter_owners(letter_ids)
+                owners = await self._job_store.letters.owners(letter_ids)
                 await self._check_collections({collection for _, collection in owners.values()})
                 await self._job_store.requeue(letter_ids, job_id, self._ttl_s)
                 return await self._job_store.job(job_id)
@@ -240,7 +240,7 @@ class IngestService:
         _check_letter_ids(letter_ids, "letter_ids")
         async with _deadline(timeout_s):
             own = await self._own_letters(letter_ids, caller)
-            return await self._job_store.delete_dead_letters(own) if own else 0
+            return await self._job_store.letters.delete(own) if own else 0
 
     async def _check_collections(self, names: Collection[str]) -> None:
         if self._collections is not None:
@@ -267,7 +267,7 @@ class IngestService:
         """Returns the letters that a caller may change; those of others count as missing."""
         if caller.is_unlimited(Right.WRITE):
             return letter_ids
-        owners = await self._job_store.letter_owners(letter_ids)
+        owners = await self._job_store.letters.owners(letter_ids)
         return [
             one for one in letter_ids if one in owners and caller.may(Right.WRITE, *owners[one])
         ]

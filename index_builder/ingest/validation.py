@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import urlsplit
 
+from index_builder.ingest.codec import public_url
 from index_builder.ingest.records import Submission
 from index_builder.readers.formats import MATRIX, SUFFIXES
 from nearline import contract as c
@@ -99,6 +100,12 @@ def _check_source(source: c.IngestSource, field: str) -> None:
             raise InvalidRequest(
                 f"URL {source.url!r} has no scheme that workers can read; use one of "
                 f"{', '.join(f'{one}://' for one in _SCHEMES)}",
+                field=f"{field}.url",
+            )
+        if "@" in parts.netloc:
+            raise InvalidRequest(
+                f"{public_url(source.url)} was given with a user name or password, which workers "
+                "do not send; submit a signed URL, or the file itself",
                 field=f"{field}.url",
             )
         _check_kind(parts.path, f"{field}.url")

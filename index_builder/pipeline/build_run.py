@@ -90,14 +90,18 @@ class BuildRun:
             brought = await self._read(folder, spool, vectors, bad_rows)
             # Attributes of several kinds fail the build before hours of embedding.
             notes: list[str] | None = [] if self.inherit else None
+            parent = self.lineage.parent if self.inherit and self.lineage is not None else None
+            before = () if parent is None else parent.attributes
+            inferred = {one.name for one in before if one.inferred}
             fields = await self.clock.in_thread(
-                lambda: infer_fields(spool.iter_attributes(), self.options.attributes, notes)
+                lambda: infer_fields(
+                    spool.iter_attributes(), self.options.attributes, notes, inferred
+                )
             )
-            if self.inherit and self.lineage is not None and self.lineage.parent is not None:
-                # A collection that was declared to have lists may not have any yet.
-                lists = {one.name for one in self.lineage.parent.attributes if one.is_list}
-                for one in fields:
-                    one.is_list = one.is_list or one.name in lists
+            # A collection that was declared to have lists may not have any yet.
+            lists = {one.name for one in before if one.is_list}
+            for one in fields:
+                one.is_list = one.is_list or one.name in lists
             if notes and self.merged is not None:
                 self.merged = replace(self.merged, notes=[*self.merged.notes, *notes])
             if self.options.judged is not None:

@@ -2,8 +2,8 @@
 
 Malicious files can make a parser run for days, exhaust the memory or crash; a few bytes may
 decompress to gigabytes. Every format is read there, and only the offending file is lost. The
-process may use so much CPU time and address space, few open files, and no disk; it ends with the
-process that started it.
+process may use so much CPU time and address space, few open files, no disk, no credentials from the
+environment, and no network where the kernel allows that; it ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ MEMORY_BYTES = 4 << 30
 OPEN_FILES = 64
 # Tables are read twice to find the types of their columns, which takes long for large ones.
 _TABLE_BYTES_PER_S = 2 << 20
+# Inherited: those that find libraries and read texts. Any other may hold a credential.
+_INHERITED = (
+    *("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH"),
+    *("PYTHONHOME", "PYTHONPATH", "PYTHONUTF8"),
+)
 # Libraries reserve address space for each thread, which counts against the limit.
 _ENVIRONMENT = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -126,12 +131,13 @@ class SandboxReader:
         # -P: no module next to the corpus may shadow ours.
         command = [sys.executable, "-P", "-m", "index_builder.readers.sandbox_main"]
         limits = {"memory_bytes": self._memory_bytes, "open_files": OPEN_FILES}
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         process = subprocess.Popen(
             [*command, json.dumps(limits), str(os.getpid())],
             bufsize=_PIPE_BYTES,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **_ENVIRONMENT},
+            env={**inherited, **_ENVIRONMENT},
         )
         if sys.platform == "linux" and process.stdout is not None:
             # Room for several frames lets both processes work at once.

@@ -77,7 +77,7 @@ class AccessControl:
                 f"{caller.name!r} calls on behalf of somebody, which needs the right 'service'; "
                 "give services a key with --right service"
             )
-        return read_delegation(delegation)
+        return read_delegation(delegation).through(caller)
 
     async def _verify(self, credential: str) -> Caller:
         if self._callers is not None:

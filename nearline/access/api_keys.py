@@ -95,6 +95,17 @@ def read_keys(text: str) -> dict[str, ApiKey]:
     return keys
 
 
+def service_problem(caller: Caller) -> str:
+    """Returns why a caller may not have the right of a service; empty if it may, or has it not."""
+    is_service = caller.highest_right is Right.SERVICE
+    if not is_service or (caller.tenant == EVERY and caller.right_in(EVERY) is Right.SERVICE):
+        return ""
+    return (
+        f'the right service is that of Nearline\'s services, for tenant "{EVERY}" and all '
+        "collections; give anybody else read, write or admin"
+    )
+
+
 def _stored_key(where: str, key_id: str, table: Mapping[str, object]) -> ApiKey:
     digest, tenant = table.get("sha256"), table.get("tenant")
     roles, rights = table.get("roles", []), table.get("rights")
@@ -118,10 +129,13 @@ def _stored_key(where: str, key_id: str, table: Mapping[str, object]) -> ApiKey:
         expires = expires.replace(tzinfo=UTC)
     caller = Caller(
         name=key_id,
+        key=key_id,
         tenant=tenant,
         roles=tuple(sorted(roles)),
         rights={collection: _RIGHTS[right] for collection, right in rights.items()},
     )
+    if problem := service_problem(caller):
+        raise ValueError(f"{where}: {problem}")
     return ApiKey(digest, caller, None if expires is None else expires.timestamp())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from nearline.access.rights import Right
@@ -23,6 +23,7 @@ class Caller:
     roles: Roles of `readers_attribute`, sorted.
     rights: The right by collection; "*" is the right in all other collections.
     name: Who it is, for the audit log: the id of a key, or the subject of a token.
+    key: Id of its key; empty for a token, whose subject anybody may have chosen.
     through_service: Whether one of Nearline's services calls on its behalf.
     """
 
@@ -30,6 +31,7 @@ class Caller:
     roles: tuple[str, ...] = ()
     rights: Mapping[str, Right] = field(default_factory=lambda: {EVERY: Right.SERVICE})
     name: str = "anonymous"
+    key: str = ""
     through_service: bool = False
 
     @property
@@ -51,6 +53,18 @@ class Caller:
         """Returns the right in a collection."""
         found = self.rights.get(collection)
         return self.rights.get(EVERY, Right.NONE) if found is None else found
+
+    def may_read(self, collection: str) -> bool:
+        """Returns whether it may know of a collection."""
+        return self.right_in(collection) >= Right.READ
+
+    def through(self, service: Caller) -> Caller:
+        """Returns this caller with the rights that a service that calls for it has as well."""
+        rights = {
+            one: min(self.right_in(one), service.right_in(one))
+            for one in {*self.rights, *service.rights, EVERY}
+        }
+        return replace(self, rights=rights)
 
     @property
     def highest_right(self) -> Right:

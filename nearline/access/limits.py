@@ -41,8 +41,9 @@ class Limits(BaseModel):
         request, in bytes.
     k, batch, ef_search, nprobe: Of a search: hits, queries, and effort of the index.
     page: Entries of a page of items, snapshots, jobs, results or dead letters; items read by id.
-    filter_conditions: Conditions of a filter. exact: Whether searches may be exact. comparisons:
-        Comparisons of vectors that a search may take, by an estimate before it runs.
+    filter_conditions: Conditions of a filter; each value of `In` counts. exact: Whether searches
+        may be exact. comparisons: Comparisons of vectors that a search may take, by an estimate
+        before it runs.
     items: Items that a tenant may have in a collection; of no effect for a key.
     """
 
@@ -111,7 +112,7 @@ class LimitTable(BaseModel):
 
     def of_key(self, caller: Caller) -> Limits:
         """Returns the limits of the caller's key; `NO_LIMITS` if it has none of its own."""
-        return NO_LIMITS if caller.through_service else self.keys.get(caller.name, NO_LIMITS)
+        return NO_LIMITS if caller.through_service else self.keys.get(caller.key, NO_LIMITS)
 
 
 NO_LIMITS = Limits()

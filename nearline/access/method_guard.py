@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextvars import ContextVar
@@ -12,11 +13,11 @@ from google.protobuf.message import Message
 
 from nearline.access.access_control import AccessControl
 from nearline.access.api_keys import KeyExpired
-from nearline.access.audit_log import AuditLog, subject_of
+from nearline.access.audit_log import REFUSED, AuditLog, subject_of
 from nearline.access.caller import ANONYMOUS, Caller
 from nearline.access.rights import METHODS, MethodAccess, Right, Scope
 from nearline.contract import DEFAULT_COLLECTION
-from nearline.errors import PermissionDenied, Unauthenticated
+from nearline.errors import NearlineError, NotReady, PermissionDenied, Unauthenticated
 
 if TYPE_CHECKING:
     # Clients, which ask here on whose behalf they call, load neither metrics nor settings.
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 # The row of a method that has none: only services may call it.
 _UNKNOWN = MethodAccess(Right.SERVICE, Scope.NONE, audited=True)
-_REFUSED = (Unauthenticated.status, PermissionDenied.status)
+# With the second after which a file of keys is read again, within two.
+_LOOK_EVERY_S = 0.5
 
 
 @dataclass(slots=True)
@@ -144,6 +146,40 @@ class MethodGuard:
             call.limiter = self._limiter
         return call.running
 
+    @contextlib.asynccontextmanager
+    async def valid_credential(self) -> AsyncIterator[None]:
+        """Ends the block once the credential of the call is refused, such as a revoked key.
+
+        Raises: Unauthenticated, PermissionDenied: it was refused meanwhile.
+        """
+        call, task = _call.get(), asyncio.current_task()
+        if call is None or task is None or not self._access.required:
+            yield
+            return
+        refused: list[NearlineError] = []
+
+        async def watch() -> None:
+            while not refused:
+                await asyncio.sleep(_LOOK_EVERY_S)
+                try:
+                    await self._access.identify(call.metadata)
+                except (Unauthenticated, PermissionDenied) as error:
+                    refused.append(error)
+                except NotReady:
+                    continue  # The identity provider is away.
+            task.cancel()
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not refused:
+                raise
+            task.uncancel()
+            raise refused[0] from None
+        finally:
+            watching.cancel()
+
     def check(self, request: Any) -> Any:
         """Returns the request, or the requests of a stream, checked for the rights of the caller.
 
@@ -161,8 +197,6 @@ class MethodGuard:
         current_caller().require(self._row.right, self._method)
         if not isinstance(request, Message):
             return self._checked(request)
-        if call is not None and call.running is not None:
-            call.running.check_size(request)
         return request
 
     async def _checked(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -175,9 +209,8 @@ class MethodGuard:
                     self._limiter.count(call.caller)
             if self._row.scope is Scope.BATCHES:
                 self._require(message.request)
-            elif call is not None and call.running is not None:
-                call.running.check_size(message.request)
             yield message
+            del message
 
     def _require(self, request: Any) -> None:
         collection = request.collection or DEFAULT_COLLECTION
@@ -186,8 +219,6 @@ class MethodGuard:
             call.collection = collection
         self._note_subject(call, request)
         current_caller().require(self._row.right, self._method, collection)
-        if call is not None and call.running is not None:
-            call.running.check_size(request)
 
     def _note_subject(self, call: _Call | None, request: Message) -> None:
         if call is not None and self.records and self._row.audited:
@@ -203,7 +234,7 @@ class MethodGuard:
         call = _call.get()
         if self._audit is None or call is None:
             return
-        if self._row.audited or result in _REFUSED:
+        if self._row.audited or result in REFUSED:
             self._audit.write(
                 call.caller or call.expired,
                 self._method,

@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from google.protobuf.message import Message
 from prometheus_client import Counter
 
 from nearline.access.caller import Caller
@@ -130,7 +129,7 @@ class RateLimiter:
         if (limits := table.of_tenant(caller)) is not NO_LIMITS:
             held = (self._account("tenant", caller.tenant, limits),)
         if (limits := table.of_key(caller)) is not NO_LIMITS:
-            held = (*held, self._account("key", caller.name, limits))
+            held = (*held, self._account("key", caller.key, limits))
         return held
 
     def _account(self, kind: str, name: str, limits: Limits) -> _Account:
@@ -182,11 +181,11 @@ class RunningCall:
         told = f"limit={least.rate:g}, remaining={int(least.tokens)}, reset={reset_s:.3f}"
         return ((RATE_LIMIT_KEY, told),)
 
-    def check_size(self, request: Message) -> None:
-        """Raises InvalidRequest if a request is too large."""
+    def check_size(self, size: int) -> None:
+        """Raises InvalidRequest if a request is too large. size: In bytes."""
         for account in self._held:
             limit = account.limits.request_bytes
-            if limit is not None and (size := request.ByteSize()) > limit:
+            if limit is not None and size > limit:
                 _refused.labels("request_bytes").inc()
                 raise InvalidRequest(
                     f"the request has {size:,} bytes, and the limit of {account.whose} is "

@@ -32,6 +32,8 @@ _LEEWAY_S = 30.0
 _REFRESH_S = 300.0
 # An unknown key id may mean that the provider has changed its keys; asked for at most this often.
 _MIN_REFRESH_S = 10.0
+# Keys that cannot be read again for longer may have been withdrawn.
+_MOST_AGE_S = 86_400.0
 _MAX_TOKEN = 16_384
 _MAX_JWKS_BYTES = 1 << 20
 _FETCH_S = 5.0
@@ -77,7 +79,7 @@ class TokenVerifier:
         self._claims = claims
         self._read = read or _read_keys
         self._found: Mapping[str, jwt.PyJWK] = {}
-        self._read_at = -_REFRESH_S
+        self._problem, self._read_at, self._found_at = "", -_REFRESH_S, -_MOST_AGE_S
         self._lock = asyncio.Lock()
         if not keys.startswith("https://"):
             try:
@@ -118,11 +120,19 @@ class TokenVerifier:
 
     async def _key(self, key_id: str) -> jwt.PyJWK:
         """Returns a key of the provider, reading them again if they are old or it is unknown."""
-        age_s = time.monotonic() - self._read_at
-        if age_s > _REFRESH_S or (key_id not in self._found and age_s > _MIN_REFRESH_S):
+        asked_s = time.monotonic()
+        least_s = _REFRESH_S if key_id in self._found else _MIN_REFRESH_S if self._found else 0.0
+        if asked_s - self._read_at > least_s:
             async with self._lock:
-                if time.monotonic() - self._read_at >= min(age_s, _MIN_REFRESH_S):
+                # All who waited for a read have its outcome.
+                if self._read_at < asked_s:
                     await self._refresh()
+        if time.monotonic() - self._found_at >= _MOST_AGE_S:
+            raise NotReady(
+                f"the keys of tokens at {self._source} cannot be read ({self._problem}); check "
+                "--token-keys",
+                retry_after_s=1.0,
+            )
         found = self._found.get(key_id)
         if found is None:
             raise jwt.InvalidKeyError(f"its key {key_id!r} is not one of the provider's")
@@ -131,15 +141,10 @@ class TokenVerifier:
     async def _refresh(self) -> None:
         try:
             data = await asyncio.to_thread(self._read, self._source)
-            self._found = _parse_keys(data)
+            self._found, self._found_at = _parse_keys(data), time.monotonic()
         except (OSError, ValueError, jwt.PyJWTError) as error:
             # The keys known so far stay valid: the provider may be away for a while.
-            if not self._found:
-                raise NotReady(
-                    f"the keys of tokens at {self._source} cannot be read ({error}); check "
-                    "--token-keys",
-                    retry_after_s=1.0,
-                ) from error
+            self._problem = str(error)
         self._read_at = time.monotonic()
 
     def _caller(self, claims: Mapping[str, Any]) -> Caller:
@@ -181,9 +186,16 @@ def _at(claims: Mapping[str, Any], path: str) -> Any:
 def _read_keys(source: str) -> bytes:
     if not source.startswith("https://"):
         return Path(source).read_bytes()
-    import urllib.request
+    from urllib import request
 
-    with urllib.request.urlopen(source, timeout=_FETCH_S) as reply:
+    # Without a handler of http, to which a redirect may lead.
+    opener = request.OpenerDirector()
+    for kind in (
+        *(request.ProxyHandler, request.HTTPSHandler, request.HTTPRedirectHandler),
+        *(request.HTTPErrorProcessor, request.HTTPDefaultErrorHandler, request.UnknownHandler),
+    ):
+        opener.add_handler(kind())
+    with opener.open(source, timeout=_FETCH_S) as reply:
         return bytes(reply.read(_MAX_JWKS_BYTES + 1))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -13,25 +14,25 @@ import grpc
 from nearline.access.access_control import AccessControl
 from nearline.access.audit_log import AuditLog
 from nearline.access.method_guard import MethodGuard, current_caller
-from nearline.access.rate_limiter import RateLimiter
+from nearline.access.rate_limiter import RateLimiter, RunningCall
 from nearline.admission import Admission, EndCall
 from nearline.allocator import MemoryReturn
 from nearline.calls.method_kinds import (
     BULK_METHODS,
     LASTING_METHODS,
     is_limited,
+    most_request_bytes,
     slow_limit_ms,
 )
-from nearline.calls.outcomes import Context as Context, MethodCalls, abort_call
-from nearline.channel_security import LANE_KEY
+from nearline.calls.outcomes import Context as Context, MethodCalls, abort_call, asks_for_bulk
+from nearline.calls.request_reader import RequestReader
 from nearline.contract import Lane
 from nearline.errors import (
     DeadlineExceeded,
-    InvalidRequest,
+    NearlineError,
     NotReady,
     Unsupported,
 )
-from nearline.request_decoder import decoded_request, decoded_stream, tolerant_decoder
 from nearline.tracing.call_facts import has_info
 from nearline.tracing.slow_requests import SlowRequestLog
 from nearline.tracing.spans import stage
@@ -39,6 +40,10 @@ from nearline.tracing.tracer import begin_call
 
 # Services of gRPC itself, which reply before the service is ready.
 _PUBLIC_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
+# Their requests name a service or a symbol.
+_PUBLIC_BYTES = 1 << 16
+# A stream of replies gives its turn to others when its caller takes longer than this for one.
+_TAKE_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -121,15 +126,22 @@ class CallGuard:
     def _wrap(
         self, service: str, method: str, handler: Handler, limited: bool, rights: MethodGuard
     ) -> Handler:
-        """Returns a guarded handler. limited: Whether it may be refused because others run."""
-        codec: dict[str, Any] = {
-            "request_deserializer": tolerant_decoder(
-                handler.request_deserializer, method, self._memory.note_message
-            ),
-            "response_serializer": handler.response_serializer,
-        }
+        """Returns a guarded handler. limited: Whether it may be refused because others run.
+
+        For gRPC all requests are streams of bytes: it would read the one request of a call before
+        it asks who calls. On the wire, a stream of one request is a request.
+        """
         streams_in = handler.stream_unary is not None or handler.stream_stream is not None
-        decoded = partial(decoded_stream, self._stream_idle_s) if streams_in else decoded_request
+        lasting = None
+        if streams_in or method in LASTING_METHODS:
+            lasting = Lane.BULK if streams_in else Lane.INTERACTIVE
+        reader = RequestReader(
+            handler.request_deserializer,
+            method,
+            most_request_bytes(method),
+            self._stream_idle_s,
+            self._memory.note_message,
+        )
         # The limit of this service, which has answers or searches.
         limit_ms = slow_limit_ms(
             service,
@@ -140,126 +152,153 @@ class CallGuard:
         )
         slow = self._slow.with_limit(limit_ms)
         call = MethodCalls(f"{service}/{method}", rights, self._admission, slow)
+        serialize: Any = handler.response_serializer
         if handler.unary_unary is not None or handler.stream_unary is not None:
             inner: Any = handler.unary_unary or handler.stream_unary
 
-            # One request, or an iterator of requests, as the method expects.
-            async def unary(request: Any, context: Context) -> Any:
+            async def unary(_: Any, context: Context) -> bytes:
                 start = time.perf_counter()
                 span = begin_call(call.name, context.invocation_metadata)
-                counted = end_call = None
+                counted = end_call = request = None
                 try:
-                    counted = await rights.identify(context)
+                    counted = await self._identify(rights, context)
+                    data = None if streams_in else await reader.read(context)
                     with stage("admission"):
-                        end_call = await self._admit(method, context, limited, streams=streams_in)
-                    reply = await inner(rights.check(decoded(request)), context)
+                        end_call = await self._admit(method, context, limited, lasting)
+                    request = reader.requests(context, data, counted, self._turn)
+                    data = None
+                    reply = await inner(rights.check(request), context)
+                    sent: bytes = serialize(reply)
+                    self._count_unread(context, len(sent))
                 except BaseException as error:
                     end = call.fail(error, context, start, span, request)
-                    request = None
+                    request = data = None
                     await call.abort(end, context, counted, span, begun=end_call is not None)
                     raise
                 finally:
                     if end_call is not None:
                         end_call()
-                    if counted is not None:
-                        counted.end()
                 call.succeed(context, start, counted, span, request, reply)
-                return reply
+                return sent
 
-            if handler.unary_unary is not None:
-                return grpc.unary_unary_rpc_method_handler(unary, **codec)
-            return grpc.stream_unary_rpc_method_handler(unary, **codec)
+            return grpc.stream_unary_rpc_method_handler(unary)
         inner = handler.unary_stream or handler.stream_stream
-        lasts = streams_in or method in LASTING_METHODS
 
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def stream(_: Any, context: Context) -> AsyncIterator[Any]:
             start = time.perf_counter()
             span = begin_call(call.name, context.invocation_metadata)
-            counted = end_call = informing = None
+            counted = end_call = request = informing = None
+
+            def end_turn() -> None:
+                nonlocal end_call
+                if end_call is not None:
+                    end_call()
+                    end_call = None
+
             try:
-                counted = await rights.identify(context)
+                counted = await self._identify(rights, context)
+                data = None if streams_in else await reader.read(context)
                 with stage("admission"):
-                    end_call = await self._admit(method, context, limited, streams=lasts)
-                async for reply in inner(rights.check(decoded(request)), context):
-                    if informing is None and has_info(reply):
-                        informing = reply
-                    yield reply
+                    end_call = await self._admit(method, context, limited, lasting)
+                request = reader.requests(context, data, counted)
+                data = None
+                async with rights.valid_credential():
+                    async for reply in inner(rights.check(request), context):
+                        if informing is None and has_info(reply):
+                            informing = reply
+                        if lasting is not None:
+                            yield reply
+                            continue
+                        timer = asyncio.get_running_loop().call_later(_TAKE_S, end_turn)
+                        yield reply
+                        timer.cancel()
+                        if end_call is None:
+                            end_call = await self._admit(method, context, limited, None)
             except BaseException as error:
                 end = call.fail(error, context, start, span, request)
-                request = None
+                request = data = None
                 await call.abort(end, context, counted, span, begun=end_call is not None)
                 raise
             finally:
-                if end_call is not None:
-                    end_call()
-                if counted is not None:
-                    counted.end()
+                end_turn()
             call.succeed(context, start, counted, span, request, informing)
 
-        if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(stream, **codec)
-        return grpc.stream_stream_rpc_method_handler(stream, **codec)
+        return grpc.stream_stream_rpc_method_handler(stream, response_serializer=serialize)
+
+    async def _identify(self, rights: MethodGuard, context: Any) -> RunningCall | None:
+        """Identifies the caller of a call, which counts against its limits until gRPC ends it.
+
+        That is once its reply has been sent, so callers who do not read have it for so long.
+        """
+        counted = await rights.identify(context)
+        if counted is not None:
+            context.add_done_callback(lambda _: counted.end())
+        if not self.open:
+            raise NotReady("the service is still loading; wait for its health to be SERVING")
+        return counted
+
+    def _count_unread(self, context: Any, size: int) -> None:
+        """Counts a reply until its caller has taken it. size: In bytes."""
+        taken = self._admission.hold_reply(current_caller().tenant, size)
+        context.add_done_callback(lambda _: taken())
 
     async def _admit(
-        self, method: str, context: Context, limited: bool, *, streams: bool
+        self, method: str, context: Context, limited: bool, lasting: Lane | None
     ) -> EndCall | None:
         """Begins a call, if it may be; returns what ends it.
 
         Args:
             limited: Whether it may be refused because others run.
-            streams: Whether it is a stream that may last.
+            lasting: The lane of a stream that may last; None for other calls.
         """
-        if not self.open:
-            raise NotReady("the service is still loading; wait for its health to be SERVING")
         left_s = context.time_remaining()
         if left_s is not None and left_s <= 0:
             raise DeadlineExceeded("the deadline passed before the call began; raise the timeout")
         if not limited:
             return None
         tenant = current_caller().tenant
-        if streams:
-            return self._admission.begin_stream(tenant)
-        bulk = method in BULK_METHODS or _asks_for_bulk(context)
+        if lasting is not None:
+            return self._admission.begin_stream(tenant, lasting)
+        bulk = method in BULK_METHODS or asks_for_bulk(context)
         lane = Lane.BULK if bulk else Lane.INTERACTIVE
         return await self._admission.begin(tenant, left_s, lane)
 
-
-def _asks_for_bulk(context: Context) -> bool:
-    """Returns whether the metadata of a call say that nobody waits for its answer."""
-    return (LANE_KEY, Lane.BULK.value) in (context.invocation_metadata() or ())
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Waits for the turn of a request in a stream of writes, and lasts as long as it runs."""
+        end = await self._admission.begin(current_caller().tenant, None, Lane.BULK)
+        try:
+            yield
+        finally:
+            end()
 
 
 def _public(method: str, handler: Handler, idle_s: float) -> Handler:
-    """Returns a handler of a service of gRPC's own that refuses what cannot be decoded.
+    """Returns a handler of a service of gRPC's own, whose errors reach the caller.
 
-    idle_s: As in `decoded_stream`.
+    idle_s: As in `RequestReader`.
     """
-    codec: dict[str, Any] = {
-        "request_deserializer": tolerant_decoder(handler.request_deserializer, method),
-        "response_serializer": handler.response_serializer,
-    }
+    reader = RequestReader(handler.request_deserializer, method, _PUBLIC_BYTES, idle_s)
     inner: Any = handler.unary_unary or handler.unary_stream or handler.stream_stream
 
-    # Also the handler of a stream of replies, which it writes to the context.
-    async def one(request: Any, context: Context) -> Any:
+    async def unary(_: Any, context: Context) -> Any:
         try:
-            request = decoded_request(request)
-        except InvalidRequest as error:
+            return await inner(reader.decode(await reader.read(context)), context)
+        except NearlineError as error:
             await abort_call(context, error)
-        return await inner(request, context)
 
-    async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+    async def stream(_: Any, context: Context) -> AsyncIterator[Any]:
         try:
-            async for reply in inner(decoded_stream(idle_s, requests), context):
+            data = None if handler.stream_stream else await reader.read(context)
+            async for reply in inner(reader.requests(context, data), context):
                 yield reply
-        except (InvalidRequest, DeadlineExceeded) as error:
+        except NearlineError as error:
             await abort_call(context, error)
 
+    serialize = handler.response_serializer
     if handler.unary_unary is not None:
-        return grpc.unary_unary_rpc_method_handler(one, **codec)
-    if handler.unary_stream is not None:
-        return grpc.unary_stream_rpc_method_handler(one, **codec)
-    return grpc.stream_stream_rpc_method_handler(stream, **codec)
+        return grpc.stream_unary_rpc_method_handler(unary, response_serializer=serialize)
+    return grpc.stream_stream_rpc_method_handler(stream, response_serializer=serialize)
 
 
 class _OtherMethods(grpc.GenericRpcHandler):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -15,11 +17,14 @@ from nearline import status
 from nearline.access.method_guard import MethodGuard, current_caller
 from nearline.access.rate_limiter import RunningCall
 from nearline.admission import Admission
+from nearline.channel_security import LANE_KEY
 from nearline.client_metrics import CALL_BUCKETS
+from nearline.contract import Lane
 from nearline.errors import InternalError, NearlineError, Overloaded, Unsupported
 from nearline.tracing.recorded_calls import end_call, exemplar, trace_trailers
 from nearline.tracing.slow_requests import SlowRequestLog
 from nearline.tracing.spans import Span
+from nearline.v1 import embedding_pb2
 
 REQUEST_ID_KEY = "x-request-id"
 _MAX_REQUEST_ID = 128
@@ -72,7 +77,8 @@ class MethodCalls:
         self._succeeded.observe(seconds, exemplar(span))
         if self._rights.records:
             self._rights.record("OK", context, request_id_of(context))
-        end_call(span, self._slow, self.name, "OK", seconds, request, reply)
+        slow = self._slow_log(seconds, context, request)
+        end_call(span, slow, self.name, "OK", seconds, request, reply)
 
     def fail(
         self, error: BaseException, context: Context, start: float, span: Span | None, request: Any
@@ -96,8 +102,13 @@ class MethodCalls:
         _calls.labels(self._method, code).observe(seconds, exemplar(span))
         if self._rights.records:
             self._rights.record(code, context, request_id)
-        end_call(span, self._slow, self.name, code, seconds, request)
+        end_call(span, self._slow_log(seconds, context, request), self.name, code, seconds, request)
         return end
+
+    def _slow_log(self, seconds: float, context: Context, request: Any) -> SlowRequestLog | None:
+        """Returns the log that a call belongs into; None if it was quick, or nobody waited."""
+        slow = self._slow.is_slow(seconds) and not asks_for_bulk(context, request)
+        return self._slow if slow else None
 
     async def abort(
         self,
@@ -158,6 +169,12 @@ def _release_frames(error: BaseException) -> None:
             waiting += (one.__cause__, one.__context__)
 
 
+def asks_for_bulk(context: Context, request: Any = None) -> bool:
+    """Returns whether a call, or the request that it brought, says that nobody waits for it."""
+    in_request = getattr(request, "lane", None) == embedding_pb2.LANE_BULK
+    return in_request or (LANE_KEY, Lane.BULK.value) in (context.invocation_metadata() or ())
+
+
 def request_id_of(context: Context) -> str:
     """Returns the caller's request id, or a new one."""
     for key, value in context.invocation_metadata() or ():
@@ -169,4 +186,14 @@ def request_id_of(context: Context) -> str:
 async def abort_call(context: Context, error: NearlineError, *trailers: tuple[str, str]) -> None:
     """Ends a call with an error, its details, and more trailers."""
     code, message = status.status_code(error), status.wire_message(error)
-    await context.abort(code, message, (*status.to_trailers(error), *trailers))
+    await end_early(context, code, message, (*status.to_trailers(error), *trailers))
+
+
+async def end_early(
+    context: Any, code: grpc.StatusCode, message: str, trailers: Sequence[Any]
+) -> None:
+    """Ends a call with a status, or silently if its caller has gone."""
+    with contextlib.suppress(grpc.aio.InternalError):
+        await context.abort(code, message, tuple(trailers))
+    # gRPC would log that the status could not be sent, with a traceback: as often as callers like.
+    raise asyncio.CancelledError

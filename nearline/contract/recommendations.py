@@ -138,8 +138,8 @@ class Interaction:
 
     time: Aware; None means the time of receipt. weight: > 0; None means the weight of its kind.
     list_id, position: The list that showed the item, and its position there, from 0.
-    event_id: Interactions of a user with the same event id count once within 24 hours; interactions
-    without one always count.
+    event_id: Interactions of a user with the same event id count once within 24 hours, unless 4,096
+    newer ones came between; interactions without one always count.
     """
 
     item_id: str

@@ -26,11 +26,16 @@ def check_sizes(item: Item) -> None:
     for part in _part_sizes(item.attributes):
         size += part
         if size > MAX_ATTRIBUTES_BYTES:
-            raise InvalidRequest(
-                f"the attributes have more than {MAX_ATTRIBUTES_BYTES} bytes, which is the most "
-                "allowed for an item that is changed live; remove some, or move them to the text",
-                field="attributes",
-            )
+            raise attributes_error()
+
+
+def attributes_error() -> InvalidRequest:
+    """Returns the error of an item whose attributes are too large."""
+    return InvalidRequest(
+        f"the attributes have more than {MAX_ATTRIBUTES_BYTES} bytes, which is the most allowed "
+        "for an item that is changed live; remove some, or move them to the text",
+        field="attributes",
+    )
 
 
 def attributes_bytes(attributes: Mapping[str, object]) -> int:
@@ -49,18 +54,20 @@ def _check_text(text: str, field: str, most: int, remedy: str) -> None:
 
 
 def _part_sizes(attributes: Mapping[str, object]) -> Iterator[int]:
-    """Yields about how many bytes each name and value has."""
+    """Yields about how many bytes each name, value and list has, at least one."""
     # Not recursively: objects may be nested deeply.
-    waiting: list[object] = [attributes]
+    waiting: list[object] = [*attributes, *attributes.values()]
     while waiting:
         one = waiting.pop()
         if isinstance(one, Mapping):
             waiting += one.keys()
             waiting += one.values()
+            yield 1
         elif isinstance(one, list | tuple):
             waiting += one
+            yield 1
         else:
-            yield text_bytes(one) if isinstance(one, str) else _SCALAR_BYTES
+            yield max(1, text_bytes(one)) if isinstance(one, str) else _SCALAR_BYTES
 
 
 def text_bytes(text: str) -> int:

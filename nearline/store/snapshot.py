@@ -15,8 +15,10 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from itertools import islice
 from pathlib import Path
 
+from nearline.access.method_guard import current_caller
 from nearline.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -193,7 +195,8 @@ class Store:
         """
         record = self.newest_alias_record(collection)
         if record is None or record.dropped:
-            others = ", ".join(map(repr, self.collections()[:_MOST_NAMED]))
+            names = filter(current_caller().may_read, self.collections())
+            others = ", ".join(map(repr, islice(names, _MOST_NAMED)))
             known = f", which has {others}" if others else ", which has none yet"
             raise NotFound(
                 f"collection {collection!r} has no published snapshot in store {self.url}{known}; "
@@ -284,6 +287,24 @@ class Store:
     def remove_snapshot(self, collection: str, snapshot_id: str) -> None:
         """Removes a snapshot or its remains; the manifest is removed first."""
         self.files.remove(_snapshot_path(collection, snapshot_id), MANIFEST)
+
+    def remove_unless(self, collection: str, snapshot_id: str, is_used: Callable[[], bool]) -> bool:
+        """Removes a snapshot or its remains unless it is used; returns whether it did.
+
+        Whoever begins to use a snapshot says so, then looks for its manifest. Here the manifest
+        goes, then `is_used` looks: so one of the two sees the other.
+        """
+        path = f"{_snapshot_path(collection, snapshot_id)}/{MANIFEST}"
+        if is_used():
+            return False
+        with contextlib.suppress(NotFound):
+            manifest = self.files.read(path)
+            self.files.remove_file(path)
+            if is_used():
+                self.files.create(path, manifest)
+                return False
+        self.remove_snapshot(collection, snapshot_id)
+        return True
 
     def fetch(self, collection: str, snapshot_id: str, prefixes: Sequence[str] = ("",)) -> int:
         """Provides files in the snapshot's local folder, verified against the manifest.

@@ -32,7 +32,7 @@ def with_trace(trailers: Iterable[tuple[str, Any]] | None) -> tuple[tuple[str, A
 
 def end_call(
     span: Span | None,
-    slow: SlowRequestLog,
+    slow: SlowRequestLog | None,
     method: str,
     code: str,
     seconds: float,
@@ -43,16 +43,16 @@ def end_call(
 
     Args:
         span: Its span; None if it is not recorded.
+        slow: Where the call is logged; None if it was not slow.
         method: "package.Service/Method".
         code: Name of its gRPC status.
         seconds: How long it took.
         request, reply: See `call_facts`.
     """
-    is_slow = slow.is_slow(seconds)
-    if span is None and not is_slow:
+    if span is None and slow is None:
         return
     facts: dict[str, Scalar] = call_facts(request, reply)
-    if is_slow:
+    if slow is not None:
         slow.write(method, code, seconds, facts, span)
     if span is not None:
         span.set(facts)

@@ -262,7 +262,7 @@ class BlendPart(_message.Message):
     def __init__(self, model: _Optional[str] = ..., settings: _Optional[str] = ..., weight: _Optional[float] = ..., table: _Optional[str] = ..., tau: _Optional[float] = ..., floor: _Optional[float] = ..., days: _Optional[float] = ..., newest: _Optional[int] = ..., popularity: _Optional[float] = ...) -> None: ...
 
 class AttributeField(_message.Message):
-    __slots__ = ("name", "kind", "is_list")
+    __slots__ = ("name", "kind", "is_list", "inferred")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[AttributeField.Kind]
@@ -280,10 +280,12 @@ class AttributeField(_message.Message):
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     IS_LIST_FIELD_NUMBER: _ClassVar[int]
+    INFERRED_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: AttributeField.Kind
     is_list: bool
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[AttributeField.Kind, str]] = ..., is_list: _Optional[bool] = ...) -> None: ...
+    inferred: bool
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[AttributeField.Kind, str]] = ..., is_list: _Optional[bool] = ..., inferred: _Optional[bool] = ...) -> None: ...
 
 class LexicalCard(_message.Message):
     __slots__ = ("language", "k1", "b", "mean_length", "chunks", "words", "weights", "synonym_rules", "languages")

@@ -120,6 +120,9 @@ def scalar_from_proto(message: types_pb2.Value) -> c.Scalar:
 
 def attributes_from_proto(attributes: Mapping[str, types_pb2.Value]) -> c.Attributes:
     """Returns the attributes as Python values."""
+    if not attributes:
+        # Most users and requests have none.
+        return {}
     return {name: value_from_proto(value) for name, value in attributes.items()}
 
 

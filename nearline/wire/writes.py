@@ -168,7 +168,8 @@ def _bulk_reply(
 
 def _result_to_proto(result: c.WriteResult) -> retrieval_pb2.WriteResult:
     return retrieval_pb2.WriteResult(
-        id=result.id,
+        # One that was rejected may be of any length.
+        id=result.id[: c.MAX_ID_BYTES],
         outcome=OUTCOMES[result.outcome],
         version=result.version,
         reason=result.reason,

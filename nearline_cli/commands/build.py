@@ -26,6 +26,20 @@ if TYPE_CHECKING:
     from index_builder.execution.progress import Progress
     from index_builder.pipeline.build_result import BuildResult
 
+# The help lists these apart, by topic, after those that most builds need.
+PANELS = {
+    "Documents": "id_column title_column text_column vector_column attribute_columns attribute "
+    "chunk_tokens overlap_sentences max_bad_rows allow_title_only mode as_of",
+    "Words": "no_lexical language synonyms search_weight search_language",
+    "Vectors": "embedding dimensions metric device shards index target_recall max_memory "
+    "refine_factor ef_construction ef_search nprobe golden_queries seed",
+    "Interactions": "user_column item_column time_column kind_column kind value_column "
+    "min_per_user min_per_item max_per_user_day duplicates_within redis redis_users",
+    "Training": "learn keep_days validate_on popularity_debias train_reranker tune_on tune_split "
+    "calibrate_on calibrate_split target_risk",
+    "Release gate": "force force_promote why",
+    "Machines": "executor ray_address ray_gpu_share work_dir",
+}
 _SETTINGS = SettingsOptions(
     module="index_builder.pipeline.settings",
     name="IndexBuilderSettings",

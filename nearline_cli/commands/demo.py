@@ -66,7 +66,7 @@ def demo(
         ),
     ] = "",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the router; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="First port of the services; 0 takes free ones.")
     ] = options.DEFAULT_PORT,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -103,6 +103,7 @@ async def _run(home: Path, port: int, report: ProcessReport, oneshot: bool, as_j
         redis_environ=redis_environ(),
         redis_port=bundled_redis_port(port, None),
         http_port=port_after(port, "gateway"),
+        port_flag="--port",
     )
     observers = report.change, report.line
     with plan_processes(layout) as processes:
@@ -189,7 +190,7 @@ In another terminal:
   {command} search "compress a file" --filter 'kind = "class"' --explain --address {address}
   {command} recommend --item {LOOKED_AT} --explain --address {address}
   {command} ask "{QUESTIONS[0]}" --address {address}
-  curl -s {search} -d '{{"query": {{"text": "compress a file"}}}}'
+  curl -s {search} --json '{{"query": {{"text": "compress a file"}}}}'
   {command} snapshots show --store {os.path.relpath(store.url)}
 And for your own documents:
   {command} ask "a question" --folder DIR

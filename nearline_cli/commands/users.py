@@ -64,7 +64,9 @@ def record(
             advice += "" if event_id else " unless nearline users show has them"
             raise error.with_message(error.message.replace(SAME_KEY, advice)) from error
     before = f", {reply.duplicates} already recorded" if reply.duplicates else ""
-    output.print_result(asdict(reply), f"recorded {reply.recorded}{before}", as_json=as_json)
+    unknown = f", {reply.unknown_items} of unknown items: see nearline items show ID"
+    told = f"recorded {reply.recorded}{before}{unknown if reply.unknown_items else ''}"
+    output.print_result(asdict(reply), told, as_json=as_json)
 
 
 app.command("import")(import_)

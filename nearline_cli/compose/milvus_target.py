@@ -52,9 +52,13 @@ class MilvusTarget(NamedTuple):
 
     @property
     def router(self) -> list[str]:
-        """Arguments of a router that serves from this Milvus."""
-        words = ["--backend", "milvus", "--milvus-uri", self.uri]
-        return [*words, "--milvus-token", self.token] if self.token else words
+        """Arguments of a router that serves from this Milvus; all users may read arguments."""
+        return ["--backend", "milvus", "--milvus-uri", self.uri]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Credentials of such a router, in variables."""
+        return {"NEARLINE_RETRIEVAL_MILVUS_TOKEN": self.token}
 
 
 class TemporaryExport(NamedTuple):

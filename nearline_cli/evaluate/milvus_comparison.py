@@ -63,7 +63,9 @@ async def compare_with_milvus(
                 export_temporarily(store, DEFAULT_COLLECTION, target)
             )
             milvus = await stack.enter_async_context(
-                retrieval_process(store, target.router, embedding=client.address)
+                retrieval_process(
+                    store, target.router, embedding=client.address, environ=target.environ
+                )
             )
             by_faiss = await score_router(faiss.address, DEFAULT_COLLECTION, data, mode)
             by_milvus = await score_router(milvus.address, DEFAULT_COLLECTION, data, mode)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nearline.access.api_keys import ApiKey, is_api_key, make_key, read_keys
+from nearline.access.api_keys import ApiKey, is_api_key, make_key, read_keys, service_problem
 from nearline.access.caller import Caller
 from nearline.access.rights import Right
 from nearline.errors import InvalidRequest, NotFound, SettingsError
@@ -62,6 +62,8 @@ class KeyStore:
                 )
         key, key_id, digest = make_key()
         caller = Caller(tenant, tuple(sorted(roles)), rights, key_id)
+        if problem := service_problem(caller):
+            raise InvalidRequest(f"{problem}: --right service --tenant '*'", field="right")
         with self._locked():
             stored = ApiKey(digest, caller, expires.timestamp() if expires else None)
             self._write({**self.list(), key_id: stored})

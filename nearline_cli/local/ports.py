@@ -30,6 +30,10 @@ def check_port(host: str, port: int, flag: str) -> None:
     try:
         with socket.create_server((host, port), family=_family(host)):
             return
+    except OverflowError as error:
+        raise SettingsError(
+            f"port {port} is above 65535; choose a lower one with {flag}"
+        ) from error
     except PermissionError as error:
         raise SettingsError(
             f"port {port} is reserved for the administrator; choose one above 1023 with {flag}"

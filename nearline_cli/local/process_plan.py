@@ -58,6 +58,7 @@ class Layout:
     upkeep: Whether to run the service that archives, compacts and trims change logs.
     ingest_port: Port of the ingest service; None runs no queue.
     http_port: Port of the gateway; None runs none.
+    port_flag: The option that moves all ports; empty: each port has its own.
     metrics: Where each process has a Prometheus endpoint; None: nowhere.
     """
 
@@ -81,6 +82,7 @@ class Layout:
     upkeep: bool = False
     ingest_port: int | None = None
     http_port: int | None = None
+    port_flag: str = ""
     metrics: MetricsOptions | None = None
 
 
@@ -161,21 +163,21 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
         ingest: list[ProcessSpec] = []
         answers = 0
         if layout.embedding:
-            taken = _take(ports, layout.host, layout.embedding_port, "--embedding-port")
+            taken = _take(ports, layout, layout.embedding_port, "--embedding-port")
             embedders.append(_embedding(layout, taken))
             embedders += [
                 _also_embedding(layout, model, number)
                 for number, model in enumerate(layout.also_embedding, start=2)
             ]
             # Collections of bare vectors have no texts to answer from.
-            answers = _take(ports, layout.host, layout.generation_port, "--generation-port")
+            answers = _take(ports, layout, layout.generation_port, "--generation-port")
         embedding = ",".join(plan.address for plan in embedders)
         redis, note = _redis(layout, ports)
         redis_url = f"redis://{redis[0].address}/0" if redis else layout.redis
         # Without a Redis, nothing can be changed live.
         has_log = bool(redis_url) or (layout.redis is None and layout.redis_port is None)
         if layout.ingest_port is not None and has_log:
-            port_of_ingest = _take(ports, layout.host, layout.ingest_port, "--ingest-port")
+            port_of_ingest = _take(ports, layout, layout.ingest_port, "--ingest-port")
             ingest.append(_ingest(layout, port_of_ingest, f"{layout.host}:{port}", redis_url))
         shards = [
             [
@@ -206,7 +208,7 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
             upkeep.append(_upkeep(layout, f"{layout.host}:{port}", embedding, redis_url))
         gateway: list[ProcessSpec] = []
         if layout.http_port is not None:
-            http_port = _take(ports, layout.host, layout.http_port, "--http-port")
+            http_port = _take(ports, layout, layout.http_port, "--http-port")
             behind |= {
                 "--retrieval": f"{layout.host}:{port}",
                 "--embedding": embedders[0].address if embedders else "",
@@ -237,8 +239,9 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
         )
 
 
-def _take(ports: dict[int, str], host: str, port: int, flag: str) -> int:
+def _take(ports: dict[int, str], layout: Layout, port: int, flag: str, host: str = "") -> int:
     """Returns a port that is free on the machine and in the plan, and records it; 0 takes any."""
+    host, flag = host or layout.host, layout.port_flag or flag
     check_port(host, port, flag)
     if port in ports:
         raise SettingsError(f"{ports[port]} and {flag} are both {port}; choose another one")
@@ -256,7 +259,7 @@ def _redis(layout: Layout, ports: dict[int, str]) -> tuple[list[ProcessSpec], st
         bundled_redis.find_program()
     except Unsupported as error:
         return [], f"{_WITHOUT_REDIS}: {error.message}"
-    port = _take(ports, bundled_redis.HOST, layout.redis_port, "--redis-port")
+    port = _take(ports, layout, layout.redis_port, "--redis-port", bundled_redis.HOST)
     return [bundled_redis.redis_spec(layout.store.files, port)], ""
 
 

@@ -239,7 +239,11 @@ async def redis_process(folder: Path, port: int = 0) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def retrieval_process(
-    store: Path, arguments: Sequence[str] = (), *, embedding: str = ""
+    store: Path,
+    arguments: Sequence[str] = (),
+    *,
+    embedding: str = "",
+    environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ServiceProcess]:
     """Runs a router with its shards in the same process.
 
@@ -247,11 +251,14 @@ async def retrieval_process(
         store: Folder of the store.
         arguments: Further arguments, for example ("--shards", "0=host:port").
         embedding: Address of the embedding service. If empty, only searches by vector and id work.
+        environ: As in `start_service`.
     """
     words = ["--store", str(store), *arguments]
     if embedding:
         words += ["--embedding", embedding]
-    async with service_process("retrieval", words, ready_services=RETRIEVAL_SERVICES) as service:
+    async with service_process(
+        "retrieval", words, ready_services=RETRIEVAL_SERVICES, environ=environ
+    ) as service:
         yield service
 
 

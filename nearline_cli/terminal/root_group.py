@@ -64,8 +64,9 @@ class RootGroup(TyperGroup):
 
 
 def _load_command(name: str, entry: CommandEntry) -> Any:
-    """Returns a command, or a group of commands, as the command line runs it."""
-    found = getattr(importlib.import_module(entry.module), entry.name)
+    """Returns a command, or a group; its module's PANELS are the topics of its options."""
+    module = importlib.import_module(entry.module)
+    found = getattr(module, entry.name)
     if not isinstance(found, typer.Typer):
         app = typer.Typer(add_completion=False)
         app.command(name)(expand(found))
@@ -74,6 +75,10 @@ def _load_command(name: str, entry: CommandEntry) -> Any:
     found._add_completion = False
     command = typer.main.get_command(found)
     command.name, command.rich_help_panel = name, entry.panel  # type: ignore[attr-defined]
+    for panel, names in getattr(module, "PANELS", {}).items():
+        for option in command.params:
+            if option.name in names.split():
+                option.rich_help_panel = panel  # type: ignore[attr-defined]
     return command
 
 

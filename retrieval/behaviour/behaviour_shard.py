@@ -181,7 +181,7 @@ class BehaviourShard:
             return NO_HISTORY
         newest = slice(0, MAX_STORED_EVENTS)
         items, tables = found.items[newest], self._tables
-        again = frozenset(tables.ids.many(np.unique(items[tables.again[items]])))
+        again = frozenset(tables.ids.many(items[tables.again[items]]))
         ids = tables.ids.packed(items)
         return StoredHistory(ids, found.time_us[newest], found.weight[newest], again=again)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import secrets
 import zlib
 from collections.abc import Awaitable, Callable
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from nearline.errors import InvalidRequest, NotReady
+from nearline.errors import FeedBlocked, InvalidRequest, NotReady
 from retrieval.cache.cached_list import CachedList, ListKey
 from retrieval.protocols import metrics, watermark
 from retrieval.redis_client.connection import (
@@ -29,6 +30,7 @@ _LOCK_MS = 5_000
 # The number is the version of the format.
 _PREFIX = "nearline:hot:4"
 _CHECKSUM_BYTES = 4
+Reserve: TypeAlias = Callable[[int, float], Awaitable[None]]
 
 
 class StoredList(NamedTuple):
@@ -107,10 +109,12 @@ class RedisCache:
     Args:
         client: Optional; None disables this cache.
         timeout_s: Longest wait for a reply.
+        reserve: See `TieredCache`.
     """
 
-    def __init__(self, client: Redis | None, timeout_s: float) -> None:
+    def __init__(self, client: Redis | None, timeout_s: float, reserve: Reserve) -> None:
         self._client = client
+        self._reserve = reserve
         if client is not None:
             self._reads = RedisReader(client, _NEEDED_BY, timeout_s)
         self._timeout_s = timeout_s
@@ -124,12 +128,14 @@ class RedisCache:
         return unpack(found[0]) if found and found[0] is not None else None
 
     async def write(self, key: ListKey, data: bytes, keep_s: float, *, locked: bool) -> None:
-        """Stores a packed list, and releases its lock if this router has it."""
+        """Stores a packed list if it may be, and releases its lock if this router has it."""
         name = redis_key(key)
 
         async def write(client: Redis) -> None:
             async with client.pipeline(transaction=False) as pipe:
-                pipe.set(name, data, px=max(int(keep_s * 1_000), 1))
+                with contextlib.suppress(FeedBlocked):
+                    await self._reserve(len(data), keep_s)
+                    pipe.set(name, data, px=max(int(keep_s * 1_000), 1))
                 if locked:
                     pipe.eval(DELETE_IF_EQUAL, 1, _lock(name), self._token)
                 await pipe.execute()

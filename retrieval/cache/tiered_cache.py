@@ -24,7 +24,7 @@ from retrieval.cache.cached_list import (
     ComputeList,
     ListKey,
 )
-from retrieval.cache.redis_cache import RedisCache, StoredList, pack
+from retrieval.cache.redis_cache import RedisCache, Reserve, StoredList, pack
 from retrieval.protocols import metrics
 from retrieval.protocols.watermark import Watermark
 from retrieval.redis_client.connection import Redis
@@ -40,18 +40,22 @@ class SingleFlight(Generic[_K, _V]):
 
     Args:
         clock: Microseconds.
+        abandons: Whether to cancel a task once no request waits for it.
     """
 
-    def __init__(self, clock: Callable[[], int]) -> None:
+    def __init__(self, clock: Callable[[], int], *, abandons: bool = False) -> None:
         self._clock = clock
+        self._abandons = abandons
         self._tasks: dict[_K, asyncio.Task[_V]] = {}
+        # Requests that wait for each task, plus one if it was started in the background.
+        self._waiting: dict[asyncio.Task[_V], int] = {}
         # By key, oldest first: when the pause ends, and the error.
         self._paused: dict[_K, tuple[int, Exception | None]] = {}
 
     async def join(self, key: _K, make: Callable[[], Coroutine[Any, Any, _V]]) -> _V:
         """Returns the result of the running task of a key, or of a new one.
 
-        The task continues if a waiting request is cancelled.
+        The task continues if a waiting request is cancelled, unless it is abandoned.
 
         Raises: The error of the task, to all waiting requests and for one second after. NotReady:
             this object is closed.
@@ -61,7 +65,8 @@ class SingleFlight(Generic[_K, _V]):
             error = self._pause_error(key)
             if error is not None:
                 raise error.with_traceback(None)
-            task = self._start(key, make())
+            task = self._start(key, make(), waiting=0)
+        self._waiting[task] += 1
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -71,6 +76,12 @@ class SingleFlight(Generic[_K, _V]):
                     "this service is shutting down; send the request to another one"
                 ) from None
             raise
+        finally:
+            if not task.done():
+                self._waiting[task] -= 1
+                if self._abandons and not self._waiting[task]:
+                    del self._tasks[key]
+                    task.cancel()
 
     def start(self, key: _K, make: Callable[[], Coroutine[Any, Any, _V]]) -> bool:
         """Starts a task in the background; returns False if one is running or the key is paused."""
@@ -79,7 +90,7 @@ class SingleFlight(Generic[_K, _V]):
         self._pause_error(key)
         if key in self._paused:
             return False
-        self._start(key, make())
+        self._start(key, make(), waiting=1)
         return True
 
     def pause(self, key: _K, error: Exception | None = None) -> None:
@@ -91,19 +102,22 @@ class SingleFlight(Generic[_K, _V]):
 
     async def close(self) -> None:
         """Cancels all tasks; waiting requests raise NotReady."""
-        tasks = tuple(self._tasks.values())
+        tasks = tuple(self._waiting)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
-    def _start(self, key: _K, work: Coroutine[Any, Any, _V]) -> asyncio.Task[_V]:
+    def _start(self, key: _K, work: Coroutine[Any, Any, _V], *, waiting: int) -> asyncio.Task[_V]:
         task = self._tasks[key] = asyncio.create_task(work)
+        self._waiting[task] = waiting
         task.add_done_callback(lambda done: self._finish(key, done))
         return task
 
     def _finish(self, key: _K, task: asyncio.Task[_V]) -> None:
-        del self._tasks[key]
+        del self._waiting[task]
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
         if not task.cancelled():
             error = task.exception()
             if isinstance(error, Exception):
@@ -221,6 +235,10 @@ def _now_us() -> int:
     return time.time_ns() // 1_000
 
 
+async def _without_limit(size: int, keep_s: float) -> None:
+    """Lets a list be stored."""
+
+
 class TieredCache:
     """A cache of shared lists, for one event loop.
 
@@ -240,6 +258,10 @@ class TieredCache:
             list takes about as long.
         clock: Returns microseconds since 1970.
         random: Uniform in [0, 1).
+        reserve: Called with the bytes and the seconds for which Redis is to keep a list; raises
+            FeedBlocked if it may not. Optional.
+        abandons: Whether a computation ends once no request waits for it; otherwise, its list is
+            cached for later requests.
     Raises: SettingsError: the times contradict each other.
     """
 
@@ -254,16 +276,18 @@ class TieredCache:
         redis_timeout_s: float = 0.05,
         clock: Callable[[], int] = _now_us,
         random: Callable[[], float] = chances.random,
+        reserve: Reserve = _without_limit,
+        abandons: bool = False,
     ) -> None:
         self._lifetimes = CacheLifetimes(
             ttl_s=ttl_s, stale_s=stale_s, negative_s=negative_s, random=random
         )
         self._clock = clock
         self._local = LocalCache(capacity, max(stale_s, negative_s, 1.0))
-        self._shared = RedisCache(client, redis_timeout_s)
+        self._shared = RedisCache(client, redis_timeout_s, reserve)
         self._requests = RequestCounts()
         # Requests that need newer changes do not wait for a computation without these changes.
-        self._flights: SingleFlight[_FlightKey, _Found] = SingleFlight(clock)
+        self._flights: SingleFlight[_FlightKey, _Found] = SingleFlight(clock, abandons=abandons)
         self._writes: set[asyncio.Task[None]] = set()
         self._reads: dict[tuple[str, CacheLevel], Counter] = {}
 

@@ -121,7 +121,7 @@ _REPLY_TIMEOUT_S = 5.0
 _CHECK_EVERY_S = 1.0
 # Entries per reply: parsing blocks the event loop for about 40 microseconds per entry.
 _MAX_ENTRIES = 512
-_INLINE_LIMIT = 16  # Up to this many entries are processed inline, more in a thread.
+_INLINE_BYTES = 16_384  # Entries of up to this many are decoded inline, larger ones in a thread.
 _TRIM_ENTRIES = 64
 _UNKNOWN = f"the changes may have been appended: {SAME_KEY}"
 _NOTHING = "nothing was appended: try again"
@@ -208,11 +208,7 @@ class RedisLog:
                 log_id = await self._open()
                 replicas = self._durability.replicas
                 work = (self._collection, log_id, writes, idempotency_key, replicas)
-                request = (
-                    make_append_calls(*work)
-                    if len(writes) <= _INLINE_LIMIT
-                    else await asyncio.to_thread(make_append_calls, *work)
-                )
+                request = await asyncio.to_thread(make_append_calls, *work)
                 if idempotency_key:
                     await self._claim(log_id, idempotency_key, request.digest)
                 sent = True
@@ -249,7 +245,7 @@ class RedisLog:
         for partition, entries in raw.items():
             chain.follow(partition, after[partition], entries)
         received = [entry for entries in raw.values() for entry in entries]
-        if len(received) <= _INLINE_LIMIT:
+        if sum(len(entry.fields[b"change"]) for entry in received) <= _INLINE_BYTES:
             return decode_entries(received)
         return await asyncio.to_thread(decode_entries, received)
 

@@ -68,7 +68,7 @@ class SortedIds(Sequence[str]):
         at = range(len(self))[at]
         return str(self._bytes[self._starts[at] : self._starts[at + 1]], "utf-8")
 
-    def many(self, places: NDArray[np.int64]) -> list[str]:
+    def many(self, places: NDArray[np.int64] | NDArray[np.int32]) -> list[str]:
         """Returns the ids at these positions."""
         content = self._bytes
         starts, ends = self._offsets[places], self._offsets[places + 1]

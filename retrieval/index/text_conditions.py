@@ -20,15 +20,17 @@ from retrieval.index.lexical.text_analysis import (
     split_words,
 )
 from retrieval.index.protocols import Documents, WordIndex
+from retrieval.protocols.compute_threads import check_needed
 
-# Documents whose texts are read for a phrase, and their characters: about half a second. Other than
-# positions of all words, this costs no memory, and most phrases have a rare word.
+# Documents whose texts are read for all phrases of a filter, and their characters: about half a
+# second. Other than positions of all words, this costs no memory, and most phrases have a rare
+# word.
 MAX_READ_DOCUMENTS = 50_000
 MAX_READ_CHARACTERS = 32 << 20
 
 
 class TextConditions:
-    """Tests conditions on the texts of a segment.
+    """Tests the conditions of one filter on the texts of a segment.
 
     Args:
         items: The documents.
@@ -38,12 +40,13 @@ class TextConditions:
     def __init__(self, items: Documents, words: WordIndex) -> None:
         self._items = items
         self._words = words
+        self._documents_read = self._characters_read = 0
 
     def matching(self, condition: f.TextCondition) -> NDArray[np.bool_]:
         """Returns which documents meet a condition: (documents,) bool.
 
-        Raises: InvalidRequest: too many different words, or a phrase of words that too many
-            documents have.
+        Raises: InvalidRequest: too many different words, or phrases of words that too many
+            documents have. DeadlineExceeded: the result is no longer needed.
         """
         if isinstance(condition, f.Phrase):
             return self._with_phrase(condition.text)
@@ -59,6 +62,7 @@ class TextConditions:
         needed = max(1, math.floor(condition.share * len(words) + 1e-9))
         counts = np.zeros(self._items.documents, np.uint8)
         for columns in words:
+            check_needed()
             counts += self._documents(columns)
         return counts >= needed
 
@@ -75,14 +79,15 @@ class TextConditions:
         for columns in words:
             candidates &= self._documents(columns)
         documents = np.flatnonzero(candidates).tolist()
-        if len(documents) > MAX_READ_DOCUMENTS:
-            raise _too_many(text, f"{len(documents):,} documents")
-        characters = 0
+        self._documents_read += len(documents)
+        if self._documents_read > MAX_READ_DOCUMENTS:
+            raise _too_many(text, f"{self._documents_read:,} documents")
         for document in documents:
+            check_needed()
             body = self._items.text(document)
-            characters += len(body)
-            if characters > MAX_READ_CHARACTERS:
-                raise _too_many(text, f"documents of {characters:,} characters and more")
+            self._characters_read += len(body)
+            if self._characters_read > MAX_READ_CHARACTERS:
+                raise _too_many(text, f"{self._characters_read:,} characters and more")
             matching[document] = has_phrase(self._items.title(document)) or has_phrase(body)
         return matching
 
@@ -94,9 +99,9 @@ class TextConditions:
         return found
 
 
-def text_matches(items: Documents, words: WordIndex | None) -> TextMatches:
-    """Returns what tests conditions on the texts of a segment; None: it has no word index."""
-    return without_texts if words is None else TextConditions(items, words).matching
+def text_matches(items: Documents, words: WordIndex | None) -> Callable[[], TextMatches]:
+    """Returns what begins to test a filter on the texts of a segment; None: it has no words."""
+    return lambda: without_texts if words is None else TextConditions(items, words).matching
 
 
 def phrase_test(text: str) -> Callable[[str], bool] | None:
@@ -131,8 +136,8 @@ def phrase_test(text: str) -> Callable[[str], bool] | None:
 
 def _too_many(text: str, found: str) -> InvalidRequest:
     return InvalidRequest(
-        f"all words of the phrase {text!r} are in {found} of a shard, and those of "
-        f"{MAX_READ_DOCUMENTS:,} with {MAX_READ_CHARACTERS:,} characters are read at most; add a "
-        "rarer word to the phrase, or search without quotes",
+        f"up to the phrase {text!r}, the words of the phrases are together in {found} of a shard, "
+        f"and {MAX_READ_DOCUMENTS:,} documents with {MAX_READ_CHARACTERS:,} characters are read at "
+        "most; add rarer words to the phrases, send fewer, or search without quotes",
         field="options.filter.phrase",
     )

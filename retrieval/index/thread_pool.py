@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from nearline.thread_priority import give_way
-from retrieval.protocols.compute_threads import Stopped
+from retrieval.protocols.compute_threads import Stopped, stoppable
 
 _SETTLE_POLL_S = 0.005
 
@@ -72,7 +72,8 @@ class ThreadPool:
                 return
             result, error = None, None
             try:
-                result = function(future.done)
+                with stoppable(future.done if drop else lambda: False):
+                    result = function(future.done)
             except Exception as caught:
                 error = caught
             loop.call_soon_threadsafe(deliver, result, error)

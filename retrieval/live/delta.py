@@ -19,7 +19,7 @@ from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.protocols import Documents
 from retrieval.index.segment import Segment
 from retrieval.index.vectors.faiss_index import use_one_thread
-from retrieval.live.delta_protocol import DeltaStats
+from retrieval.live.delta_protocol import ChangeUnusable, DeltaStats
 from retrieval.live.documents import LiveItem
 from retrieval.live.graphs import BuildGraph, build_in_thread
 from retrieval.live.live_segment import Compaction, LiveSegment
@@ -219,6 +219,7 @@ class LiveDelta:
 
         Args:
             entries: Changes in the partitions of this shard, in order within each partition.
+        Raises: ChangeUnusable: see `FollowedDelta.apply`.
         """
         with self._lock:
             now = datetime.now(UTC)
@@ -226,7 +227,12 @@ class LiveDelta:
             before = self._changes
             for entry in entries:
                 if entry.position > positions[entry.partition]:
-                    self._apply(entry, now)
+                    try:
+                        self._apply(entry, now)
+                    except MemoryError:
+                        raise
+                    except Exception as error:
+                        raise ChangeUnusable(entry) from error
                     positions[entry.partition] = entry.position
                     self._changes += 1
                     oldest = self._oldest_change_us or entry.time_us

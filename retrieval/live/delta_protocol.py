@@ -13,6 +13,14 @@ from retrieval.live.progress import LiveState, LiveView
 from retrieval.protocols.watermark import Watermark
 
 
+class ChangeUnusable(Exception):
+    """A delta cannot apply a change, however often it is tried; its parts may not agree now."""
+
+    def __init__(self, entry: ChangeEntry) -> None:
+        super().__init__(f"change {entry.position} of partition {entry.partition}")
+        self.entry = entry
+
+
 class DeltaStats(NamedTuple):
     """The size of a delta.
 
@@ -44,8 +52,8 @@ class FollowedDelta(Protocol):
 
         Args:
             entries: Changes in the partitions of the shard, in order within each partition.
-        Raises: SnapshotMismatch: the delta must be recreated. Any other NearlineError: temporary;
-            retry with the same entries.
+        Raises: SnapshotMismatch: the delta must be recreated. ChangeUnusable: so it must, without
+            this change. Any other NearlineError: temporary; retry with the same entries.
         """
         ...
 

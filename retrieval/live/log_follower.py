@@ -15,11 +15,11 @@ from nearline.errors import NearlineError, NotReady, SnapshotMismatch
 from nearline.retry import Backoff, ErrorTypes, retry
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.change_log import ChangeLog, LogDiverged
-from retrieval.changelog.records import ChangeEntry
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.changelog.start_position import watermark_of
 from retrieval.changelog.tail import LogTail
 from retrieval.index.weak_methods import weak_method
-from retrieval.live.delta_protocol import FollowedDelta, FollowedShard
+from retrieval.live.delta_protocol import ChangeUnusable, FollowedDelta, FollowedShard
 from retrieval.live.progress import ShardProgress
 from retrieval.live.published_state import FollowProblem, PublishedState
 from retrieval.live.reembedder import Reembedder
@@ -29,6 +29,8 @@ from retrieval.protocols.watermark import Watermark
 _ENTRIES_PER_READ = 16
 _BACKOFF = Backoff(0.1, 5.0, jitter=(0.5, 1.0))
 _R = TypeVar("_R")
+# Takes the place of a change that cannot be applied: there is no such item to delete.
+_NOTHING = Change(document_id="", kind=ChangeKind.DELETE)
 _log = logging.getLogger(__name__)
 
 
@@ -78,6 +80,9 @@ class LogFollower:
         # Deltas that catch up, to replace the published ones.
         self._replacement: Sequence[FollowedDelta] = ()
         self._unapplied_us = 0
+        # Partitions and positions of changes that cannot be applied.
+        self._set_aside: set[tuple[int, int]] = set()
+        metrics.changes_refused.labels(self.collection)
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = asyncio.ensure_future(self._run())
 
@@ -130,12 +135,26 @@ class LogFollower:
                 if not self._ready.done() and not self._allow_stale:
                     self._ready.set_exception(error)
                     return
+                # The positions may be those of other changes now.
+                self._set_aside.clear()
                 if isinstance(error, LogDiverged):
                     for delta in self._replacement or self._published.deltas:
                         delta.set_back(error.message)
                 about = self._published.log_fields(error.message)
                 _log.warning("live changes are being applied again", extra=about)
                 metrics.delta_rebuilds.labels(self.collection).inc()
+            except ChangeUnusable as error:
+                one = error.entry
+                self._set_aside.add((one.partition, one.position))
+                metrics.changes_refused.labels(self.collection).inc()
+                _log.exception(
+                    "change skipped: it cannot be applied; the item stays as it was",
+                    extra={
+                        "collection": self.collection,
+                        "id": one.change.document_id,
+                        "version": one.position,
+                    },
+                )
             except NearlineError as error:
                 self._report(error)
             except Exception as error:
@@ -207,6 +226,8 @@ class LogFollower:
         """Applies entries to the deltas of their shards, retrying until that succeeds."""
         by_shard: dict[int, list[ChangeEntry]] = {}
         for entry in entries:
+            if (entry.partition, entry.position) in self._set_aside:
+                entry = entry._replace(change=_NOTHING)
             by_shard.setdefault(self._shard_of[entry.partition], []).append(entry)
         for number, own_entries in by_shard.items():
             await self._retry(partial(deltas[number].apply, own_entries), unless=SnapshotMismatch)

@@ -1,14 +1,16 @@
 """Milvus client: the only module that makes pymilvus calls.
 
-Searches, reads and writes use the asyncio client of pymilvus. Creating and dropping collections
-uses its synchronous client in a thread, because in pymilvus 3.0 only that one can create an index
-in Milvus Lite. Reads see at least all writes up to a server timestamp, `seen`. Reads without a
-timestamp see the data that the server has available, without waiting.
+Searches, reads and upserts use the asyncio client of pymilvus. Deleting rows and managing
+collections use its synchronous client in a thread, because in pymilvus 3.0 only that one notices
+that a delete was refused, and can create an index in Milvus Lite. Reads see at least all writes up
+to a server timestamp, `seen`. Reads without a timestamp see the data that the server has available,
+without waiting.
 """
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from nearline.errors import Unsupported
 from retrieval.milvus.connection import MANAGE_S, MilvusConnection
-from retrieval.milvus.layout import MAX_ROWS, MilvusHit
+from retrieval.milvus.layout import MAX_ROWS, STATE_SUFFIX, STATES, MilvusHit
 from retrieval.milvus.schema import (
     WORDS,
     Bm25,
@@ -173,9 +175,33 @@ class MilvusClient:
 
         return await self._manage(look)
 
+    async def take_over(self, name: str, *, timeout_s: float = MANAGE_S) -> str:
+        """Makes the caller the only writer of a collection and of its state.
+
+        The server resolves an alias when it receives a call. So all writes through the aliases of
+        earlier callers fail from now on, however long their senders were suspended.
+
+        Returns: An alias of the collection. With `STATE_SUFFIX` it is an alias of `STATES`.
+        """
+        writer = f"{name}__{secrets.token_hex(8)}"
+
+        def change(client: pymilvus.MilvusClient) -> None:
+            # Created first, so that of two callers at a time at least one loses its aliases.
+            client.create_alias(name, writer, timeout=timeout_s)
+            client.create_alias(STATES, f"{writer}{STATE_SUFFIX}", timeout=timeout_s)
+            _end_writers(client, name, timeout_s, keep=writer)
+
+        await self._manage(change)
+        return writer
+
     async def drop(self, name: str) -> None:
-        """Drops a collection if it exists."""
-        await self._manage(lambda client: client.drop_collection(name, timeout=MANAGE_S))
+        """Drops a collection if it exists; see `take_over` for its writers."""
+
+        def change(client: pymilvus.MilvusClient) -> None:
+            _end_writers(client, name, MANAGE_S)
+            client.drop_collection(name, timeout=MANAGE_S)
+
+        await self._manage(change)
 
     async def insert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
         """Adds rows with new keys; returns the timestamp from which reads see them."""
@@ -200,11 +226,8 @@ class MilvusClient:
         (2.3). The timestamp of any later write, to any collection, lies after the delete.
         """
         before = self._last_write(name)
-        await self._call(
-            lambda client: client.delete(name, filter=expression, retry_times=0),
-            timeout_s,
-            write=True,
-        )
+        timeout = MANAGE_S if timeout_s is None else timeout_s
+        await self._manage(lambda client: client.delete(name, filter=expression, timeout=timeout))
         after = self._last_write(name)
         return after if after > before else 0
 
@@ -338,6 +361,15 @@ class MilvusClient:
             timeout_s,
         )
         return [_parse_hits(hits) for hits in results]
+
+
+def _end_writers(
+    client: pymilvus.MilvusClient, name: str, timeout_s: float, keep: str = ""
+) -> None:
+    """Drops the aliases of the writers of a collection, except those of one."""
+    for alias in client.list_aliases(timeout=timeout_s)["aliases"]:
+        if alias.startswith(f"{name}__") and not (keep and alias.startswith(keep)):
+            client.drop_alias(alias, timeout=timeout_s)
 
 
 def _consistency(seen: int | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from nearline.errors import SnapshotMismatch
 from nearline.store.snapshot import PARTITIONS, Store
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.filters import any_of
-from retrieval.milvus.layout import STATES
+from retrieval.milvus.layout import STATE_SUFFIX, STATES
 
 # Incremented whenever the layout of rows changes.
 FORMAT = 1
@@ -100,9 +100,17 @@ class CollectionStates:
         return {row["key"]: _parse_state(row) for row in rows}
 
     async def write(
-        self, name: str, state: CollectionState, *, timeout_s: float | None = None
+        self,
+        name: str,
+        state: CollectionState,
+        *,
+        writer: str = "",
+        timeout_s: float | None = None,
     ) -> int:
-        """Writes the state of a collection; returns the timestamp from which reads see it."""
+        """Writes the state of a collection; returns the timestamp from which reads see it.
+
+        With a writer of `MilvusClient.take_over`, raises SnapshotGone if others took over.
+        """
         record = {
             **dataclasses.asdict(state),
             "format": FORMAT,
@@ -111,7 +119,8 @@ class CollectionStates:
             "begun": list(state.begun),
         }
         row = {"key": name, "state": record, "vector": _PLACEHOLDER_VECTOR}
-        return await self._client.upsert(STATES, [row], timeout_s=timeout_s)
+        table = f"{writer}{STATE_SUFFIX}" if writer else STATES
+        return await self._client.upsert(table, [row], timeout_s=timeout_s)
 
     async def remove(self, name: str) -> None:
         """Removes the state of a collection."""

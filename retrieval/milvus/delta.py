@@ -165,9 +165,13 @@ class MilvusDelta:
     async def _write_pending(self, lease: Lease) -> None:
         """Writes the pending changes, unless the rest of an announced batch is still missing."""
         if lease.term != self._term:
-            state = await self._collection.read_state()
+            state = await self._collection.take_over()
             self._check_same(state)
-            self._take_over(state)
+            # The previous writer may have written more than the state says.
+            self._seen = 0
+            if not self._is_of_log(state):
+                state = replace(state, log_id="", positions=_START, begun=_START)
+            self._advance_to(state)
             self._term = lease.term
         entries = list(self._pending.values())
         if entries and self._is_complete():
@@ -209,14 +213,6 @@ class MilvusDelta:
         check_lease()
         await self._collection.write_state(committed)
         self._advance_to(committed)
-
-    def _take_over(self, state: CollectionState) -> None:
-        """Continues from the position of the previous writer."""
-        # The previous writer may have written more than the state says.
-        self._seen = 0
-        if not self._is_of_log(state):
-            state = replace(state, log_id="", positions=_START, begun=_START)
-        self._advance_to(state)
 
     def _is_complete(self) -> bool:
         """Returns whether the rest of the announced batch is pending here."""

@@ -30,6 +30,8 @@ from typing import Any, NamedTuple
 
 PREFIX = "nearline_"
 STATES = "nearline_states"
+# Ends the alias of `STATES` that belongs to an alias of a collection; see `MilvusClient.take_over`.
+STATE_SUFFIX = "_state"
 SEPARATOR = "\x01"
 NEVER_EXPIRES = (1 << 63) - 1
 # Ids have at most 512 bytes.

@@ -57,6 +57,7 @@ class LiveCollection:
         self._remedy = remedy
         self._lost = ""
         self._unsure = False
+        self._writer = ""
 
     async def close(self) -> None:
         """Releases the lease; it can be acquired again."""
@@ -76,8 +77,13 @@ class LiveCollection:
     ) -> DocumentWriter:
         """Returns a writer of documents."""
         return DocumentWriter(
-            self._client, self.name, self.merger, words=state.words, check_lease=check_lease
+            self._client, self._writer, self.merger, words=state.words, check_lease=check_lease
         )
+
+    async def take_over(self) -> CollectionState:
+        """Ends the writes of all other writers; returns the state that they left."""
+        self._writer = await self._client.take_over(self.name, timeout_s=WRITE_S)
+        return await self.read_state()
 
     async def read_state(self, *, newest: bool = True) -> CollectionState:
         """Returns the state of the collection.
@@ -102,8 +108,8 @@ class LiveCollection:
         return state
 
     async def write_state(self, state: CollectionState) -> None:
-        """Writes the state of the collection."""
-        await self._states.write(self.name, state, timeout_s=WRITE_S)
+        """Writes the state of the collection; raises if others took over."""
+        await self._states.write(self.name, state, writer=self._writer, timeout_s=WRITE_S)
 
     def mark_unsure(self) -> None:
         """Notes that a write failed; the collection is loaded again before the next one."""
@@ -143,8 +149,10 @@ class LiveCollection:
                     f"change log {at.log_id} ends before the position that Milvus has reached"
                 )
         if self._lost and state.log_id and not state.lost:
-            state = replace(state, lost=self._lost)
-            await self.write_state(state)
+            newest = await self.take_over()
+            if newest.started_us == state.started_us:
+                state = replace(newest, lost=self._lost)
+                await self.write_state(state)
         # A new export does not contain the lost changes.
         self._lost = ""
         if state.lost:

@@ -190,7 +190,8 @@ log_away_seconds = Gauge(
 )
 changes_refused = Counter(
     "nearline_retrieval_changes_refused_total",
-    "Changes of the log that Milvus cannot store, so the item stays unchanged.",
+    "Changes of the log that cannot be applied, or that Milvus cannot store; the item stays as it "
+    "was.",
     ("collection",),
 )
 delta_rebuilds = Counter(

@@ -194,8 +194,10 @@ class ListBuilder:
         profile = await visible_profile(profile, plan.query.served, plan.query.context)
 
         learned = plan.query.served.learned
-        known = {**profile.attributes, **self._request.audience.context}
-        segments = segments_of(segment_names(known), learned.segments) if learned else ()
+        segments: tuple[int, ...] = ()
+        if learned and learned.segments:
+            known = {**profile.attributes, **self._request.audience.context}
+            segments = segments_of(segment_names(known), learned.segments)
         # Candidates, filtered and ranked, with their payload: from the cache, else from the shards.
         start = await self._start(profile.is_known or bool(segments), seen | plan.excluded)
         if plan.verbatim and start.messages is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from nearline import contract as c
+from nearline.access.method_guard import current_caller
 from nearline.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -50,10 +51,10 @@ from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search.candidates import read_history
 from retrieval.search.collection import ServedCollection
 from retrieval.search.item_lookup import fetch_items, ignored_ids
-from retrieval.search.request_context import RequestContext, Visible, context_factory
+from retrieval.search.request_context import RequestContext, Visible, check_names, context_factory
 from retrieval.users.export import event_to_interaction
 from retrieval.users.imports import ImportedInteractions
-from retrieval.users.records import EMPTY_STATE, NO_STATE, StoredState, UserState
+from retrieval.users.records import EMPTY_STATE, NO_STATE, MadeUp, StoredState, UserState
 from retrieval.users.states import UserStates
 from retrieval.writes.feed_block import DISK, REDIS, FeedBlock
 
@@ -150,6 +151,7 @@ class RecommendationService:
             nonlocal policy
             context = new_context(served)
             policy = self._policies.of(collection, served.variant).for_surface(audience.surface)
+            check_names(served, visible, both(options.filter, policy.only))
             request = ListRequest(audience=audience, options=options, policy=policy)
             built, state_error = await self._list(served, request, context)
             if built.cached is not None:
@@ -238,18 +240,18 @@ class RecommendationService:
     ) -> c.RecordReply:
         """Records interactions; see `Recommender.record_interactions`."""
         self._collections.check_served(collection)
-        start = time.monotonic()
+        states, caller = self._require_states(), current_caller()
         size = sum(map(_bytes_of, interactions))
+        ids = [one.item_id for one in interactions]
+        limit_s = _LOOKUP_S if timeout_s is None else min(_LOOKUP_S, timeout_s / 4)
+        missing = await self._missing_items(collection, ids, limit_s)
+        tenant = "" if caller.names_tenants else caller.tenant
+        made_up = MadeUp(tenant, set(ids) if missing is None else missing)
         with self._feed_block.adding("interactions", size, only=(REDIS,)):
             async with _deadline(timeout_s):
-                reply = await self._require_states().record(
-                    collection, interactions, idempotency_key
-                )
-        limit_s = _LOOKUP_S
-        if timeout_s is not None:
-            # They are recorded: the caller must learn that in time.
-            limit_s = min(limit_s, (timeout_s - (time.monotonic() - start)) / 2)
-        unknown = await self._count_unknown_items(collection, interactions, limit_s)
+                reply = await states.record(collection, interactions, idempotency_key, made_up)
+        unknown = sum(one in (missing or ()) for one in ids)
+        metrics.unknown_items.labels(collection).inc(unknown)
         reply = replace(reply, unknown_items=unknown)
         trial = self._collections.trials.get(collection)
         if trial is not None:
@@ -287,28 +289,24 @@ class RecommendationService:
             raise Unsupported("this service has no store; call the router of the collection")
         return Importer(ImportedInteractions(self._store, collection), import_id, first_row)
 
-    async def _count_unknown_items(
-        self, collection: str, interactions: Sequence[c.Interaction], limit_s: float
-    ) -> int:
-        """Counts interactions whose item no shard has; 0 if no shard tells in time."""
-        ids = [one.item_id for one in interactions]
+    async def _missing_items(
+        self, collection: str, ids: Sequence[str], limit_s: float
+    ) -> set[str] | None:
+        """Returns the items that no shard has; None if no shard tells in time."""
 
-        async def answer(served: ServedCollection) -> int:
+        async def answer(served: ServedCollection) -> set[str]:
             deadline = asyncio.get_running_loop().time() + limit_s
             context = RequestContext(deadline, visible=self._visible())
             found = await fetch_items(served, ids, frozenset(), context)
             ignored = ignored_ids(served, ids, found)
-            missing = {one.id for one in ignored if one.reason is c.IgnoredReason.NOT_FOUND}
-            return sum(one in missing for one in ids)
+            return {one.id for one in ignored if one.reason is c.IgnoredReason.NOT_FOUND}
 
         try:
             # Without a requester, it belongs to no arm of a trial.
-            count = await self._collections.answer(collection, answer)
+            return await self._collections.answer(collection, answer)
         except NearlineError:
-            # They are recorded, which is what counts.
-            return 0
-        metrics.unknown_items.labels(collection).inc(count)
-        return count
+            # They are recorded all the same, which is what counts.
+            return None
 
     async def set_user(
         self,

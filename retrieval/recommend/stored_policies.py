@@ -20,6 +20,7 @@ from nearline.errors import (
 from nearline.store.json_records import RecordSeries
 from nearline.store.snapshot import Store, check_collection
 from nearline.v1 import admin_pb2, release_pb2, snapshot_pb2
+from retrieval.protocols.compute_threads import read_store
 from retrieval.recommend.policies import Policies
 from retrieval.recommend.policy_file import parse_policies
 from retrieval.snapshots import aliases
@@ -107,7 +108,7 @@ class StoredPolicies:
 
         Raises: NotFound: no such collection.
         """
-        return await asyncio.to_thread(self._read, check_collection(collection))
+        return await read_store(self._read, check_collection(collection))
 
     async def write(
         self, collection: str, toml: str, *, expected: int, who: str, why: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from itertools import chain
@@ -17,7 +16,13 @@ from retrieval.behaviour.history import MAX_HISTORY_EVENTS
 from retrieval.behaviour.item_keys import keys_of
 from retrieval.protocols.candidates import NO_HISTORY, KeyedHistory, StoredHistory
 from retrieval.recommend.policies import Policy, seen_items
-from retrieval.users.records import EMPTY_STATE, UserEvent, UserState, event_items
+from retrieval.users.records import (
+    EMPTY_STATE,
+    UserEvent,
+    UserState,
+    event_items,
+    items_and_kinds,
+)
 
 _NO_WEIGHTS: Mapping[str, float] = MappingProxyType({})
 
@@ -102,24 +107,31 @@ class UserProfile:
             return seen_items(policy, self._all, now_us=now_us)
         # Most surfaces restrict neither kinds nor times.
         had = self._had if rule.by_item and self._kind_weights else self.item_ids
-        return had - self.again if rule.by_item else had
+        return had - self.again if rule.by_item and self.again else had
 
     @cached_property
     def _had(self) -> frozenset[str]:
         """The items of interactions that weigh much: to view an item is not to have it."""
         weights, least = self._kind_weights, max(self._kind_weights.values(), default=0.0) / 2
-        # A trained event has no kind.
-        much = (one for one in self._all if not one.kind or weights.get(one.kind, 1.0) >= least)
-        return frozenset(one.item_id for one in much)
+        much = [
+            item_id
+            for item_id, kind in items_and_kinds(self._recorded)
+            if not kind or weights.get(kind, 1.0) >= least
+        ]
+        # Trained interactions have no kind.
+        return frozenset(chain(much, self._trained.ids))
 
     @cached_property
     def again(self) -> frozenset[str]:
         """The items of the user that may be listed again, as the snapshot knows that users do."""
+        if not self._trained.again:
+            return frozenset()
         again = self._trained.again & self.item_ids
-        if again and not self._kind_weights:
+        if not self._kind_weights:
             # Of different kinds that weigh the same, views may be all that users repeat.
-            kinds = Counter(item_id for item_id, _ in {(e.item_id, e.kind) for e in self._recorded})
-            again -= {item_id for item_id, count in kinds.items() if count > 1}
+            events = [one for one in items_and_kinds(self._recorded) if one[0] in again]
+            kind_of = dict(events)
+            again -= {item_id for item_id, kind in events if kind != kind_of[item_id]}
         return again
 
     @cached_property

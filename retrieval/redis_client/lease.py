@@ -30,6 +30,11 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 _log = logging.getLogger(__name__)
 
 
+def _clock_s() -> float:
+    """Returns seconds since the start of the machine, those of a suspension included."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Lease(Protocol):
     """An exclusive right."""
 
@@ -58,9 +63,9 @@ class Lease(Protocol):
 class RedisLease:
     """A `Lease` in Redis that is renewed in the background while it is held.
 
-    This process measures the time of the lease with its monotonic clock, from before each request,
-    so the lease ends here before it ends in Redis. Start a write only if `remaining_s` exceeds its
-    timeout.
+    The time of the lease counts from before each request, by a clock that includes suspensions of
+    the machine. So the lease ends here before it ends in Redis. Start a write only if `remaining_s`
+    exceeds its timeout.
 
     Args:
         client: Redis client; the caller closes it.
@@ -87,7 +92,7 @@ class RedisLease:
     @property
     def remaining_s(self) -> float:
         """Seconds for which the lease is certainly held."""
-        return max(0.0, self._expires_at - time.monotonic())
+        return max(0.0, self._expires_at - _clock_s())
 
     async def acquire(self) -> bool:
         """Acquires the lease if it is free; see `Lease.acquire`."""
@@ -118,7 +123,7 @@ class RedisLease:
         _log.warning("lost a lease", extra={"lease": self._name, "for": self._needed_by})
 
     async def _run(self, script: str) -> bool:
-        started = time.monotonic()
+        started = _clock_s()
         try:
             async with asyncio.timeout(_ANSWER_S), translate_redis_errors(self._needed_by):
                 granted = await self._client.eval(

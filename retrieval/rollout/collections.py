@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from nearline.access.method_guard import current_caller
 from nearline.errors import NotFound, NotReady, SnapshotGone
 from nearline.store.snapshot import check_collection
 from retrieval.protocols import metrics
@@ -118,8 +119,8 @@ class ServedCollections:
         return named
 
     def _unknown(self, collection: str) -> NotReady | NotFound:
-        known = [served.name for served in self.in_force]
-        if not known and not self.started:
+        known = [*filter(current_caller().may_read, (served.name for served in self.in_force))]
+        if not self.in_force and not self.started:
             return NotReady(
                 "no collection is loaded yet; wait until the health check reports SERVING"
             )

@@ -36,7 +36,8 @@ class TrafficSplit:
 
     epoch: Epoch of the record.
     share: Share of requests assigned to the canary, 0..1.
-    rollout_id: Seed of the assignment.
+    rollout_id: Seed of the assignment, and of the proofs in list ids. No caller may know it, who
+        could then choose users of one arm, or make clicks up.
     split_by: Unit of the assignment: user, session or request.
     shadow: Whether the canary answers in shadow, that is, its answers are compared and discarded.
     recall_sample: Share of the canary's searches that are rerun exactly.
@@ -75,16 +76,31 @@ class TrafficSplit:
         """Returns the hash of a user, or else of a session, as in `unit_of`."""
         user, session = requester.user, requester.session
         named = f"u{user}" if user else f"s{session}"
-        digest = blake2b(
-            named.encode(errors="surrogatepass"),
-            digest_size=8,
-            key=self.rollout_id.encode()[:64],
-        )
-        return int.from_bytes(digest.digest(), "little")
+        return int.from_bytes(self._hash(named), "little")
 
     def to_canary(self, unit: int) -> bool:
         """Returns whether a unit is assigned to the canary; a larger share keeps its units."""
         return unit < self.share * _UNITS
+
+    def mark_list_id(self, list_id: str, arm: Arm) -> str:
+        """Returns a list id that also names the rollout and the arm of the list, and proves it."""
+        marked = f"{list_id}.{self.epoch:x}{_ARM_MARKS[arm]}"
+        return f"{marked}.{self._hash(marked).hex()}"
+
+    def is_from_canary(self, list_id: str) -> bool | None:
+        """Returns whether a list came from the canary of this rollout.
+
+        Returns: None if the list came from no rollout or from another one, or its id is made up.
+        """
+        marked, _, proof = list_id.rpartition(".")
+        mark = marked.rpartition(".")[2]
+        if mark[:-1] != f"{self.epoch:x}" or proof != self._hash(marked).hex():
+            return None
+        return {"b": False, "c": True}.get(mark[-1:])
+
+    def _hash(self, text: str) -> bytes:
+        key = self.rollout_id.encode()[:64]
+        return blake2b(text.encode(errors="surrogatepass"), digest_size=8, key=key).digest()
 
 
 def parse_split(
@@ -119,19 +135,3 @@ def parse_split(
         variant=rollout.rollout_id if rollout.policies else "",
         limits=CanaryLimits(**values),
     )
-
-
-def mark_list_id(list_id: str, epoch: int, arm: Arm) -> str:
-    """Returns a list id that also names the rollout and the arm of the list."""
-    return f"{list_id}.{epoch:x}{_ARM_MARKS[arm]}"
-
-
-def is_from_canary(list_id: str, epoch: int) -> bool | None:
-    """Returns whether a list came from the canary of the rollout of an epoch.
-
-    Returns: None if the list came from no rollout or from another one.
-    """
-    _, dot, mark = list_id.rpartition(".")
-    if not dot or mark[:-1] != f"{epoch:x}":
-        return None
-    return {"b": False, "c": True}.get(mark[-1:])

@@ -22,7 +22,7 @@ from nearline.errors import (
     Unsupported,
 )
 from retrieval.rollout.analysis import CanaryAnalysis
-from retrieval.rollout.split import Requester, TrafficSplit, is_from_canary
+from retrieval.rollout.split import Requester, TrafficSplit
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots.loaded_snapshots import LoadedSnapshot
 
@@ -157,7 +157,7 @@ class Trial:
     def record_interactions(self, interactions: Sequence[c.Interaction]) -> None:
         """Records interactions with lists that were returned during this trial."""
         for one in interactions:
-            canary = is_from_canary(one.list_id, self.split.epoch)
+            canary = self.split.is_from_canary(one.list_id)
             if canary is not None:
                 user = self.split.visitor_of(Requester(one.user_id, one.session_id))
                 tenant = tenant_of(one.user_id or one.session_id)

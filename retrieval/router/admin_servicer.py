@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 import nearline
+from nearline.access.caller import ANONYMOUS
 from nearline.access.limits import page_size
 from nearline.access.method_guard import current_caller, current_limits
 from nearline.access.rights import Right
@@ -19,11 +20,13 @@ from nearline.store.snapshot import Store, check_collection
 from nearline.store.snapshot_ids import check_snapshot_id
 from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2, types_pb2
 from nearline.wire.values import timestamp
+from retrieval.protocols.compute_threads import check_needed, read_store
 from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.trial import Trial
 from retrieval.router.collection_admin import CollectionAdmin
 from retrieval.router.live_reports import LiveReport, LiveReporter
+from retrieval.search.request_context import Visible
 from retrieval.snapshots import aliases
 from retrieval.snapshots.desired_state import DesiredState
 from retrieval.snapshots.gate_reports import require_gate_pass
@@ -67,6 +70,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         warning: What an operator should know of the router's settings. Optional.
         feed_block: Knows how full the resources are. Optional.
         trainings: Have the status of trainings. Optional.
+        visible: Says which items the caller may see. Optional; None shows all.
     """
 
     def __init__(
@@ -81,7 +85,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         warning: str = "",
         feed_block: FeedBlock | None = None,
         trainings: TrainingStatuses | None = None,
+        visible: Visible = lambda: None,
     ) -> None:
+        self._visible = visible
         self._trainings = trainings
         self._warning = warning
         self._feed_block = feed_block
@@ -97,6 +103,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.CreateCollectionRequest, context: Context
     ) -> admin_pb2.CreateCollectionResponse:
         """Creates an empty collection, which is served when this returns."""
+        request.who = _who(request)
         created = await self._admin.create(request)
         return admin_pb2.CreateCollectionResponse(collection=created)
 
@@ -106,19 +113,20 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         """Lists collections by name; a page token is the last name of the page before."""
         if request.page_token:
             check_collection(request.page_token)
-        caller = current_caller()
-        return await self._admin.describe_page(
-            lambda name: caller.right_in(name) >= Right.READ,
-            request.page_token,
-            _page_size(request.page_size),
+        page = await self._admin.describe_page(
+            current_caller().may_read, request.page_token, _page_size(request.page_size)
         )
+        self._hide(*page.collections)
+        return page
 
     async def GetCollection(
         self, request: admin_pb2.GetCollectionRequest, context: Context
     ) -> admin_pb2.GetCollectionResponse:
         """Describes a collection."""
         name = check_collection(request.collection or DEFAULT_COLLECTION)
-        return admin_pb2.GetCollectionResponse(collection=await self._admin.describe(name))
+        described = await self._admin.describe(name)
+        self._hide(described)
+        return admin_pb2.GetCollectionResponse(collection=described)
 
     async def DropCollection(
         self, request: admin_pb2.DropCollectionRequest, context: Context
@@ -128,7 +136,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             raise InvalidRequest(
                 "collection is empty; name the one to drop, even default", field="collection"
             )
-        return await self._admin.drop(request.collection, request.who, request.why)
+        return await self._admin.drop(request.collection, _who(request), request.why)
 
     async def SetCollectionName(
         self, request: admin_pb2.SetCollectionNameRequest, context: Context
@@ -137,7 +145,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         if request.target:
             current_caller().require(Right.ADMIN, "SetCollectionName", request.target)
         names = await self._admin.set_name(
-            request.collection, request.target, request.who, request.why
+            request.collection, request.target, _who(request), request.why
         )
         return admin_pb2.SetCollectionNameResponse(names=names)
 
@@ -156,7 +164,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             request.collection or DEFAULT_COLLECTION,
             request.toml,
             expected=request.expected_number,
-            who=request.who,
+            who=_who(request),
             why=request.why,
         )
         return admin_pb2.SetPoliciesResponse(policies=made)
@@ -178,10 +186,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 self._store.alias_in_force(collection)  # Raises NotFound with the remedy.
             page = ids[:size]
             manifests = [_summary(self._store, collection, one) for one in page]
+            self._hide(*manifests)
             token = page[-1] if len(ids) > size else ""
             return admin_pb2.ListSnapshotsResponse(snapshots=manifests, next_page_token=token)
 
-        return await asyncio.to_thread(read)
+        return await read_store(read)
 
     async def GetSnapshot(
         self, request: admin_pb2.GetSnapshotRequest, context: Context
@@ -191,9 +200,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
         def read() -> snapshot_pb2.Manifest:
             wanted = request.snapshot_id or self._store.alias_in_force(collection).current
-            return self._store.manifest(collection, wanted)
+            manifest = self._store.manifest(collection, wanted)
+            self._hide(manifest)
+            return manifest
 
-        return admin_pb2.GetSnapshotResponse(snapshot=await asyncio.to_thread(read))
+        return admin_pb2.GetSnapshotResponse(snapshot=await read_store(read))
 
     async def GetAliases(
         self, request: admin_pb2.GetAliasesRequest, context: Context
@@ -208,10 +219,14 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         def read() -> admin_pb2.GetAliasesResponse:
             in_force = self._store.alias_in_force(collection)
             records = self._store.alias_records(collection)
-            older = itertools.islice(records, 1, 1 + request.history)
-            return admin_pb2.GetAliasesResponse(in_force=in_force, history=list(older))
+            reply = admin_pb2.GetAliasesResponse(in_force=in_force)
+            for record in itertools.islice(records, 1, 1 + request.history):
+                check_needed()
+                reply.history.append(record)
+            _remove_secrets(reply.in_force, *reply.history)
+            return reply
 
-        return await asyncio.to_thread(read)
+        return await read_store(read)
 
     async def GetServingStatus(
         self, request: admin_pb2.GetServingStatusRequest, context: Context
@@ -223,7 +238,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         collections = []
         caller = current_caller()
         for served in self._collections.in_force:
-            if caller.right_in(served.name) < Right.READ:
+            if not caller.may_read(served.name):
                 continue
             desired = self._desired.get(served.name)
             loaded = self._collections.loaded.of_collection(served.name)
@@ -251,7 +266,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             )
         served_names = {one.collection for one in collections}
         for name, desired in sorted(self._desired.items()):
-            if name not in served_names and caller.right_in(name) >= Right.READ:
+            if name not in served_names and caller.may_read(name):
                 # The snapshot is published, but was never ready on this router.
                 collections.append(
                     admin_pb2.CollectionStatus(
@@ -269,6 +284,18 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             warning=self._warning,
             resources=[admin_pb2.WatchedResource(**one._asdict()) for one in states],
         )
+
+    def _hide(self, *described: snapshot_pb2.Manifest | admin_pb2.Collection) -> None:
+        """Removes what documents brought, which may be those of other tenants."""
+        if self._visible() is None:
+            return
+        for one in described:
+            if isinstance(one, snapshot_pb2.Manifest):
+                one.ClearField("sources")
+                one.ClearField("files")
+            declared = [field for field in one.attributes if not field.inferred]
+            del one.attributes[:]
+            one.attributes.extend(declared)
 
     async def _add_trainings(self, collections: Sequence[admin_pb2.CollectionStatus]) -> None:
         """Adds the status that upkeep last wrote; without a Redis that answers, nothing."""
@@ -294,7 +321,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
         tried = await asyncio.to_thread(self._store.newest_alias_record, collection)
         if tried and tried.rollout.policies and tried.canary == request.snapshot_id:
-            who, why, expected = request.who, request.why, request.expected_epoch
+            who, why, expected = _who(request), request.why, request.expected_epoch
             aliases.check_epoch(self._store, collection, expected or tried.epoch)
             record = await self._policies.promote(collection, tried, who=who, why=why)
             return admin_pb2.PromoteSnapshotResponse(record=record)
@@ -312,7 +339,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 check=check,
                 # The verdict is valid for this epoch only.
                 expected_epoch=request.expected_epoch or epoch,
-                who=request.who,
+                who=_who(request),
                 why=request.why,
                 gate=verdict,
             )
@@ -330,7 +357,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             collection,
             check=await self._live.promotion_check(collection),
             expected_epoch=request.expected_epoch,
-            who=request.who,
+            who=_who(request),
             why=request.why,
         )
         return admin_pb2.RollbackSnapshotResponse(record=record)
@@ -352,7 +379,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 self._store,
                 collection,
                 expected_epoch=request.expected_epoch,
-                who=request.who,
+                who=_who(request),
                 why=request.why,
             )
             return admin_pb2.SetTrafficSplitResponse(record=record)
@@ -374,7 +401,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 rollout=request.rollout if request.HasField("rollout") else None,
                 check=check,
                 expected_epoch=request.expected_epoch or epoch,
-                who=request.who,
+                who=_who(request),
                 why=request.why,
                 gate=verdict,
             )
@@ -386,18 +413,26 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.GetRolloutStatusResponse:
         """Returns the results of the trial of a canary so far."""
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
-        record = await asyncio.to_thread(self._store.alias_in_force, collection)
+        record = await read_store(self._store.alias_in_force, collection)
         reply = admin_pb2.GetRolloutStatusResponse(
             in_force=record, problem=self._canaries.problem(collection)
         )
+        _remove_secrets(reply.in_force)
         trial = self._collections.trials.get(collection)
         if trial is not None and trial.split.epoch == record.epoch:
             fill_rollout_status(reply, trial)
-        proposal = await asyncio.to_thread(newest_proposal, self._store, collection)
+        proposal = await read_store(newest_proposal, self._store, collection)
         if proposal is not None and proposal.state is ProposalState.OPEN:
             reply.proposed_snapshot_id = proposal.snapshot_id
             reply.proposal_reason = proposal.reason
         return reply
+
+
+def _who(request: Any) -> str:
+    """Returns the caller of a change; where no credentials are required, the request names it."""
+    caller = current_caller()
+    who: str = request.who if caller is ANONYMOUS else caller.name
+    return who
 
 
 def _page_size(requested: int) -> int:
@@ -407,6 +442,12 @@ def _page_size(requested: int) -> int:
             f"page_size is {size}; 1..{_MAX_PAGE_SIZE} is allowed", field="page_size"
         )
     return size
+
+
+def _remove_secrets(*records: snapshot_pb2.AliasRecord) -> None:
+    for record in records:
+        if record.HasField("rollout"):
+            record.rollout.ClearField("rollout_id")
 
 
 def fill_rollout_status(reply: admin_pb2.GetRolloutStatusResponse, trial: Trial) -> None:
@@ -441,6 +482,7 @@ def _live_status(report: LiveReport) -> admin_pb2.LiveStatus:
 
 def _summary(store: Store, collection: str, snapshot_id: str) -> snapshot_pb2.Manifest:
     """Returns a manifest without its files; of one that cannot be read, its ids."""
+    check_needed()
     try:
         manifest = store.manifest(collection, snapshot_id)
     except (SnapshotCorrupt, SnapshotMismatch):

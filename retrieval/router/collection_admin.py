@@ -25,6 +25,7 @@ from nearline.store.removal import remove_files, remove_older_records
 from nearline.store.snapshot import Store, check_collection
 from nearline.v1 import admin_pb2, snapshot_pb2
 from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.compute_threads import check_needed, read_store
 from retrieval.redis_client.collection_keys import remove_keys
 from retrieval.redis_client.connection import Redis
 from retrieval.rollout.collections import ServedCollections
@@ -147,9 +148,7 @@ class CollectionAdmin:
 
         Raises: NotFound. SnapshotCorrupt, SnapshotMismatch: Its manifest cannot be read.
         """
-        return await asyncio.to_thread(
-            lambda: self._describe(name, self._store.alias_in_force(name))
-        )
+        return await read_store(lambda: self._describe(name, self._store.alias_in_force(name)))
 
     async def describe_page(
         self, may_read: Callable[[str], bool], after: str, size: int
@@ -168,7 +167,7 @@ class CollectionAdmin:
             token = names[size - 1] if len(names) > size else ""
             return admin_pb2.ListCollectionsResponse(collections=page, next_page_token=token)
 
-        return await asyncio.to_thread(read)
+        return await read_store(read)
 
     async def drop(self, name: str, who: str, why: str) -> admin_pb2.DropCollectionResponse:
         """Removes a collection for good; goes on if the caller no longer waits.
@@ -258,6 +257,7 @@ class CollectionAdmin:
         """Describes collections without those dropped meanwhile; of damaged ones, their names."""
         described = []
         for name in names:
+            check_needed()
             record = snapshot_pb2.AliasRecord()
             try:
                 record = self._store.alias_in_force(name)

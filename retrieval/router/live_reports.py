@@ -13,6 +13,7 @@ from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.live.progress import ShardProgress
+from retrieval.protocols.compute_threads import read_store
 from retrieval.protocols.watermark import Watermark
 from retrieval.search.collection import ServedCollection
 from retrieval.shards.provider import ShardProvider
@@ -65,7 +66,7 @@ class LiveReporter:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 head = (await self._logs.log(collection.name).state()).head
-                archived, archive_time = await asyncio.to_thread(
+                archived, archive_time = await read_store(
                     self._archived, collection.name, head.log_id
                 )
         except (NearlineError, TimeoutError) as error:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from nearline import contract as c
 from retrieval.protocols import metrics
 from retrieval.rollout.collections import ServedCollections
-from retrieval.rollout.split import mark_list_id
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 
@@ -57,7 +56,7 @@ class ReplyInfoBuilder:
             is_canary = trial.is_canary(collection)
             arm = c.Arm.CANARY if is_canary else c.Arm.CURRENT
             if listed and not trial.split.shadow:
-                list_id = mark_list_id(list_id, trial.split.epoch, arm)
+                list_id = trial.split.mark_list_id(list_id, arm)
                 trial.analysis.record_list(is_canary)
         return c.ReplyInfo(
             epoch=collection.epoch,

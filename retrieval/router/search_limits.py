@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 
 from nearline import contract as c
 from nearline.access.limits import Limits, check_limit
 from nearline.errors import InvalidRequest
-from nearline.filters import conditions, text_conditions
+from nearline.filters import In, conditions, text_conditions
 
 
 def check_search_limits(
@@ -70,5 +69,6 @@ def price_bounds(server: int, bounds: Sequence[tuple[str, Limits]]) -> Sequence[
 
 def _check_filter(whose: str, limits: Limits, filter: c.Filter | None) -> None:
     if filter is not None and limits.filter_conditions is not None:
-        count = sum(1 for _ in chain(conditions(filter), text_conditions(filter)))
+        several = (len(one.values) if isinstance(one, In) else 1 for one in conditions(filter))
+        count = sum(several) + sum(1 for _ in text_conditions(filter))
         check_limit(whose, limits, "filter_conditions", count, "filter")

@@ -279,7 +279,7 @@ class RetrievalService:
     ) -> c.SearchReply:
         """Answers a search entirely from one snapshot."""
         queries, options, _, start = search
-        check_options(collection, options)
+        check_options(collection, options, context.visible)
         texts = [one.text for one in queries if one.text] if collection.has_words else ()
         price = search_price(collection.index_price, len(queries), options, texts)
         check_price(price, self._price_limits())

@@ -314,6 +314,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             async for message in request_iterator:
                 collection = _same_collection(collection, message.request.collection)
                 yield partial(self._upsert, message.request, None)
+                del message
 
         return wire.upsert_stream_response(await write_batches(batches()))
 
@@ -329,6 +330,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             async for message in request_iterator:
                 collection = _same_collection(collection, message.request.collection)
                 yield partial(self._delete, message.request, None)
+                del message
 
         return wire.delete_stream_response(await write_batches(batches()))
 

@@ -16,7 +16,6 @@ from nearline.errors import InvalidRequest
 from nearline.filters import kind_of
 from nearline.times import in_utc
 from nearline.wire.boosts import check_boost
-from retrieval.protocols.request_validation import suggest_names
 from retrieval.protocols.shard import ShardHits
 from retrieval.search.merge import make_hit, merged_places
 
@@ -29,9 +28,9 @@ def check_boosts(boosts: Sequence[c.Boost], kinds: Mapping[str, str]) -> None:
 
     Args:
         boosts: Of a search.
-        kinds: Kinds of the attributes, by name.
-    Raises: InvalidRequest: there are too many; an attribute does not exist or has another kind; a
-        number is out of range. Names the field and the remedy.
+        kinds: Kinds of the attributes, by name; of all that the boosts name.
+    Raises: InvalidRequest: there are too many; an attribute has another kind; a number is out of
+        range. Names the field and the remedy.
     """
     if len(boosts) > c.MAX_BOOSTS:
         raise InvalidRequest(
@@ -42,13 +41,7 @@ def check_boosts(boosts: Sequence[c.Boost], kinds: Mapping[str, str]) -> None:
     for at, boost in enumerate(boosts):
         where = f"options.boosts[{at}]"
         check_boost(boost, where)
-        kind = kinds.get(boost.field)
-        if kind is None:
-            raise InvalidRequest(
-                f"{where}.field {boost.field!r} is not an attribute of the collection; available, "
-                f"closest first: {suggest_names(boost.field, kinds)}",
-                field=f"{where}.field",
-            )
+        kind = kinds[boost.field]
         if not abs(boost.weight) <= c.MAX_BOOST_WEIGHT:
             most = c.MAX_BOOST_WEIGHT
             raise InvalidRequest(

@@ -29,9 +29,10 @@ class ServedCollection:
         newest: Returns the items that changed last, at most a number, newest first. Optional.
 
     attribute_kinds: By name, a kind of `nearline.items.attributes.KINDS`. single_valued: Names of
-    attributes that hold no lists. index_price: What a query costs. approximate: Whether the index
-    may miss some of the best hits. trained_us: Newest interaction that the model knows; 0 without
-    one. lexical_chunks: Chunks in the lexical index; 0 without one.
+    attributes that hold no lists. declared: Names of attributes that items did not bring.
+    index_price: What a query costs. approximate: Whether the index may miss some of the best hits.
+    trained_us: Newest interaction that the model knows; 0 without one. lexical_chunks: Chunks in
+    the lexical index; 0 without one.
     watermark: Position in the change log up to which the snapshot contains all changes.
     variant: Names the policies on trial with which a request is answered; empty for those in force.
     """
@@ -74,6 +75,7 @@ class ServedCollection:
         self.attribute_kinds = {
             one.name: KIND_NAMES[one.kind] for one in manifest.attributes if one.kind in KIND_NAMES
         }
+        self.declared = {one.name for one in manifest.attributes if not one.inferred}
         self.list_valued = frozenset(one.name for one in manifest.attributes if one.is_list)
         self.single_valued = frozenset(one.name for one in manifest.attributes if not one.is_list)
         self.shards = tuple(shards)

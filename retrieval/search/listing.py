@@ -19,7 +19,7 @@ from nearline.filters import In, both
 from retrieval.protocols.shard import CountRequest, FieldCounts, ScanRequest
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import RequestContext
+from retrieval.search.request_context import RequestContext, check_names
 
 _MAX_FACET_VALUES = 1_000
 # Longer ones are forged: an id has at most 512 bytes.
@@ -86,6 +86,7 @@ async def read_page(
     """
     if not 1 <= size <= c.MAX_PAGE:
         raise InvalidRequest(f"page_size is {size}; 1..{c.MAX_PAGE} is allowed", field="page_size")
+    check_names(collection, context.visible, filter)
     filter = both(filter, context.visible)
     digest = _digest(filter)
     after_id = ""
@@ -139,6 +140,7 @@ async def count_items(
                 field=f"facets[{number}].limit",
             )
     fields = [facet.field for facet in facets]
+    check_names(collection, context.visible, filter, [(one, "facets.field") for one in fields])
     request = CountRequest(both(filter, context.visible), fields, context.min_watermark)
     calls = {
         number: shard.count(collection.snapshot_id, request, context.deadline)

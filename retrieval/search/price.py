@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
+from nearline.filters import Filter, Phrase, text_conditions
 from nearline.v1 import snapshot_pb2
 from retrieval.search.diversity import diverse_depth, pool_size
 
@@ -26,6 +27,9 @@ _LINKS: Final = 32
 # 32,768 characters takes as long as 400 of one word.
 _WORDS_SHARE: Final = 16
 _TEXT_CHARACTERS: Final = 64
+# Of the texts, those that have all words of a phrase are read; a word takes two comparisons.
+_PHRASE_SHARE: Final = 64
+_PHRASE_WORD: Final = 2
 # A hit is highlighted in the time of so many comparisons, and of so many for each of its words.
 _HIGHLIGHT: Final = 1_000
 _HIGHLIGHT_WORD: Final = 50
@@ -81,6 +85,12 @@ class IndexPrice:
         """Returns the comparisons that take as long as the words of a query."""
         return self.chunks // _WORDS_SHARE * -(-len(text) // _TEXT_CHARACTERS)
 
+    def of_conditions(self, filter: Filter | None) -> int:
+        """Returns the comparisons that take as long as the conditions of a filter on texts."""
+        phrase = round(self.chunks * self.words * _PHRASE_WORD / _PHRASE_SHARE)
+        texts = () if filter is None else text_conditions(filter)
+        return sum(self.of_words(one.text) + isinstance(one, Phrase) * phrase for one in texts)
+
     def of_highlights(self) -> int:
         """Returns the comparisons that take as long as to highlight a hit."""
         return _HIGHLIGHT + round(_HIGHLIGHT_WORD * self.words)
@@ -119,7 +129,7 @@ def search_price(
     words = 0
     if options.mode is not c.SearchMode.DENSE:
         words = sum(map(index.of_words, texts))
-    return max(queries, queries * each + words)
+    return max(queries, queries * each + words + index.of_conditions(options.filter))
 
 
 def check_price(price: int, limits: Sequence[tuple[str, int]]) -> None:
@@ -135,7 +145,7 @@ def check_price(price: int, limits: Sequence[tuple[str, int]]) -> None:
             raise InvalidRequest(
                 f"the search takes about {price:,} comparisons of vectors, and the limit of "
                 f"{whose} is {limit:,}; send fewer queries at once, shorter texts, a smaller k, "
-                "ef_search or nprobe, or leave out exact, diversity, highlight or groups of "
-                "several hits",
+                "ef_search or nprobe, or leave out exact, diversity, highlight, groups of several "
+                "hits, or phrases and words in the filter",
                 field="options",
             )

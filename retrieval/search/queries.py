@@ -13,14 +13,13 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
 from nearline.vectors import as_matrix
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols.request_validation import suggest_names
 from retrieval.protocols.shard import ShardQueries
 from retrieval.search.boosts import check_boosted, check_boosts
 from retrieval.search.collection import ServedCollection
 from retrieval.search.example_queries import build_queries
 from retrieval.search.query_syntax import ParsedText, as_plain, parse_text, with_share
 from retrieval.search.query_vectors import embed_texts
-from retrieval.search.request_context import RequestContext
+from retrieval.search.request_context import RequestContext, check_names
 
 MAX_EF_SEARCH = 4_096
 MAX_NPROBE = 65_536
@@ -121,6 +120,7 @@ async def prepare_queries(
         else:
             items[number] = query.item_ids
     text_mode = mode or _TEXT_MODES[collection.words_by_default, collection.has_model]
+    context.no_model = bool(texts) and mode is None and not collection.has_model
     if items:
         fields = {f"{names[number]}.items": ids for number, ids in items.items()}
         examples = await build_queries(collection, fields, context)
@@ -208,9 +208,12 @@ def check_cost(queries: int, options: c.SearchOptions) -> None:
         )
 
 
-def check_options(collection: ServedCollection, options: c.SearchOptions) -> None:
+def check_options(
+    collection: ServedCollection, options: c.SearchOptions, visible: c.Filter | None = None
+) -> None:
     """Validates search options for a collection.
 
+    visible: As for `check_names`.
     Raises: InvalidRequest: a value is out of range. Unsupported: the snapshot lacks the index that
         an option needs. SnapshotGone: the options name another snapshot.
     """
@@ -250,6 +253,10 @@ def check_options(collection: ServedCollection, options: c.SearchOptions) -> Non
             f"min_score is {options.min_score}, not a finite number; leave it unset",
             field="options.min_score",
         )
+    named = [(one.field, f"options.boosts[{n}].field") for n, one in enumerate(options.boosts)]
+    if options.grouping is not None:
+        named.append((options.grouping.field, "options.grouping.field"))
+    check_names(collection, visible, options.filter, named)
     if options.grouping is not None:
         _check_grouping(collection, options, options.grouping)
     if options.boosts:
@@ -361,12 +368,9 @@ def _check_grouping(
             "grouping and diversity exclude each other; leave one of them unset",
             field="options.diversity",
         )
-    if grouping.field not in collection.single_valued:
-        is_list = grouping.field in collection.list_valued
-        problem = "holds lists" if is_list else "is not an attribute of the collection"
+    if grouping.field in collection.list_valued:
         raise InvalidRequest(
-            f"grouping.field {grouping.field!r} {problem}; available, closest first: "
-            f"{suggest_names(grouping.field, collection.single_valued)}",
+            f"grouping.field {grouping.field!r} holds lists; group by another attribute",
             field="options.grouping.field",
         )
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from nearline.contract import CPU_RUNG, LEXICAL_RUNG, SearchCost, ServedBy, Source
 from nearline.errors import NearlineError, SnapshotMismatch
 from nearline.filters import Filter, conditions
+from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.protocols.shard import ShardHits, add_costs
 from retrieval.protocols.watermark import (
     AppliedState,
@@ -22,6 +23,7 @@ from retrieval.search.collection import ServedCollection
 # Returns a filter for the items that the caller of the running request may see; None: all.
 Visible: TypeAlias = Callable[[], Filter | None]
 _LIVE = ServedBy()
+_WITHOUT_MODEL = ServedBy(reason="by words alone: the collection has no text model; send vectors")
 # Part of the caller's time that is reserved for merging and sending the replies that have arrived.
 _RESERVE_RATIO = 0.1
 _RESERVE_S = 0.02
@@ -45,7 +47,8 @@ class RequestContext:
     applied: Progress of live changes in the other shards; empty if no change log is followed.
     reduced: What the answer lacks because the server is overloaded; empty if nothing. stale_list:
     Why a cached list in the answer may lack changes; empty if it does not. words_only: Why texts
-    were searched by their words alone; empty if they were not. fallbacks: Why the CPU answered in
+    were searched by their words alone; empty if they were not. no_model: Whether that is so because
+    the collection has no model, and the request named no mode. fallbacks: Why the CPU answered in
     place of GPUs, each reason once. cost: That of exact searches; None without any.
     """
 
@@ -57,6 +60,7 @@ class RequestContext:
     reduced: str = ""
     stale_list: str = ""
     words_only: str = ""
+    no_model: bool = False
     embed_until: float | None = None
     fallbacks: dict[str, None] = field(default_factory=dict)
     cost: SearchCost | None = None
@@ -126,7 +130,7 @@ class RequestContext:
             reasons[self.reduced] = None
         reasons |= self.fallbacks
         if not reasons:
-            return _LIVE
+            return _WITHOUT_MODEL if self.no_model else _LIVE
         return ServedBy(source=Source.FALLBACK, rung=rung, reason="; ".join(reasons))
 
 
@@ -185,3 +189,30 @@ def _check_readers(served: ServedCollection, visible: Filter) -> None:
                 f"{served.snapshot_id} {problem}; build it from items that name their readers, "
                 f"with --attribute {condition.field}:string"
             )
+
+
+def check_names(
+    served: ServedCollection,
+    visible: Filter | None,
+    filter: Filter | None,
+    others: Iterable[tuple[str, str]] = (),
+) -> None:
+    """Checks that attributes exist; the error names those that the caller may know.
+
+    A caller who may see some items only may not know those that only items brought.
+
+    Args:
+        visible: Matches the items that the caller may see; None: all. Then shards check the filter.
+        filter: Of the request. Optional.
+        others: Further attributes, each with the field of the request that names it.
+    Raises: InvalidRequest: one does not exist.
+    """
+    named = [*others]
+    if visible is not None and filter is not None:
+        named += [(one.field, "options.filter") for one in conditions(filter)]
+    for name, path in named:
+        if name not in served.attribute_kinds:
+            known = set(served.attribute_kinds)
+            if visible is not None:
+                known = served.declared | {one.field for one in conditions(visible)}
+            raise unknown_attribute_error(name, [*known], path)

@@ -9,7 +9,7 @@ from retrieval.index.suggestions import suggestion_order
 from retrieval.protocols.shard import SuggestRequest
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import RequestContext
+from retrieval.search.request_context import RequestContext, check_names
 
 
 async def suggest(
@@ -20,6 +20,8 @@ async def suggest(
     context: RequestContext,
 ) -> tuple[list[c.Suggestion], str]:
     """Returns titles that complete a text, each once, and the correction of the text.
+
+    There is no correction for callers who may see some items only.
 
     Raises: InvalidRequest: the text is empty or too long, or the limit is out of range.
         Unsupported: there is no lexical index of titles. Errors of the shards.
@@ -39,6 +41,7 @@ async def suggest(
             f"snapshot {collection.snapshot_id} of {collection.name!r} has no lexical index, so "
             "titles cannot be completed; build it from texts, without --no-lexical"
         )
+    check_names(collection, context.visible, filter)
     # Documents of one title are one suggestion.
     wanted = SuggestRequest(
         text,
@@ -55,5 +58,6 @@ async def suggest(
     parts = [one for result in results.values() for one in result.suggestions]
     for one in sorted(parts, key=suggestion_order):
         found.setdefault(one.title.casefold(), one)
-    correction = next((one.correction for one in results.values()), "")
-    return list(found.values())[:limit], correction
+    # It would tell which words are in items that the caller may not see.
+    told = results.values() if context.visible is None else ()
+    return list(found.values())[:limit], next((one.correction for one in told), "")

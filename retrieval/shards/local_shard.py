@@ -30,7 +30,7 @@ from retrieval.protocols.candidates import (
     UseCandidates,
     merge_candidates,
 )
-from retrieval.protocols.compute_threads import Stopped
+from retrieval.protocols.compute_threads import Stopped, stoppable
 from retrieval.protocols.shard import (
     CountRequest,
     ItemsRequest,
@@ -143,7 +143,7 @@ class LocalShard:
         options: ShardOptions,
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
-        """Searches; see `Shard.search`. A search that has begun runs to its end."""
+        """Searches; see `Shard.search`. Once begun, only its filter can end early."""
         batcher = self._exact if options.exact else self._approximate
         if snapshot_id == self._admission.admitted and options.min_watermark is None:
             # Nearly every request takes this path: the snapshot is admitted, and there is no wait.
@@ -361,7 +361,8 @@ class LocalShard:
         while (batch := batcher.take()) is not None:
             results, error = None, None
             try:
-                results = self.search_now(batch.queries, batch.options, batch.abandoned)
+                with stoppable(batch.abandoned):
+                    results = self.search_now(batch.queries, batch.options, batch.abandoned)
             except Exception as caught:
                 error = caught
             loop.call_soon_threadsafe(batcher.finish, batch, results, error)

@@ -5,6 +5,7 @@ Records are only ever added; the last one says that the collection was dropped.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import secrets
@@ -197,7 +198,7 @@ def split(
         raise Conflict(f"{tried} on trial in {collection!r}; promote or abort the trial first")
     if not continues and canary != newest.current:
         store.verify(collection, canary)
-    options.rollout_id = newest.rollout.rollout_id if continues else secrets.token_hex(8)
+    options.rollout_id = newest.rollout.rollout_id if continues else secrets.token_hex(16)
     if continues:
         options.start_time.CopyFrom(newest.rollout.start_time)
     else:
@@ -324,14 +325,41 @@ def _add(
 ) -> snapshot_pb2.AliasRecord:
     _complete(record)
     while True:
-        record.epoch = 1 + check_epoch(store, collection, expected_epoch)
+        before = _newest(store, collection, expected_epoch)
+        record.epoch = before.epoch + 1
         if not record.dropped:
             check_not_dropping(store, collection)
         try:
             store.create_alias_record(collection, record)
         except AlreadyExists:
             continue  # A concurrent change took this epoch: try the next one, or raise.
+        if before.epoch:
+            _check_not_pruned(store, collection, record, before)
         return record
+
+
+def _check_not_pruned(
+    store: Store,
+    collection: str,
+    record: snapshot_pb2.AliasRecord,
+    before: snapshot_pb2.AliasRecord,
+) -> None:
+    """Takes a new record back if a snapshot that it names was pruned before it was written.
+
+    Raises: NotFound: it was.
+    """
+    new = {record.current, record.canary} - {before.current, before.canary, ""}
+    missing = new.difference(store.snapshot_ids(collection)) if new else new
+    if not missing:
+        return
+    before.epoch, before.why = record.epoch + 1, f"{min(missing)} was pruned meanwhile"
+    before.create_time.GetCurrentTime()
+    with contextlib.suppress(AlreadyExists):  # Another change has replaced the record.
+        store.create_alias_record(collection, before)
+    raise NotFound(
+        f"snapshot {min(missing)} of {collection!r} was pruned while it was checked; what was in "
+        "force before is in force again. Build it again, or name another one"
+    )
 
 
 def _complete(record: snapshot_pb2.AliasRecord) -> None:
@@ -361,14 +389,18 @@ def check_epoch(store: Store, collection: str, expected: int) -> int:
         expected: Required epoch; 0 accepts any.
     Raises: Conflict: Another epoch is current.
     """
-    newest = store.newest_alias_record(collection)
-    epoch = 0 if newest is None else newest.epoch
-    if expected and epoch != expected:
+    return _newest(store, collection, expected).epoch
+
+
+def _newest(store: Store, collection: str, expected: int) -> snapshot_pb2.AliasRecord:
+    """Returns the newest record, or an empty one; see `check_epoch`."""
+    newest = store.newest_alias_record(collection) or snapshot_pb2.AliasRecord()
+    if expected and newest.epoch != expected:
         raise Conflict(
-            f"the current epoch of {collection!r} is {epoch}, but {expected} was expected: the "
-            "aliases have changed. Check them and decide again"
+            f"the current epoch of {collection!r} is {newest.epoch}, but {expected} was expected: "
+            "the aliases have changed. Check them and decide again"
         )
-    return epoch
+    return newest
 
 
 def operator_name() -> str:

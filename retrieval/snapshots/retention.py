@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from nearline.errors import InvalidRequest, NearlineError, NotFound
@@ -107,9 +108,9 @@ def prune(store: Store, collection: str, planned: Sequence[PruneCandidate]) -> N
             remove_work(store.files, one.work)
         elif one.folder is None:
             # The snapshot may have been promoted since the plan was made.
-            in_force = store.alias_in_force(collection)
-            if one.name not in (in_force.current, in_force.canary):
-                store.remove_snapshot(collection, one.name)
+            if store.remove_unless(
+                collection, one.name, partial(_is_named, store, collection, one.name)
+            ):
                 remove_proposal(store, collection, one.name)
         else:
             with store_errors(one.folder):
@@ -122,6 +123,11 @@ def remove_unused(store: Store, collection: str, snapshot_id: str) -> None:
     """Removes one snapshot, of any age, unless an alias or a rollback needs it."""
     planned = plan_prune(store, collection, 0, min_age=timedelta(0))
     prune(store, collection, [one for one in planned if one.name == snapshot_id])
+
+
+def _is_named(store: Store, collection: str, snapshot_id: str) -> bool:
+    in_force = store.alias_in_force(collection)
+    return snapshot_id in (in_force.current, in_force.canary)
 
 
 def _size_and_time(path: Path) -> tuple[int, float]:

@@ -91,6 +91,8 @@ def pack_attributes(attributes: Attributes) -> bytes:
 
 def unpack_attributes(blob: bytes) -> Attributes:
     """Decodes the attributes of a user."""
+    if not blob:
+        return {}
     return wire.attributes_from_proto(state_pb2.UserAttributes.FromString(blob).values)
 
 

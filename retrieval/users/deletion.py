@@ -13,6 +13,9 @@ from retrieval.users.keys import marks_key, owner_digest, session_keys, user_key
 from retrieval.users.log_entries import entries_of_user
 from retrieval.users.records import NEEDED_BY, DeletionResult
 
+# Log entries deleted by one command.
+_AT_ONCE = 256
+
 
 async def delete_user(
     client: Redis, durability: Durability, collection: str, user_id: str, ttl_s: int
@@ -40,7 +43,10 @@ async def delete_user(
     deleted_us, blob, last, attributes = reply
     upto_ms = int(deleted_us) // 1_000
     entries = sessions = 0
-    async for page in entries_of_user(client, keys.log, user_id, last):
+    found = await entries_of_user(client, keys, user_id, last)
+    # Oldest first: if this fails, links lead the next attempt to the remaining ones.
+    for start in range(0, len(found), _AT_ONCE):
+        page = found[start : start + _AT_ONCE]
         names = {entry.fields.get(b"session", b"").decode() for entry in page} - {""}
         async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
             # Sessions first: if this fails, the remaining entries name them for the next attempt.
@@ -60,5 +66,7 @@ async def delete_user(
         durability.check_reply(kept)
         sessions += sum(replies[:-1:4])
         entries += replies[-1]
+    async with translate_redis_errors(NEEDED_BY):
+        await client.eval(lua_scripts.UNLINK, 1, keys.state, last)
     described = len(unpack_attributes(attributes))
     return DeletionResult(int(deleted_us), event_count(blob), entries, sessions, described)

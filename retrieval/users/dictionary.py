@@ -14,13 +14,13 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nearline.errors import NotReady
+from nearline.errors import FeedBlocked, NotReady
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import RETRY_AFTER_S, Durability
 from retrieval.users import lua_scripts
 from retrieval.users.codec import ID_BYTES, EncodedHistory, PackedHistory, unpack
 from retrieval.users.keys import dictionary_keys
-from retrieval.users.records import NEEDED_BY, EventColumns, UserEvent
+from retrieval.users.records import ALL_EXIST, NEEDED_BY, EventColumns, MadeUp, UserEvent
 
 # Names that a dictionary holds before it is replaced: about 300 MB of Redis with ids of 20 bytes.
 MAX_NAMES = 2_000_000
@@ -34,6 +34,12 @@ _CACHED = 3
 # Names in one script, which Redis runs in a few milliseconds.
 _NAMES_PER_CALL = 4_096
 _ATTEMPTS = 8
+# Of the names of a dictionary, those that a tenant may make up.
+_TENANT_SHARE = 1 / 8
+_FULL = (
+    "nothing was recorded: tenant {tenant!r} has named {most:,} items and kinds that do not exist, "
+    "as many as it may; add the items first, or let an operator free the names (operations guide)"
+)
 
 
 class DictionaryEntries:
@@ -125,23 +131,30 @@ class Dictionary:
         self._cached: dict[bytes, DictionaryEntries] = {}
 
     async def number(
-        self, items: Collection[str], kinds: Collection[str], *, refresh: bool = False
+        self,
+        items: Collection[str],
+        kinds: Collection[str],
+        *,
+        refresh: bool = False,
+        made_up: MadeUp = ALL_EXIST,
     ) -> DictionaryEntries:
         """Returns entries of the current dictionary with durable numbers for some names.
 
         Args:
             items, kinds: The names; at least one in all.
             refresh: Read Redis even if all names are cached.
-        Raises: NotReady.
+            made_up: Which of the items do not exist. Optional.
+        Raises: NotReady. FeedBlocked: the tenant has made up too many names.
         """
         names = self._names
         checked = time.monotonic() < self._checked_at + _CHECK_S
         if names.id and checked and not refresh and names.knows(items, kinds):
             return names
-        tagged = [*("i" + name for name in items), *("k" + name for name in kinds)]
+        tagged = ["u" + name if name in made_up.items else "i" + name for name in items]
+        tagged += ["k" + name for name in kinds]
         for _ in range(_ATTEMPTS):
             asked_at = time.monotonic()
-            ids, numbers = await self._number(tagged)
+            ids, numbers = await self._number(tagged, made_up.tenant)
             if len(ids) == 1:
                 names = self._entries(*ids)
                 names.add(
@@ -156,9 +169,9 @@ class Dictionary:
             retry_after_s=RETRY_AFTER_S,
         )
 
-    async def _number(self, tagged: Sequence[str]) -> tuple[set[bytes], list[int]]:
+    async def _number(self, tagged: Sequence[str], tenant: str) -> tuple[set[bytes], list[int]]:
         """Returns the number of each name, and the ids of the dictionaries that they are from."""
-        known = self._names.id
+        known, most = self._names.id, round(_TENANT_SHARE * self._max_names)
         keys = (*self._keys, *self._keys.retired(known))
         async with (
             translate_redis_errors(NEEDED_BY),
@@ -174,6 +187,8 @@ class Dictionary:
                     self._kept_s,
                     _GRACE_S,
                     self._max_names,
+                    tenant,
+                    most,
                     *tagged[start : start + _NAMES_PER_CALL],
                 )
             # Cache only durable numbers: Redis could lose numbers that are not durable, and assign
@@ -181,6 +196,8 @@ class Dictionary:
             replies, kept = await self._durability.execute(pipe)
             for reply in replies:
                 if isinstance(reply, Exception):
+                    if str(reply).startswith("QUOTA"):
+                        raise FeedBlocked(_FULL.format(tenant=tenant, most=most))
                     raise reply
         self._durability.check_reply(kept)
         ids = {bytes.fromhex(reply[0].decode()) for reply in replies}
@@ -193,19 +210,20 @@ class Dictionary:
         kinds: Collection[str],
         *,
         refresh: bool = False,
+        made_up: MadeUp = ALL_EXIST,
     ) -> Encoding:
         """Returns what is needed to encode histories and new names with the current dictionary.
 
         Args:
             histories: Existing histories. Those that a lost dictionary encodes have no names.
             items, kinds: New names.
-            refresh: Read Redis even if all names are cached.
-        Raises: NotReady.
+            refresh, made_up: As for `number`.
+        Raises: As `number`.
         """
         replaced: dict[bytes, DictionaryEntries] = {}
         # Each turn but the last one adds a dictionary that one of the histories uses.
         while True:
-            names = await self.number(items, kinds, refresh=refresh)
+            names = await self.number(items, kinds, refresh=refresh, made_up=made_up)
             # The dictionary may have been replaced just now, with that of any history.
             others = [one for one in histories if one.dictionary_id not in {names.id, *replaced}]
             if not others:

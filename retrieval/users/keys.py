@@ -21,24 +21,28 @@ class OwnerKeys(NamedTuple):
     """Keys of a user or a session, and of its partition.
 
     state: Hash: h, the packed history; for users also x, time of the last deletion, microseconds,
-    and a, the packed attributes.
+    a, the packed attributes, and l, the id of the last log entry.
     recent: String: digests of the events of the last 24 hours.
-    log: Stream of the interactions of the partition.
+    log: Stream of the interactions of the partition. Entries of users have the id of the user's
+    previous entry (back), empty for the first, as their last field.
     dictionary: String: id of the dictionary that encodes the histories of the partition.
+    links: Hash: last, the last entry that was logged with such a link; unlinked, the last that may
+    have none, as a version of Nearline before them logged it.
     """
 
     state: str
     recent: str
     log: str
     dictionary: str
+    links: str
 
 
 class DictionaryKeys(NamedTuple):
     """Keys of the dictionary of a collection; all expire.
 
     dictionary: String: its id. generation: Hash: created, when it was started; kept, how long a
-    history is kept; in seconds. numbers: Hash from "i" and item id, or "k" and kind, to a number.
-    items, kinds: Lists of names by number.
+    history is kept; in seconds; "of " and a tenant, names that it made up. numbers: Hash from "i"
+    and item id, or "k" and kind, to a number. items, kinds: Lists of names by number.
     """
 
     dictionary: str
@@ -101,5 +105,9 @@ def _owner_keys(collection: str, owner_id: str, letter: str, person: bytes) -> O
     hashed = hashlib.blake2b(owner_id.encode(), digest_size=_DIGEST_BYTES, person=person)
     digest = urlsafe_b64encode(hashed.digest()).decode()
     return OwnerKeys(
-        f"{prefix}:{letter}:{digest}", f"{prefix}:e:{digest}", f"{prefix}:log", f"{prefix}:dict"
+        f"{prefix}:{letter}:{digest}",
+        f"{prefix}:e:{digest}",
+        f"{prefix}:log",
+        f"{prefix}:dict",
+        f"{prefix}:links",
     )

@@ -10,11 +10,12 @@ from nearline.store.snapshot import PARTITIONS
 from nearline.times import from_us
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.users import lua_scripts
-from retrieval.users.keys import log_key
+from retrieval.users.keys import OwnerKeys, log_key
 from retrieval.users.records import NEEDED_BY, LoggedInteraction
 
-# Entries that Redis scans in one call; the call takes about a millisecond.
+# Entries that Redis scans, and links that it follows, in one call of about a millisecond.
 _SCANNED = 1_000
+_FOLLOWED = 256
 # Entries in one reply; parsing an entry blocks the event loop for about 40 microseconds.
 _MAX_ENTRIES = 512
 
@@ -73,30 +74,33 @@ class UserLogEntry(NamedTuple):
 
 
 async def entries_of_user(
-    client: Redis, log: str, user_id: str, upto: bytes = b"+"
-) -> AsyncIterator[Sequence[UserLogEntry]]:
-    """Yields the entries of a user in pages, oldest first.
+    client: Redis, keys: OwnerKeys, user_id: str, last: bytes
+) -> Sequence[UserLogEntry]:
+    """Returns the entries of a user, oldest first.
 
-    Redis scans the whole log of the partition.
+    Redis scans only entries that versions of Nearline without links logged, until they are trimmed.
 
     Args:
-        log: Key of the log.
-        upto: Id of the last entry to scan.
+        keys: The keys of the user.
+        last: Id of the user's last entry; empty if there is none.
     Raises: NotReady.
     """
-    after = b"-"
-    while after:
-        async with translate_redis_errors(NEEDED_BY):
-            reply: Any = await client.eval(
-                lua_scripts.FIND, 1, log, user_id, after, upto, str(_SCANNED)
-            )
-        last, found = reply
-        if found:
-            yield [
+    linked: list[UserLogEntry] = []
+    unlinked: list[UserLogEntry] = []
+    for entries, script, names, first, limits in (
+        (linked, lua_scripts.FOLLOW, (keys.log,), last, (_FOLLOWED,)),
+        (unlinked, lua_scripts.FIND, (keys.log, keys.links), b"-", (_SCANNED, user_id)),
+    ):
+        after = first
+        while after:
+            async with translate_redis_errors(NEEDED_BY):
+                reply: Any = await client.eval(script, len(names), *names, after, *limits)
+            after, found = reply
+            entries += [
                 UserLogEntry(entry_id, dict(zip(words[::2], words[1::2], strict=True)))
                 for entry_id, words in found
             ]
-        after = b"(" + last if last else b""
+    return [*unlinked, *reversed(linked)]
 
 
 async def all_entries(client: Redis, collection: str) -> AsyncIterator[LoggedInteraction]:

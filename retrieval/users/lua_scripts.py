@@ -5,8 +5,9 @@ from __future__ import annotations
 # KEYS: id, generation, numbers, items, kinds of the dictionary; items and kinds under which the
 # dictionary that the caller knows is retired. ARGV: id of the dictionary that the caller knows (may
 # be empty); id of a new one; seconds that the caller keeps a history; seconds that names are kept
-# in addition; names after which a dictionary is replaced; then names, "i" before an item id and "k"
-# before a kind.
+# in addition; names after which a dictionary is replaced; a tenant (may be empty), and how many it
+# may make up; then names, "i" before an item id, "u" before that of an item that does not exist,
+# and "k" before a kind. Fails with QUOTA if the tenant would make up more.
 # A dictionary that is older than any history, or full, is retired by the first caller that knows
 # it: no other caller can name the keys. Returns the id, and the number of each name.
 NUMBER = """
@@ -33,14 +34,21 @@ end
 redis.call('HSETNX', KEYS[2], 'created', now)
 redis.call('HSET', KEYS[2], 'kept', kept)
 local answer = {id}
-for i = 6, #ARGV do
-  local number = redis.call('HGET', KEYS[3], ARGV[i])
+local made_up = 'of ' .. ARGV[6]
+for i = 8, #ARGV do
+  local tag, name = string.sub(ARGV[i], 1, 1), string.sub(ARGV[i], 2)
+  local tagged = (tag == 'k' and 'k' or 'i') .. name
+  local number = redis.call('HGET', KEYS[3], tagged)
   if not number then
-    local list = string.sub(ARGV[i], 1, 1) == 'k' and KEYS[5] or KEYS[4]
-    number = redis.call('RPUSH', list, string.sub(ARGV[i], 2)) - 1
-    redis.call('HSET', KEYS[3], ARGV[i], string.format('%.0f', number))
+    if ARGV[6] ~= '' and tag ~= 'i' then
+      local count = tonumber(redis.call('HGET', KEYS[2], made_up) or '0')
+      if count >= tonumber(ARGV[7]) then return redis.error_reply('QUOTA') end
+      redis.call('HSET', KEYS[2], made_up, count + 1)
+    end
+    number = redis.call('RPUSH', tag == 'k' and KEYS[5] or KEYS[4], name) - 1
+    redis.call('HSET', KEYS[3], tagged, string.format('%.0f', number))
   end
-  answer[i - 4] = tonumber(number)
+  answer[i - 6] = tonumber(number)
 end
 for i = 1, 5 do redis.call('EXPIRE', KEYS[i], kept + ARGV[4]) end
 return answer
@@ -59,10 +67,10 @@ end
 return answer
 """
 
-# KEYS: state, recent, log, dictionary. ARGV: id of the dictionary; id of the one that it replaces
-# (may be empty); SHA-1 of the history and of the recent events that were read; the new history and
-# events; seconds to keep each of them; milliseconds to keep a log entry; then for each entry the
-# number of its words, and the words.
+# KEYS: state, recent, log, dictionary, links. ARGV: id of the dictionary; id of the one that it
+# replaces (may be empty); SHA-1 of the history and of the recent events that were read; the new
+# history and events; seconds to keep each of them; milliseconds to keep a log entry; then for each
+# entry the number of its words, and the words.
 # Returns 1, or 0 if another writer was faster. It always writes something, so that the WAITAOF that
 # follows also covers the data that it found.
 RECORD = """
@@ -80,12 +88,21 @@ if ARGV[6] == '' then
 else
   redis.call('SET', KEYS[2], ARGV[6], 'EX', ARGV[8])
 end
-local i = 10
+-- The last id of the log, also if that entry was deleted.
+local tip = redis.call('EXISTS', KEYS[3]) == 1 and redis.call('XINFO', 'STREAM', KEYS[3])[8]
+local back, user, i = redis.call('HGET', KEYS[1], 'l') or '', ARGV[11] == 'user', 10
 while i <= #ARGV do
-  redis.call('XADD', KEYS[3], '*', unpack(ARGV, i + 1, i + ARGV[i]))
+  local words = {unpack(ARGV, i + 1, i + ARGV[i])}
+  if user then words[#words + 1], words[#words + 2] = 'back', back end
+  back = redis.call('XADD', KEYS[3], '*', unpack(words))
   i = i + ARGV[i] + 1
 end
 if i > 10 then
+  if user then redis.call('HSET', KEYS[1], 'l', back) end
+  if redis.call('HGET', KEYS[5], 'last') ~= tip then
+    redis.call('HSET', KEYS[5], 'unlinked', tip or '0-0')
+  end
+  redis.call('HSET', KEYS[5], 'last', back)
   local oldest = redis.call('TIME')[1] * 1000 - ARGV[9]
   redis.call('XTRIM', KEYS[3], 'MINID', '~', string.format('%.0f', oldest))
 end
@@ -93,13 +110,15 @@ return 1
 """
 
 # KEYS: state, recent, log, marks. ARGV: seconds to remember the deletion; digest of the user.
-# Returns its time in microseconds, the old history, the last entry of the log, the old attributes.
+# Keeps the link to the user's log entries until they are deleted. Returns its time in microseconds,
+# the old history, the last log entry of the user (may be empty), the old attributes.
 ERASE = """
-local state = redis.call('HMGET', KEYS[1], 'h', 'x', 'a')
+local state = redis.call('HMGET', KEYS[1], 'h', 'x', 'a', 'l')
 local clock = redis.call('TIME')
 local time = math.max(clock[1] * 1000000 + clock[2], tonumber(state[2] or '0'))
 time = string.format('%.0f', time)
-redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('DEL', KEYS[2])
+redis.call('HDEL', KEYS[1], 'h', 'a')
 redis.call('HSET', KEYS[1], 'x', time)
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
@@ -111,7 +130,7 @@ if last then
     'owner', ARGV[2], 'upto', string.format('%.0f', upto))
   redis.call('EXPIRE', KEYS[4], ARGV[1])
 end
-return {time, state[1] or '', last and last[1] or '0-0', state[3] or ''}
+return {time, state[1] or '', state[4] or '', state[3] or ''}
 """
 
 # KEYS: state. ARGV: packed attributes; seconds to keep the state.
@@ -120,13 +139,40 @@ redis.call('HSET', KEYS[1], 'a', ARGV[1])
 return redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
 
-# KEYS: log. ARGV: user id, first and last entry to scan, limit of entries to scan.
-# Returns the last entry that was scanned (empty at the end), and the entries of the user.
+# KEYS: state. ARGV: id of a log entry of the user. Removes the link to it, if it is still the last.
+UNLINK = """
+if redis.call('HGET', KEYS[1], 'l') == ARGV[1] then redis.call('HDEL', KEYS[1], 'l') end
+"""
+
+# KEYS: log. ARGV: id of an entry of a user, limit of entries.
+# Returns the id of the next one (empty at the end), and this entry and those before it.
+FOLLOW = """
+local id, found = ARGV[1], {}
+while id ~= '' and #found < tonumber(ARGV[2]) do
+  local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+  if not entry then return {'', found} end
+  found[#found + 1] = entry
+  id = entry[2][#entry[2]]
+end
+return {id, found}
+"""
+
+# KEYS: log, links. ARGV: first entry to scan, limit of entries, user id.
+# Returns the next entry to scan (empty at the end), and the entries of the user without a link. Not
+# in reverse: XREVRANGE walks all of a log that begins after the last entry to scan.
 FIND = """
-local entries = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[3], 'COUNT', ARGV[4])
+local tip = redis.call('EXISTS', KEYS[1]) == 1 and redis.call('XINFO', 'STREAM', KEYS[1])[8]
+local upto = '+'
+if redis.call('HGET', KEYS[2], 'last') == tip then
+  upto = redis.call('HGET', KEYS[2], 'unlinked') or '0-0'
+end
+local entries = redis.call('XRANGE', KEYS[1], ARGV[1], upto, 'COUNT', ARGV[2])
 local found = {}
 for _, entry in ipairs(entries) do
-  if entry[2][1] == 'user' and entry[2][2] == ARGV[1] then found[#found + 1] = entry end
+  local words = entry[2]
+  if words[1] == 'user' and words[2] == ARGV[3] and words[#words - 1] ~= 'back' then
+    found[#found + 1] = entry
+  end
 end
-return {#entries == tonumber(ARGV[4]) and entries[#entries][1] or '', found}
+return {#entries == tonumber(ARGV[2]) and '(' .. entries[#entries][1] or '', found}
 """

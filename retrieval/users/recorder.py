@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import struct
 from collections.abc import Sequence
+from itertools import chain, islice, starmap
 from typing import NamedTuple
 
 from nearline.contract.recommendations import Interaction, RecordReply
@@ -26,12 +27,15 @@ from retrieval.users.codec import (
 from retrieval.users.dictionary import Dictionary, DictionaryEntries, Encoding
 from retrieval.users.keys import OwnerKeys, session_keys, user_keys
 from retrieval.users.log_entries import encode_entry
-from retrieval.users.records import NEEDED_BY
+from retrieval.users.records import ALL_EXIST, NEEDED_BY, MadeUp
 
 _ATTEMPTS = 32
-_FEW = 16  # Up to this many owners are processed on the event loop, more in a thread.
+_INLINE_BYTES = 16_384  # Up to this many are processed on the event loop, more in a thread.
+_INTERACTION_BYTES = 64  # What a new interaction counts as.
 _UNKNOWN = f"it is unknown whether all was recorded: {SAME_KEY}"
 DEDUP_WINDOW_S = 86_400
+# Of each user and session, within this time; at least as many as a request has interactions.
+RECENT_EVENTS = 4_096
 DIGEST_BYTES = 8
 _ENTRY = struct.Struct(f"<{DIGEST_BYTES}sI")
 
@@ -104,8 +108,9 @@ def read_recent(raw: bytes, now_s: int) -> dict[bytes, int]:
 
 
 def write_recent(recent: dict[bytes, int]) -> bytes:
-    """Encodes events for `read_recent`."""
-    return b"".join(_ENTRY.pack(digest, at) for digest, at in recent.items())
+    """Encodes the newest events for `read_recent`."""
+    newest = islice(recent.items(), max(0, len(recent) - RECENT_EVENTS), None)
+    return b"".join(starmap(_ENTRY.pack, newest))
 
 
 class OwnerWrite(NamedTuple):
@@ -125,6 +130,7 @@ async def record_interactions(
     now_s: int,
     ring: int,
     log_ms: int,
+    made_up: MadeUp = ALL_EXIST,
 ) -> RecordReply:
     """Records the interactions of owners; returns once they are durable.
 
@@ -135,7 +141,8 @@ async def record_interactions(
         now_s: Seconds since 1970.
         ring: Events that a history keeps.
         log_ms: How long the log keeps an entry.
-    Raises: NotReady.
+        made_up: Which items do not exist. Optional.
+    Raises: As `Dictionary.number`.
     """
     recorded = duplicates = 0
     # By the key of a partition's dictionary: the id that a script found instead of ours.
@@ -146,10 +153,13 @@ async def record_interactions(
         entries = [entry for owner in left for entry in owner.interactions]
         items = list(dict.fromkeys(entry.item_id for entry in entries))
         kinds = list(dict.fromkeys(entry.kind for entry in entries))
-        few = len(left) <= _FEW
+        stored = sum(map(len, chain.from_iterable(states)))
+        few = stored + _INTERACTION_BYTES * len(entries) <= _INLINE_BYTES
         histories = _unpack(states) if few else await asyncio.to_thread(_unpack, states)
         existing = [history for history in histories if history is not None]
-        encoding = await dictionary.encoding(existing, items, kinds, refresh=bool(found))
+        encoding = await dictionary.encoding(
+            existing, items, kinds, refresh=bool(found), made_up=made_up
+        )
         plan = (left, states, histories, encoding, found, now_s, ring, log_ms)
         writes = _plan(*plan) if few else await asyncio.to_thread(_plan, *plan)
         left, found = [], {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, overload
 
@@ -11,6 +11,19 @@ from nearline.times import SECOND_US
 
 # The feature that errors name if Redis is away.
 NEEDED_BY = "user states"
+
+
+class MadeUp(NamedTuple):
+    """Items of a request that do not exist; with new kinds, they count for a tenant.
+
+    tenant: Empty for a caller without a limit.
+    """
+
+    tenant: str = ""
+    items: Collection[str] = ()
+
+
+ALL_EXIST = MadeUp()
 
 
 class UserEvent(NamedTuple):
@@ -32,7 +45,7 @@ class EventColumns(Sequence[UserEvent]):
         item_ids, seconds, kinds, weights: One value per event; seconds since 1970.
     """
 
-    __slots__ = ("_kinds", "_seconds", "_weights", "item_ids")
+    __slots__ = ("_seconds", "_weights", "item_ids", "kinds")
 
     def __init__(
         self,
@@ -43,7 +56,7 @@ class EventColumns(Sequence[UserEvent]):
     ) -> None:
         self.item_ids = item_ids
         self._seconds = seconds
-        self._kinds = kinds
+        self.kinds = kinds
         self._weights = weights
 
     def __len__(self) -> int:
@@ -56,10 +69,10 @@ class EventColumns(Sequence[UserEvent]):
     def __getitem__(self, at: int | slice) -> UserEvent | EventColumns:
         if isinstance(at, slice):
             return EventColumns(
-                self.item_ids[at], self._seconds[at], self._kinds[at], self._weights[at]
+                self.item_ids[at], self._seconds[at], self.kinds[at], self._weights[at]
             )
         time_us = self._seconds[at] * SECOND_US
-        return UserEvent(self.item_ids[at], time_us, self._kinds[at], self._weights[at])
+        return UserEvent(self.item_ids[at], time_us, self.kinds[at], self._weights[at])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -70,6 +83,13 @@ class EventColumns(Sequence[UserEvent]):
 def event_items(events: Sequence[UserEvent]) -> Sequence[str]:
     """Returns the item of each event, in order."""
     return events.item_ids if isinstance(events, EventColumns) else [one.item_id for one in events]
+
+
+def items_and_kinds(events: Sequence[UserEvent]) -> Iterable[tuple[str, str]]:
+    """Returns the item and the kind of each event, in order."""
+    if isinstance(events, EventColumns):
+        return zip(events.item_ids, events.kinds, strict=True)
+    return [(one.item_id, one.kind) for one in events]
 
 
 class UserState(NamedTuple):

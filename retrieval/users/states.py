@@ -28,10 +28,12 @@ from retrieval.users.log_entries import (
 )
 from retrieval.users.recorder import partition_by_owner, record_interactions
 from retrieval.users.records import (
+    ALL_EXIST,
     NEEDED_BY,
     NO_STATE,
     DeletionResult,
     LoggedInteraction,
+    MadeUp,
     StoredState,
     UserEvent,
     UserState,
@@ -58,7 +60,8 @@ class UserStates:
         user_ttl_s, session_ttl_s: How long a user and a session are kept after their last
             interaction. A deletion is remembered for user_ttl_s, too.
         log_days: How long the log keeps interactions. Not shorter than session_ttl_s, because a
-            deletion finds the sessions of a user in the log.
+            deletion finds the sessions of a user in the log, and not longer than user_ttl_s,
+            because the state of a user leads to the log.
         max_names: Item ids and kinds that a dictionary of a collection holds before it is replaced.
     Raises: ValueError: a value is out of range.
     """
@@ -76,10 +79,11 @@ class UserStates:
     ) -> None:
         if not 1 <= ring <= MAX_EVENTS:
             raise ValueError(f"ring is {ring}; 1..{MAX_EVENTS} events are allowed")
-        if not 1 <= session_ttl_s <= log_days * DAY_S:
+        if not 1 <= session_ttl_s <= log_days * DAY_S <= user_ttl_s:
             raise ValueError(
-                f"session_ttl_s is {session_ttl_s}; 1..{log_days * DAY_S} are allowed, because a "
-                f"deletion finds the sessions of a user in the log of {log_days} days"
+                f"session_ttl_s is {session_ttl_s} and user_ttl_s is {user_ttl_s}; the log keeps "
+                f"{log_days * DAY_S} s, not less than sessions, nor more than users: a deletion "
+                "finds sessions in the log, and the log by the user"
             )
         self._client = client
         self._durability = durability
@@ -128,15 +132,21 @@ class UserStates:
         return UserState(_merge(histories, self._ring), stored.deleted_us, attributes)
 
     async def record(
-        self, collection: str, interactions: Sequence[Interaction], idempotency_key: str = ""
+        self,
+        collection: str,
+        interactions: Sequence[Interaction],
+        idempotency_key: str = "",
+        made_up: MadeUp = ALL_EXIST,
     ) -> RecordReply:
         """Records 1..1024 interactions; returns once they are durable.
 
         An interaction with a user and a session is recorded for both. One without a time gets the
         current time.
 
+        Args:
+            made_up: Which of the items do not exist. Optional.
         Raises: InvalidRequest: see `check_interactions`. NotReady: Redis is unavailable, or is not
-            configured durably.
+            configured durably. FeedBlocked: the tenant has made up too many names.
         """
         now_us = time.time_ns() // 1_000
         check_interactions(interactions, idempotency_key, now_us)
@@ -149,6 +159,7 @@ class UserStates:
             now_s=now_us // 1_000_000,
             ring=self._ring,
             log_ms=self._log_ms,
+            made_up=made_up,
         )
 
     async def set_attributes(self, collection: str, user_id: str, attributes: Attributes) -> None:
@@ -178,13 +189,12 @@ class UserStates:
         check_owner_id(user_id, "user_id")
         keys = user_keys(collection, user_id)
         async with translate_redis_errors(NEEDED_BY):
-            found = self._client.hmget(keys.state, "h", "x", "a")
-            blob, deleted, attributes = await cast(Awaitable[list[bytes | None]], found)
+            found = self._client.hmget(keys.state, "h", "x", "a", "l")
+            blob, deleted, attributes, last = await cast(Awaitable[list[bytes | None]], found)
         events = (await self._dictionary(collection).events([blob]))[0] if blob else []
         logged = [
             decode_interaction(entry.fields)
-            async for page in entries_of_user(self._client, keys.log, user_id)
-            for entry in page
+            for entry in await entries_of_user(self._client, keys, user_id, last or b"")
         ]
         # A user may have hundreds of thousands, which would hold the event loop.
         exported = await asyncio.to_thread(export_interactions, user_id, logged, events)

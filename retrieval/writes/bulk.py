@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import TypeAlias
@@ -19,7 +18,7 @@ _MAX_REJECTIONS = 1_000
 
 
 async def write_batches(batches: AsyncIterable[WriteBatch]) -> BulkWriteReply:
-    """Writes batches in order; reads one batch ahead.
+    """Writes batches in order, each before it reads the next one.
 
     If the embedder is overloaded, a batch is retried after the time that the embedder names.
 
@@ -27,25 +26,13 @@ async def write_batches(batches: AsyncIterable[WriteBatch]) -> BulkWriteReply:
         before it are durable.
     """
     tally = _Tally()
-    reader = aiter(batches)
-    running: asyncio.Task[WriteReply] | None = None
     try:
-        while True:
-            batch, read_error = None, None
-            try:
-                batch = await anext(reader, None)
-            except NearlineError as error:
-                read_error = error
-            if running is not None:
-                tally.add(await tally.result_of(running))
-            if read_error is not None:
-                raise tally.with_batch_number(read_error) from read_error
-            if batch is None:
-                return tally.reply()
-            running = asyncio.ensure_future(retry_while_overloaded(batch))
-    finally:
-        if running is not None:
-            running.cancel()
+        async for batch in batches:
+            tally.add(await retry_while_overloaded(batch))
+            del batch  # Or it stays in memory while the next one is read.
+    except NearlineError as error:
+        raise tally.with_batch_number(error) from error
+    return tally.reply()
 
 
 class _Tally:
@@ -56,13 +43,6 @@ class _Tally:
         self._counts: Counter[WriteOutcome] = Counter()
         self._rejections: list[WriteResult] = []
         self._watermark: Watermark | None = None
-
-    async def result_of(self, running: Awaitable[WriteReply]) -> WriteReply:
-        """Waits for a batch; adds the batch number to an error."""
-        try:
-            return await running
-        except NearlineError as error:
-            raise self.with_batch_number(error) from error
 
     def add(self, reply: WriteReply) -> None:
         """Adds the outcome of a batch."""

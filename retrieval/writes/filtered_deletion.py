@@ -9,6 +9,7 @@ from nearline.errors import InvalidRequest, SnapshotGone
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 
 _PAGE = 500
+_PAUSE_S = 0.1
 MAX_DELETED = 10_000
 
 
@@ -61,6 +62,7 @@ async def delete_matching(
         except SnapshotGone:
             # Another snapshot is served now: begin again, without those that are deleted.
             token, min_watermark = "", newest.encode() if newest else min_watermark
+            await asyncio.sleep(_PAUSE_S)
             continue
         if page.items:
             reply = await writer.delete_items(

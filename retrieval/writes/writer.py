@@ -23,6 +23,7 @@ from nearline.errors import (
     NotReady,
     PermissionDenied,
 )
+from nearline.items.sizes import attributes_bytes, attributes_error
 from nearline.store.snapshot import partition_of, shard_of
 from nearline.times import in_utc, to_us
 from nearline.tracing.spans import stage
@@ -59,14 +60,17 @@ class KnownItems(NamedTuple):
 
     versions: Version by id.
     away: Shards that did not answer.
-    positions: Log position of the snapshot by partition; empty if it belongs to another log.
+    positions: Log position by partition up to which an item that was not found is absent: of the
+        snapshot, or later; empty if it belongs to another log.
     foreign: Ids of items that the caller may not write.
+    attributes: Attributes by id; empty ones if they were not needed.
     """
 
     versions: Mapping[str, int]
     away: frozenset[int]
     positions: Sequence[int]
     foreign: frozenset[str] = frozenset()
+    attributes: Mapping[str, c.Attributes] = {}
 
 
 async def read_known_items(
@@ -74,7 +78,7 @@ async def read_known_items(
     ids: Sequence[str],
     deadline: float | None,
     log: ChangeLog,
-    owner: Ownership | None,
+    conditions: _WriteConditions,
 ) -> KnownItems:
     """Reads the versions of items from the shards, without waiting for unavailable ones.
 
@@ -84,9 +88,11 @@ async def read_known_items(
     timeout_s = _VERSIONS_S
     if deadline is not None:
         timeout_s = min(timeout_s, _VERSIONS_RATIO * (deadline - now))
-    least = None if owner is None else (await log.state()).head
-    context = RequestContext(now + timeout_s, least)
-    payload = _NO_PAYLOAD if owner is None else _ATTRIBUTES
+    owner = conditions.owner
+    exact = owner is not None or 0 in conditions.if_versions.values()
+    head = (await log.state()).head if exact else None
+    context = RequestContext(now + timeout_s, None if owner is None else head)
+    payload = _ATTRIBUTES if owner or conditions.only_attributes else _NO_PAYLOAD
     usable_ids = valid_ids(ids)
     if not usable_ids:
         return KnownItems({}, frozenset(), ())
@@ -95,17 +101,22 @@ async def read_known_items(
     except (NotReady, DeadlineExceeded):
         return KnownItems({}, frozenset(range(len(served.shards))), ())
     versions = {document_id: item.version for document_id, item in found.items.items()}
-    followed = {one.watermark.log_id for one in context.applied.values()}
-    same_log = followed == {served.watermark.log_id}
+    followed = tuple(one.watermark for one in context.applied.values())
+    known = served.watermark
+    if head and followed:
+        # The log still has the versions of items that have expired in the shards.
+        known = merge_watermarks((head.limited(merge_watermarks(followed)), known))
+    same_log = {one.log_id for one in followed} == {known.log_id}
     return KnownItems(
         versions,
         frozenset(context.failures),
-        served.watermark.positions if same_log else (),
+        known.positions if same_log else (),
         frozenset(
             name
             for name, item in found.items.items()
             if owner is not None and not owner.includes(item.attributes)
         ),
+        {name: item.attributes for name, item in found.items.items()},
     )
 
 
@@ -122,7 +133,8 @@ CheckChange: TypeAlias = Callable[[ServedCollection, Change], None]
 class _WriteConditions:
     """Options of a write request; see UpsertItemsRequest in retrieval.proto.
 
-    owner: The items that the caller may write; None: all.
+    owner: The items that the caller may write; None: all. only_attributes: Other attributes of the
+        items are kept.
     """
 
     if_versions: Mapping[str, int]
@@ -130,6 +142,7 @@ class _WriteConditions:
     as_of: Mapping[str, datetime] = field(default_factory=dict)
     lane: c.Lane | None = None
     owner: Ownership | None = None
+    only_attributes: bool = False
 
     def of_attempt(self, number: int) -> _WriteConditions:
         """Returns the conditions of another attempt, whose key is another, too."""
@@ -186,7 +199,9 @@ class Writer:
         self._feed_block.check("upserts")
         make = attributes_change if only_attributes else upsert_change
         owner = self._owner()
-        conditions = _WriteConditions(if_versions or {}, idempotency_key, as_of or {}, lane, owner)
+        conditions = _WriteConditions(
+            if_versions or {}, idempotency_key, as_of or {}, lane, owner, only_attributes
+        )
 
         def change_of(item: c.Item, served: ServedCollection) -> Change:
             change = make(item, served)
@@ -301,7 +316,7 @@ class Writer:
         async def prepare(served: ServedCollection) -> list[ChangeWrite | c.WriteResult]:
             changes, known = await asyncio.gather(
                 self._embed(served, make, conditions.lane, deadline),
-                read_known_items(served, ids, deadline, log, conditions.owner),
+                read_known_items(served, ids, deadline, log, conditions),
             )
             if self._quota is not None and conditions.owner is not None:
                 changes = await self._quota.refuse_beyond(
@@ -419,6 +434,12 @@ def _make_write(
             document_id,
             PermissionDenied("the id is that of an item of somebody else; choose another id"),
         )
+    if change.kind is ChangeKind.ATTRIBUTES:
+        old = known.attributes.get(document_id, {})
+        merged = {name: v for name, v in {**old, **change.attributes}.items() if v is not None}
+        # An item that a build made larger may be changed, but not grow.
+        if attributes_bytes(merged) > max(c.MAX_ATTRIBUTES_BYTES, attributes_bytes(old)):
+            return _rejected_result(document_id, attributes_error())
     if_version = conditions.if_versions.get(document_id)
     place = conditions.as_of.get(document_id)
     as_of_us = None if place is None else to_us(in_utc(place))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -20,13 +21,15 @@ from tests.nearline_cli.conftest import ROOT, Up, command
 pytestmark = [pytest.mark.service, pytest.mark.long]
 
 TUTORIALS = ROOT / "docs" / "tutorials"
-# ```language file: the block is that file. ```sh: its lines are commands. Anything else is output.
-BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.M | re.S)
+# ```language file: the block is that file. ```sh: its lines are commands. ```: what those before it
+# print, but for spaces and what "…" stands for; figures are right to two digits. ```text: neither.
+BLOCK = re.compile(r"^```(\w*)(?: (\S+))?\n(.*?)^```$", re.M | re.S)
+PART = r"(\d+\.\d+)|(…)|(─+)|(\s+)"
 # The service that a command asks; every other command asks the router, or none of them.
 SERVICES = {"ask": "generation", "sessions": "generation"}
 LOCAL = {"build", "snapshots"}
 PORTS = {7700: "retrieval", 7703: "generation", 7706: "gateway"}
-SEARCH = "curl -s 127.0.0.1:7706/v1/collections/default/search -d"
+SEARCH = "curl -s 127.0.0.1:7706/v1/collections/default/search --json"
 # What a tutorial says to appear within a minute.
 SOON, SOON_S = {"nearline status"}, 60
 # What a reader should see, by tutorial and command.
@@ -53,7 +56,7 @@ SHOWN = {
     "from-an-empty-shop": {
         "nearline status": "interactions",
         "python wait.py": "trained on 1200 interactions",
-        'curl -s 127.0.0.1:7706/v1/collections/default/recommend -d \'{"user_id": "visitor-0", '
+        'curl -s 127.0.0.1:7706/v1/collections/default/recommend --json \'{"user_id": "visitor-0", '
         '"n": 3, "explain"': '"id":"tea-',
     },
     "over-http": {
@@ -86,6 +89,9 @@ class Reader:
     def run(self, line: str) -> str:
         """Runs a command line and returns what it printed; `nearline up` keeps running."""
         program, *words = shlex.split(line)
+        if program == "pip":
+            assert importlib.util.find_spec(words[-1])
+            return ""
         if program == "python":
             code = (self._folder / words[0]).read_text("utf-8")
             for port, service in PORTS.items():
@@ -151,17 +157,37 @@ def reading(folder: Path) -> Iterator[Reader]:
         reader.close()
 
 
+def is_shown(shown: str, printed: str) -> bool:
+    """Returns whether a command printed a block of a tutorial."""
+    figures: list[str] = []
+    pattern = ""
+    for text, figure, _, rule, space in re.findall(rf"(.*?)(?:{PART}|$)", shown.strip(), re.S):
+        figures += [figure] if figure else []
+        more = r"(\d+\.\d+)" if figure else "─+" if rule else r"\s+" if space else ".*?"
+        pattern += re.escape(text) + more
+    found = re.search(pattern, printed, re.S)
+    return found is not None and all(
+        float(one) == pytest.approx(float(other), rel=0.02)
+        for one, other in zip(figures, found.groups(), strict=True)
+    )
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_tutorial_does_what_it_says(name: str, tmp_path: Path) -> None:
     text = (TUTORIALS / f"{name}.md").read_text("utf-8")
     printed: dict[str, str] = {}
+    latest: list[str] = []
     with reading(tmp_path) as reader:
         for language, file, body in BLOCK.findall(text):
             if file:
                 reader.save(file, body)
+            elif not language:
+                out = "".join(printed[line] for line in latest)
+                assert is_shown(body, out), f"{latest} printed\n{out}"
             elif language == "sh":
-                for line in body.replace("\\\n", "").splitlines():
+                latest = body.replace("\\\n", "").splitlines()
+                for line in latest:
                     printed[line] = reader.run(line)
                     if line in SOON:
                         printed[line] = reader.repeat(line, until=SHOWN[name][line])
@@ -171,3 +197,11 @@ def test_a_tutorial_does_what_it_says(name: str, tmp_path: Path) -> None:
 
 def test_every_tutorial_is_followed() -> None:
     assert {path.stem for path in TUTORIALS.glob("*.md")} == set(SHOWN)
+
+
+def test_a_block_that_is_not_printed_is_noticed() -> None:
+    shown = "#  score  id\n─────\n1  0.253  re…\n2  7\n"
+    printed = "# score id \n──\n1 0.2549 returns.md\n2 7 x"
+    assert is_shown(shown, printed)
+    for other in (printed.replace("0.2549", "0.261"), printed.replace("7", "8"), printed[:-4], ""):
+        assert not is_shown(shown, other)

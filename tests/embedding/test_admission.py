@@ -57,3 +57,14 @@ def test_the_meter_counts_two_slots_together_and_follows_a_change() -> None:
         meter.started(float(second))
         meter.finished(200, float(second))
     assert meter.tokens_per_s == pytest.approx(200.0, rel=0.01)
+
+
+def test_the_rate_of_a_model_that_is_busy_for_long_is_trusted() -> None:
+    meter = RateMeter()
+    meter.started(0.0)
+    meter.finished(100, 1.0)
+    meter.started(2.0)
+    assert meter.rate_to_trust(9.0) == pytest.approx(100.0)
+    meter.finished(700, 9.0)
+    assert meter.rate_to_trust(9.9) == pytest.approx(100.0)
+    assert meter.rate_to_trust(10.1) == 0.0

@@ -228,6 +228,19 @@ async def test_a_stream_waits_for_room_in_order_where_others_are_refused() -> No
     assert [batch[0][0] for batch in backend.batches] == [1, 11, 12, 13, 14]
 
 
+async def test_bulk_counts_the_bulk_before_it_and_a_query_does_not() -> None:
+    backend = FakeBackend()
+    async with running(backend, rate=10.0) as batcher:
+        first = await busy(backend, batcher)
+        waiting = asyncio.create_task(batcher.infer(texts([1] * 20), BULK))
+        await settled()
+        batcher.check(INTERACTIVE, 1.0, own_tokens=1)
+        with pytest.raises(Overloaded, match=r"would take 2\.200 s"):
+            batcher.check(BULK, 1.0, own_tokens=1)
+        backend.release()
+        await asyncio.gather(first, waiting)
+
+
 @pytest.mark.parametrize(("length", "waits"), [(2, False), (3, True)])
 async def test_a_stream_waits_only_if_the_lane_would_exceed_its_limit(
     length: int, waits: bool
@@ -302,6 +315,19 @@ async def test_the_time_in_the_queue_and_the_time_in_the_model_are_told_apart() 
     assert (ran.queue_s, ran.inference_s) == (0.0, 3.0)
 
 
+async def test_a_request_of_several_batches_waits_in_the_queue_until_the_first() -> None:
+    backend, now = FakeBackend(), [0.0]
+    async with running(backend, budget=4, clock=lambda: now[0]) as batcher:
+        backend.hold()
+        task = asyncio.create_task(batcher.infer(texts([7] * 4, [8] * 4), INTERACTIVE))
+        await entered(backend)
+        now[0] = 2.0
+        backend.release()
+        done = await task
+    assert len(backend.batches) == 2
+    assert (done.queue_s, done.inference_s) == (0.0, 2.0)
+
+
 async def test_what_expires_in_the_queue_fails_and_is_not_run() -> None:
     backend = FakeBackend()
     now = [0.0]
@@ -345,6 +371,24 @@ async def test_closing_fails_what_waits_and_ends_the_threads() -> None:
     with pytest.raises(NotReady, match="stopping"):
         await waiting
     assert not [t for t in threading.enumerate() if t.name.startswith("model-")]
+
+
+async def test_closing_fails_streams_that_wait_for_room_and_what_comes_later() -> None:
+    backend = FakeBackend()
+    async with running(backend, queued=4) as batcher:
+        first = await busy(backend, batcher)
+        waiting = [
+            asyncio.create_task(batcher.infer(texts([2] * 4), BULK, wait=True)) for _ in range(6)
+        ]
+        await settled()
+        closing = asyncio.create_task(batcher.close())
+        await settled()
+        backend.release()
+        async with asyncio.timeout(10):
+            await asyncio.gather(closing, first)
+            for one in (*waiting, batcher.infer(texts([3]), BULK)):
+                with pytest.raises(NotReady, match="stopping"):
+                    await one
 
 
 class FakeFallback:

@@ -81,6 +81,32 @@ def test_a_limit_is_raised_once_batches_have_fitted_for_long() -> None:
     assert device.tried == [40]
 
 
+def test_batches_that_fitted_before_a_lack_of_memory_do_not_raise_the_limit_after_it() -> None:
+    device = SmallDevice(25)
+    engine = MemoryLimitedEngine(device)
+    engine.run(_items([10] * 8), 0)
+    for memory, limit in ((25, 20), (15, 10)):
+        device.memory = memory
+        engine.run(_items([10] * 2), 0)
+        for _ in range(400):
+            engine.run(_items([10]), 0)
+        assert engine.token_limit == limit
+
+
+def test_a_larger_batch_that_fails_later_does_not_raise_the_limit() -> None:
+    class TwoSlots(SmallDevice):
+        def run(self, items: Sequence[NDArray[np.int64]], slot: int) -> NDArray[np.float32]:
+            if len(items) == 8:
+                # Meanwhile, the other slot finds the limit.
+                engine.run(_items([10] * 4), 1)
+            return super().run(items, slot)
+
+    device = TwoSlots(25)
+    engine = MemoryLimitedEngine(device)
+    engine.run(_items([10] * 8), 0)
+    assert device.tried == [40, 20, 20, 80, 20, 20, 20, 20]
+
+
 def test_an_item_that_does_not_fit_alone_fails_and_lowers_no_limit() -> None:
     engine = MemoryLimitedEngine(SmallDevice(25))
     with pytest.raises(OutOfMemoryError):

@@ -198,6 +198,25 @@ async def serving(folder: Path, **limits: int) -> AsyncIterator[EmbeddingService
         await service.close()
 
 
+async def test_pairs_run_in_the_lane_that_their_caller_names(tmp_path: Path) -> None:
+    def counted() -> list[float]:
+        labels = [{"model": one, "lane": BULK.value} for one in ("reranker", "entailment")]
+        return [
+            REGISTRY.get_sample_value(f"nearline_embedding_{name}", one | more) or 0.0
+            for one in labels
+            for name, more in (("tokens_total", {}), ("stage_seconds_count", {"stage": "queue"}))
+        ]
+
+    before = counted()
+    async with serving(tmp_path) as service:
+        await service.rerank("a", ["b"])
+        await service.entail(["a"], ["b"])
+        assert counted() == before
+        await service.rerank("a", ["b"], lane=BULK)
+        await service.entail(["a"], ["b"], lane=BULK)
+    assert all(now > then for now, then in zip(counted(), before, strict=True))
+
+
 async def test_the_service_scores_judges_and_tells_its_models(tmp_path: Path) -> None:
     async with serving(tmp_path) as service:
         assert await service.rerank("q", ["four", "7 signs", "é"]) == [4, 7, 1]

@@ -154,6 +154,31 @@ def test_bulk_gets_a_tenth_while_queries_never_end() -> None:
     assert done[BULK] / done[INTERACTIVE] == pytest.approx(0.1, rel=0.1)
 
 
+def test_bulk_that_is_given_up_leaves_no_share_to_the_next() -> None:
+    lanes = BatchQueue(64)
+
+    def queries_before_bulk() -> int:
+        for count in range(1, 100):
+            lanes.push(make_job([64], INTERACTIVE), 0.0)
+            if take(lanes).lane is BULK:
+                return count
+        raise AssertionError("bulk never runs")
+
+    lanes.push(make_job([64]), 0.0)
+    alone = queries_before_bulk()
+    while lanes.take(0.0).batch is not None:
+        pass
+    given_up = make_job([64])
+    lanes.push(given_up, 0.0)
+    for _ in range(alone - 2):
+        lanes.push(make_job([64], INTERACTIVE), 0.0)
+        assert take(lanes).lane is INTERACTIVE
+    lanes.drop(given_up, DropReason.CANCELLED)
+    assert lanes.take(0.0).batch is None
+    lanes.push(make_job([64]), 0.0)
+    assert queries_before_bulk() == alone
+
+
 @pytest.mark.parametrize("in_window", [False, True])
 def test_what_is_dropped_is_not_run_and_is_counted(*, in_window: bool) -> None:
     lanes = BatchQueue(64)

@@ -146,6 +146,27 @@ async def test_a_timeout_ends_the_wait_in_embedded_use_too(tmp_path: Path) -> No
             await service.embed(["w1"], timeout_s=0.05)
 
 
+async def test_what_is_late_and_what_is_given_up_are_counted_apart(tmp_path: Path) -> None:
+    def dropped() -> list[float]:
+        return [
+            counted("dropped_texts_total", reason=reason) for reason in ("expired", "cancelled")
+        ]
+
+    backend, before = FakeBackend(), dropped()
+    async with serving(tmp_path, backend) as service:
+        backend.hold()
+        first = asyncio.create_task(service.embed(["w1"], lane=Lane.BULK))
+        assert await asyncio.to_thread(backend.entered.acquire, timeout=20)
+        with pytest.raises(DeadlineExceeded):
+            await service.embed(["w2"], lane=Lane.BULK, timeout_s=0.05)
+        given_up = asyncio.create_task(service.embed(["w3", "w4"], lane=Lane.BULK))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(given_up, 0.2)
+        backend.release()
+        await first
+        assert np.subtract(dropped(), before).tolist() == [1, 2]
+
+
 async def test_what_cannot_be_done_in_time_is_refused_before_it_is_tokenised(
     tmp_path: Path,
 ) -> None:
@@ -175,6 +196,14 @@ async def test_a_stream_answers_in_order(tmp_path: Path) -> None:
         np.testing.assert_array_equal(reply.vectors[0], expected(ids(number)))
 
 
+async def test_a_stream_is_counted_as_bulk(tmp_path: Path) -> None:
+    before = counted("texts_total")
+    async with serving(tmp_path) as service:
+        async for _ in service.embed_stream(calls([["w1"], ["w2", "w3"]])):
+            pass
+    assert counted("texts_total") == before + 3
+
+
 async def test_a_stream_whose_caller_waits_for_each_answer_goes_on(tmp_path: Path) -> None:
     answered = asyncio.Semaphore(1)
 
@@ -200,8 +229,10 @@ async def test_a_stream_reads_ahead_no_further_than_it_may(tmp_path: Path) -> No
         stream = service.embed_stream(counted())
         for answers in range(1, 5):
             await anext(stream)
-            # Two batches of two texts are in work, and one was read and waits.
-            assert len(read) <= answers + 3
+            for _ in range(20):
+                await asyncio.sleep(0)
+            # The answer that was not taken yet and a batch in work, of two texts each; one waits.
+            assert len(read) <= answers + 2
         await stream.aclose()
 
 

@@ -139,6 +139,11 @@ async def gateway(
         )
         async with (
             http_server.serving(make_application(chosen, Upstream.of(chosen)), chosen) as own,
-            httpx2.AsyncClient(base_url=f"http://{own}", timeout=20, trust_env=False) as client,
+            httpx2.AsyncClient(
+                base_url=f"http://{own}",
+                headers={"content-type": "application/json"},
+                timeout=20,
+                trust_env=False,
+            ) as client,
         ):
             yield client, behind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -52,7 +53,8 @@ async def _exchange(address: tuple[str, int], data: bytes) -> tuple[int, dict[st
 
 
 def _post(body: bytes, path: str = SEARCH, headers: str = "", verb: str = "POST") -> bytes:
-    head = f"{verb} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n{headers}\r\n"
+    own = f"host: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    head = f"{verb} {path} HTTP/1.1\r\n{own}{headers}\r\n"
     return head.encode("latin-1") + body
 
 
@@ -78,6 +80,8 @@ def _options(**fields: Any) -> bytes:
 
 
 # Each is answered with problem details of this status.
+# In UTC, it is in the year 10,000.
+_AFTER_ALL = "9999-12-31T23:59:59-23:59"
 REFUSED: dict[str, tuple[int, bytes]] = {
     "no JSON": (400, _post(b"{query}")),
     "a part of JSON": (400, _post(b'{"query": {"text": "x"')),
@@ -87,9 +91,29 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "a number": (400, _post(b"1")),
     "NaN": (400, _post(b'{"options": {"min_score": NaN}}')),
     "a byte order mark": (400, _post(b"\xef\xbb\xbf{}")),
-    "UTF-16": (400, _post('{"query": {"text": "x"}}'.encode("utf-16"))),
+    "UTF-16": (415, _post('{"query": {"text": "x"}}'.encode("utf-16"))),
     "not UTF-8": (400, _post(b'{"query": {"text": "\xff\xfe"}}')),
     "a lone surrogate": (400, _post(b'{"query": {"text": "\\ud800"}}')),
+    "a page of two minus signs": (400, _post(b"", path="/v1/jobs?page_size=--5", verb="GET")),
+    "a page of a superscript": (400, _post(b"", path="/v1/jobs?page_size=%C2%B2", verb="GET")),
+    "a page of a minus sign": (400, _post(b"", path="/v1/jobs?page_size=-", verb="GET")),
+    "a query of lists in lists": (400, _post(b'{"query": ' + _nested(1_020, "[", "]") + b"}")),
+    "a text of lists in lists": (
+        400,
+        _post(b'{"query": {"text": ' + _nested(1_015, "[", "]") + b"}}"),
+    ),
+    "a vector of lists in lists": (
+        400,
+        _post(b'{"query": {"vector": ' + _nested(1_015, "[", "]") + b"}}"),
+    ),
+    "a value of objects in objects": (
+        400,
+        _post(
+            b'{"items": [{"id": "a", "attributes": {"a": ' + _nested(1_010, '{"a":', "}") + b"}}]}",
+            path="/v1/collections/shop/items",
+            verb="PUT",
+        ),
+    ),
     "lists in lists": (400, _post(_nested(10_000, "[", "]"))),
     "objects in objects": (400, _post(_nested(5_000, '{"query":', "}"))),
     "a filter of filters": (
@@ -97,10 +121,34 @@ REFUSED: dict[str, tuple[int, bytes]] = {
         _post(b'{"options": {"filter": ' + _nested(900, '{"not":', "}") + b"}}"),
     ),
     "zeros compressed by nobody": (400, _post(b"\x00" * 1_000)),
-    "too large": (400, _post(b" " * (LIMIT + 1))),
+    "gzip": (415, _post(gzip.compress(b"{}"), headers="content-encoding: gzip\r\n")),
+    "gzip that no header names": (415, _post(gzip.compress(b"{}"))),
+    "gzip of lines": (
+        415,
+        _post(
+            gzip.compress(b"{}"),
+            path="/v1/collections/shop/items/stream",
+            headers="content-encoding: gzip\r\n",
+            verb="PUT",
+        ),
+    ),
+    "gzip of interactions": (
+        415,
+        _post(gzip.compress(b"{}"), path="/v1/collections/shop/interactions/import"),
+    ),
+    "gzip for another interface": (
+        415,
+        _post(gzip.compress(b"{}"), path="/mcp", headers="content-encoding: gzip\r\n"),
+    ),
+    "a line too large": (
+        413,
+        _post(b" " * (LIMIT + 1), path="/v1/collections/shop/items/stream", verb="PUT"),
+    ),
+    "too large": (413, _post(b" " * (LIMIT + 1))),
     "too large in chunks": (
-        400,
-        f"POST {SEARCH} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+        413,
+        f"POST {SEARCH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n".encode()
+        + b"transfer-encoding: chunked\r\n\r\n"
         + b"8000\r\n"
         + b" " * 0x8000
         + b"\r\n8000\r\n"
@@ -140,6 +188,12 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "an attribute of lists in lists": (400, _item(attributes={"a": [[1]]})),
     "an attribute that is no time": (400, _item(attributes={"a": {"$time": "yesterday"}})),
     "an attribute beyond 64 bits": (400, _item(attributes={"a": 2**63})),
+    "a time after the last year": (
+        400,
+        _item(attributes={"a": {"$time": _AFTER_ALL}}),
+    ),
+    "an expiry before the first year": (400, _item(expire_time="0001-01-01T00:00:00+23:59")),
+    "a filter by a time after the last year": (400, _options(filter=f"at > {_AFTER_ALL}")),
     "attributes that are a list": (400, _item(attributes=[1])),
     "an expiry that is no time": (400, _item(expire_time=5)),
     "a version below zero": (400, _item(version=-1)),
@@ -182,6 +236,8 @@ async def test_a_malformed_request_is_a_problem_that_says_what_to_send(
     assert headers["content-type"] == "application/problem+json"
     problem = json.loads(body)
     assert problem["status"] == status and len(problem["detail"]) < 1_000
+    if status in (413, 415):
+        assert "--max-body-bytes" in problem["detail"] or "UTF-8" in problem["detail"]
     assert problem["reason"] in ("INVALID_REQUEST", "NOT_FOUND", "UNSUPPORTED")
 
 
@@ -190,6 +246,24 @@ async def test_what_is_not_http_is_refused(address: tuple[str, int], name: str) 
     status, _, _ = await _exchange(address, CLOSED[name])
     assert status in (0, 400)
     assert (await _exchange(address, _query({"text": "x"})))[0] == 200
+
+
+async def test_the_headers_of_each_request_of_a_connection_count_alone(
+    address: tuple[str, int],
+) -> None:
+    request = _json({"query": {"text": "x"}}, headers=f"x-more: {'x' * 4_000}\r\n")
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        writer.write(request[:8])
+        async with asyncio.timeout(20):
+            for _ in range(40):
+                # The next one begins in the same segment, and so arrives in two.
+                writer.write(request[8:] + request[:8])
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+                assert head.startswith("http/1.1 200")
+                await reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
+    finally:
+        writer.close()
 
 
 async def test_a_client_that_sends_no_request_is_not_waited_for(
@@ -203,3 +277,26 @@ async def test_a_client_that_sends_no_request_is_not_waited_for(
         for begun in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nhost: x\r\n"):
             assert (await _exchange((client.base_url.host, port), begun))[0] == 0
         assert (await _exchange((client.base_url.host, port), _query({"text": "x"})))[0] == 200
+
+
+async def test_the_time_for_headers_holds_for_each_request_and_for_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_server, "HEADER_S", 0.1)
+    async with gateway() as (client, behind):
+        _answer(behind)
+        port = client.base_url.port
+        assert port is not None
+        reader, writer = await asyncio.open_connection(client.base_url.host, port)
+        behind.go.clear()
+        writer.write(_query({"text": "x"}))
+        reply = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+        # Its answer takes longer.
+        assert not (await asyncio.wait([reply], timeout=0.4))[0]
+        behind.go.set()
+        async with asyncio.timeout(10):
+            assert (await reply).startswith(b"HTTP/1.1 200")
+            # The next request never ends.
+            writer.write(b"GET /healthz HT")
+            await reader.read()
+        writer.close()

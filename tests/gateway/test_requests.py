@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+import time
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 import pytest_asyncio
 from prometheus_client import REGISTRY
+from starlette.requests import Request
 
-from nearline import errors
+from gateway import http_server
+from gateway.application import make_application
+from gateway.body import read_lines
+from gateway.compatible.paths import PATHS
+from gateway.routes import ROUTES
+from gateway.settings import GatewaySettings
+from gateway.upstream import Upstream
+from nearline import errors, serving
 from nearline.settings import ServerSettings
-from nearline.v1 import embedding_pb2, generation_pb2, ingest_pb2, retrieval_pb2
+from nearline.v1 import (
+    embedding_pb2,
+    embedding_pb2_grpc,
+    generation_pb2,
+    ingest_pb2,
+    retrieval_pb2,
+)
 from tests.gateway.gateways import Behind, gateway
 
 pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="module")]
@@ -189,6 +207,10 @@ async def test_an_answer_comes_as_events_and_its_error_too(served: Served) -> No
     assert [kind for kind, _ in parsed] == ["delta", "done", "error"]
     assert parsed[0][1]["text"] == "Yes. "
     assert parsed[2][1]["reason"] == "NOT_READY" and parsed[2][1]["status"] == 503
+    assert parsed[2][1]["request_id"] == found.headers["x-request-id"]
+    # Proxies neither keep nor collect them.
+    assert found.headers["cache-control"] == "no-store"
+    assert found.headers["x-accel-buffering"] == "no"
     # Before the first event, an error has its own status.
     behind.answers["Generate"] = lambda request: events[2:]
     found = await client.post("/v1/collections/shop/answers", json={"question": "x?"})
@@ -203,11 +225,13 @@ async def test_a_stream_of_writes_is_a_line_of_json_per_batch(served: Served) ->
     assert (await client.put(path, content=lines)).status_code == 200
     assert [one.request.items[0].id for _, one in behind.seen] == ["a", "b"]
     assert {one.request.collection for _, one in behind.seen} == {"shop"}
+    # Writing takes as long as its caller sends.
+    assert behind.left_s is None
     found = await client.put(path, content=b'{"items": []}\n{"itms": []}\n')
     assert found.status_code == 400
     assert found.json()["field"] == "line 2.itms"
     found = await client.put(path, content=b'{"items": [{"id": "' + b"x" * 5_000 + b'"}]}')
-    assert found.status_code == 400 and "4,096 are allowed" in found.json()["detail"]
+    assert found.status_code == 413 and "4,096 are allowed" in found.json()["detail"]
 
 
 async def test_what_is_in_the_query_are_fields_of_the_request(served: Served) -> None:
@@ -252,6 +276,7 @@ async def test_batches_of_texts_are_embedded_line_by_line(served: Served) -> Non
     behind.answers["EmbedStream"] = lambda last: [reply, reply]
     found = await client.post(path, content=b'{"texts": ["a"]}\n{"texts": ["b"], "lane": "bulk"}')
     assert found.headers["content-type"] == "application/x-ndjson"
+    assert behind.left_s is None
     assert [json.loads(line)["vectors"] for line in found.text.splitlines()] == [[[1.0]]] * 2
     assert [one.request.texts[0] for _, one in behind.seen] == ["a", "b"]
     found = await client.post(path, content=b'{"texts": "a"}')
@@ -274,13 +299,15 @@ async def test_a_caller_whose_calls_take_every_place_of_its_connection_keeps_few
 ):
     async with gateway(services=ServerSettings(max_streams=2)) as (client, behind):
         behind.answers["Search"] = lambda _: retrieval_pb2.SearchResponse()
-        behind.go.clear()
 
         def search(key: str) -> asyncio.Task[httpx2.Response]:
             headers = {"authorization": f"Bearer {key}"}
             path = "/v1/collections/default/search"
             return asyncio.create_task(client.post(path, json={"query": {}}, headers=headers))
 
+        await asyncio.gather(search("flood"), *(search(f"key {number}") for number in range(8)))
+        behind.seen.clear()
+        behind.go.clear()
         flood = [search("flood") for _ in range(6)]
         async with asyncio.timeout(10):
             while len(behind.seen) < 2:
@@ -299,3 +326,129 @@ async def test_the_id_of_a_reply_is_the_one_that_the_service_got(served: Served)
     behind.answers["Search"] = lambda _: retrieval_pb2.SearchResponse()
     reply = await client.post(SEARCH, json={"query": {}})
     assert reply.headers["x-request-id"] == behind.metadata["x-request-id"]
+
+
+async def test_a_request_may_take_no_longer_than_the_gateway_lets_it() -> None:
+    async with gateway(timeout_s=2, max_timeout_s=4) as (client, behind):
+        behind.answers["Search"] = lambda _: retrieval_pb2.SearchResponse()
+        for given, least_s, most_s in ((None, 1, 2), ("3", 2, 3), ("3600", 3, 4), ("inf", 3, 4)):
+            headers = {} if given is None else {"nearline-timeout": given}
+            assert (await client.post(SEARCH, json={}, headers=headers)).status_code == 200
+            assert behind.left_s is not None and least_s < behind.left_s < most_s + 0.1
+
+
+async def test_a_long_line_in_small_parts_costs_time_in_proportion_to_its_bytes() -> None:
+    parts = [b"a\n\n", b"x" * (15 << 20), *[b"y"] * 2_000, b"\nb"]
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    request = Request({"type": "http", "method": "PUT", "headers": []}, receive)
+    start = time.process_time()
+    lines = [(number, len(line)) async for number, line in read_lines(request, 16 << 20)]
+    assert lines == [(1, 1), (3, (15 << 20) + 2_000), (4, 1)]
+    # Searching the whole line for each of the small parts takes ten seconds.
+    assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "name"),
+    [
+        ("PUT", "/items/stream", "UpsertItemsStream"),
+        ("POST", "/interactions/import", "ImportInteractions"),
+    ],
+)
+async def test_a_refusal_is_answered_before_a_line_is_complete(
+    tmp_path: Path, verb: str, path: str, name: str
+) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text("# Nobody.\n", encoding="utf-8")
+    keys.chmod(0o600)
+    async with gateway(ServerSettings(keys=str(keys))) as (client, behind):
+        host, port = client.base_url.host, client.base_url.port
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            head = f"{verb} /v1/collections/shop{path} HTTP/1.1\r\nhost: localhost\r\n"
+            kind = "content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
+            writer.write((head + kind).encode() + b'5\r\n{"a":\r\n')
+            async with asyncio.timeout(5):
+                found = await reader.readuntil(b"\r\n\r\n")
+            assert b" 401 " in found and not behind.seen
+        finally:
+            writer.close()
+
+
+@pytest.mark.parametrize("length", ["content-length: 2000000", "transfer-encoding: chunked"])
+async def test_an_unknown_caller_is_refused_before_a_byte_of_its_body_is_read(
+    tmp_path: Path, length: str
+) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text("# Nobody.\n", encoding="utf-8")
+    keys.chmod(0o600)
+    places = {(one.verb, one.path) for one in PATHS if one.verb == "POST"}
+    for methods in ROUTES.values():
+        places |= {(one.verb, one.path) for one in methods.values() if one.has_body}
+    async with gateway(ServerSettings(keys=str(keys))) as (client, behind):
+        host, port = client.base_url.host, client.base_url.port
+        for verb, path in (*sorted(places), ("POST", "/mcp")):
+            reader, writer = await asyncio.open_connection(host, port)
+            head = f"{verb} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer x\r\n"
+            writer.write(f"{head}{length}\r\n\r\n".encode())
+            async with asyncio.timeout(5):
+                assert b" 401 " in await reader.readuntil(b"\r\n\r\n"), path
+            writer.close()
+        assert not behind.seen
+
+
+async def test_the_work_for_a_client_that_has_gone_ends() -> None:
+    async with gateway() as (client, behind):
+        host, port = client.base_url.host, client.base_url.port
+        _, writer = await asyncio.open_connection(host, port)
+        items = b'{"items": [' + b"{}," * 3_000_000 + b"{}]}"
+        kind = f"content-type: application/json\r\ncontent-length: {len(items)}\r\n\r\n"
+        path = "/v1/collections/shop/items"
+        writer.write(f"PUT {path} HTTP/1.1\r\nhost: localhost\r\n{kind}".encode() + items)
+        async with asyncio.timeout(20):
+            await writer.drain()
+            while not _is_decoding():
+                await asyncio.sleep(0.001)
+            writer.close()
+            start = time.monotonic()
+            while _is_decoding():
+                await asyncio.sleep(0.001)
+        assert time.monotonic() - start < 1 and not behind.seen
+
+
+def _is_decoding() -> bool:
+    frames = sys._current_frames().values()
+    return any(frame.f_code.co_filename.endswith("json_decoder.py") for frame in frames)
+
+
+class _Embedding(embedding_pb2_grpc.EmbeddingServiceServicer):
+    """Replies to each request of a stream as it comes."""
+
+    async def EmbedStream(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        async for _ in requests:
+            yield embedding_pb2.EmbedStreamResponse()
+
+
+async def test_each_line_of_a_stream_is_answered_though_replies_have_begun() -> None:
+    async def lines() -> AsyncIterator[bytes]:
+        for number in range(100):
+            yield b'{"texts": ["%d"]}\n' % number
+            await asyncio.sleep(0.001)
+
+    add = partial(embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server, _Embedding())
+    async with serving.running(
+        [serving.Registration("nearline.v1.EmbeddingService", add)]
+    ) as service:
+        chosen = GatewaySettings.load({"port": 0, "embedding": service})
+        application = make_application(chosen, Upstream.of(chosen))
+        async with (
+            http_server.serving(application, chosen) as address,
+            httpx2.AsyncClient(trust_env=False, timeout=10) as client,
+        ):
+            path = f"http://{address}/v1/embedding/embed/stream"
+            headers = {"content-type": "application/x-ndjson"}
+            found = await client.post(path, content=lines(), headers=headers)
+    assert found.status_code == 200 and len(found.text.splitlines()) == 100

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
-from gateway import health
+from gateway import health, http_server
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 from nearline.errors import SettingsError
@@ -37,6 +39,42 @@ async def test_a_gateway_with_tls_is_healthy_whatever_name_its_certificate_has(
     async with serving as (client, _):
         address = client.base_url.netloc.decode()
         assert await asyncio.to_thread(health.check, address) == ""
+
+
+@pytest.mark.service
+async def test_a_gateway_that_knows_the_authority_of_clients_serves_only_those_with_a_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = CertificateAuthority(tmp_path / "ours")
+    stranger = CertificateAuthority(tmp_path / "other").issue("stranger", ["127.0.0.1"])
+    own = authority.issue("gateway", ["127.0.0.1"])
+    files: dict[str, Any] = {
+        "tls_cert": str(own[0]),
+        "tls_key": str(own[1]),
+        "tls_client_ca": str(authority.file),
+    }
+    async with gateways.gateway(**files) as (client, _):
+        address = client.base_url.netloc.decode()
+        found = []
+        for shown in (None, stranger, own):
+            if shown:
+                monkeypatch.setenv("NEARLINE_TLS_CERT", str(shown[0]))
+                monkeypatch.setenv("NEARLINE_TLS_KEY", str(shown[1]))
+            found.append(await asyncio.to_thread(health.check, address))
+    assert (bool(found[0]), bool(found[1]), found[2]) == (True, True, "")
+
+
+async def test_a_gateway_without_tls_cannot_ask_for_certificates(tmp_path: Path) -> None:
+    authority = str(CertificateAuthority(tmp_path).file)
+    environ = {"NEARLINE_TLS_CLIENT_CA": authority}
+    settings = GatewaySettings.load({"port": 0}, environ)
+    with pytest.raises(SettingsError, match="TLS needs a certificate and its key"):
+        async with http_server.serving(Starlette(), settings):
+            pass
+    # One for all services, but not for this one.
+    off = {**environ, "NEARLINE_GATEWAY_TLS_CLIENT_CA": ""}
+    async with http_server.serving(Starlette(), GatewaySettings.load({"port": 0}, off)):
+        pass
 
 
 @pytest.mark.service

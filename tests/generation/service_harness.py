@@ -23,6 +23,8 @@ from nearline.access.readers import ReaderFilter
 from nearline.clients import GenerationClient
 from nearline.serving import running
 from retrieval.redis_client.connection import connect
+from retrieval.writes.feed_block import FeedBlock, redis_resource
+from retrieval.writes.memory_quota import MemoryQuota
 from tests.generation.conftest import DIM, registration
 from tests.retrieval.fakes import WordEmbedder
 from tests.retrieval.service_modes import OBJECT, opened
@@ -76,11 +78,15 @@ async def asking(
     embedder = embedder or WordEmbedder(DIM)
     async with contextlib.AsyncExitStack() as stack:
         retriever = await stack.enter_async_context(opened(OBJECT, store, embedder))
-        client = None
+        client = quota = None
         if redis:
             # Not about time: what is written must be found on a busy machine, too.
             client = connect(redis, timeout_s=10.0)
             stack.push_async_callback(client.aclose)
+            block = FeedBlock([redis_resource(client, 0.8)])
+            stack.push_async_callback(block.close)
+            await block.start()
+            quota = MemoryQuota(client, block, 86_400)
         service = GenerationService(
             retriever,
             EvidenceReader(
@@ -91,8 +97,8 @@ async def asking(
             ),
             models=await stack.enter_async_context(model_set.open_model_set(settings)),
             readers=readers,
-            memory=ConversationMemory(SessionStore(client) if client else None),
-            cache=AnswerCache(client, 60) if client else None,
+            memory=ConversationMemory(SessionStore(client, quota=quota) if client else None),
+            cache=AnswerCache(client, 60, quota) if client else None,
             budgets=TokenBudgets(client, limits or TokenLimits()),
         )
         yield await stack.enter_async_context(running([registration(service)], callers=callers))

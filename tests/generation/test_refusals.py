@@ -18,6 +18,7 @@ from generation.evidence.calibration import (
 from generation.evidence.confidence import SIGNALS, Confidence
 from generation.evidence.evidence_reader import EvidenceReader
 from generation.evidence.logistic import LogisticModel
+from generation.memory.conversation import ConversationMemory
 from generation.service import GenerationService
 from nearline import contract as c
 from nearline.v1 import snapshot_pb2
@@ -128,6 +129,43 @@ async def test_the_calibration_of_the_snapshot_decides_whether_to_answer(
         else:
             assert isinstance(end, c.Refusal) and end.reason is reason
         assert isinstance(await last(c.Question(text=question, refuse=False)), c.Done)
+
+
+class _Turns(ConversationMemory):
+    """Notes the answers of the turns that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.answers: list[str] = []
+
+    async def remember(self, *_: object, answer: str, **__: object) -> None:
+        self.answers.append(answer)
+
+
+async def test_the_closest_passages_are_not_remembered_as_the_answer(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    calibration = replace(
+        DEFAULT_CALIBRATION,
+        topic=_constant(2.0),
+        evidence=_constant(-1.0),
+        topic_threshold=0.5,
+        evidence_threshold=0.5,
+    )
+    async with opened(OBJECT, store, embedder) as retriever:
+        turns = _Turns()
+        service = GenerationService(
+            retriever,
+            EvidenceReader(retriever, embedder),
+            calibrations=CalibrationStore(_Manifests(calibration)),
+            memory=turns,
+        )
+        for refuse in (True, False):
+            asked = c.Question(text=ABOUT_THE_KETTLE, refuse=refuse)
+            events = [event async for event in service.generate(asked, timeout_s=20.0)]
+            end = events[-1]
+            assert isinstance(end, c.Done) and end.citations and end.not_sure is refuse
+    assert turns.answers[0] == "" and "vinegar" in turns.answers[1]
 
 
 async def test_a_first_question_that_refers_to_nothing_is_asked_back(

@@ -19,6 +19,7 @@ from nearline.access.caller_file import CallerFile
 from nearline.access.readers import ReaderFilter
 from nearline.clients import GenerationClient
 from nearline.errors import Conflict, NotFound, NotReady, Unauthenticated
+from retrieval.redis_client.connection import connect
 from tests.generation.backends.chat_server import finish, serving, streams
 from tests.generation.conftest import DIM, ITEMS
 from tests.generation.service_harness import ASKED, Came, ask, asking
@@ -212,3 +213,47 @@ async def test_tenants_see_only_their_own_items(tmp_path: Path) -> None:
         assert "Generate" in found
         assert naming(found, {"talk", "fox", "kettle", "tenant:", *callers}) == set()
         assert found.isdisjoint(names)
+
+
+@needs_redis
+async def test_one_tenant_cannot_fill_redis_with_conversations(store: Path) -> None:
+    callers = CallerFile(
+        {hashlib.sha256(one.encode()).hexdigest(): Caller(one) for one in ("shop", "other")}
+    )
+    async with valkey() as url, connect(url, timeout_s=10.0) as redis:
+        await redis.config_set("maxmemory", 32 << 20)
+        async with asking(store, redis=url, callers=callers) as address:
+            # More than a turn may have.
+            came = await ask(address, "😀" * 32_768, session_id="large", token="shop")
+            assert came.done.session is not None and not came.done.session.saved
+            assert "turns of at most 65,536; ask a shorter" in came.done.session.reason
+            saved = 0
+            while True:
+                came = await ask(
+                    address, "kettle " * 4_600, session_id=f"s{saved}", fresh=True, token="shop"
+                )
+                assert came.citations and came.done.session is not None
+                if not came.done.session.saved:
+                    break
+                saved += 1
+            # An eighth of 32 MiB, in turns of 32 KB and a cached answer.
+            assert 60 < saved <= (4 << 20) // 32_200
+            assert "the tenant has stored 4,194,304 bytes" in came.done.session.reason
+            came = await ask(address, session_id="s", token="other")
+            assert came.done.session is not None and came.done.session.saved
+            assert int((await redis.info("memory"))["used_memory"]) < 16 << 20
+
+
+@needs_redis
+async def test_answers_are_given_and_not_stored_while_redis_is_nearly_full(store: Path) -> None:
+    async with valkey() as url, connect(url, timeout_s=10.0) as redis:
+        used = int((await redis.info("memory"))["used_memory"])
+        await redis.set("changes of items", b"x" * (8 << 20))
+        await redis.config_set("maxmemory", used + (9 << 20))
+        keys = await redis.dbsize()
+        async with asking(store, redis=url) as address:
+            came = await ask(address, session_id="s")
+        assert came.citations and came.done.session is not None
+        assert not came.done.session.saved
+        assert "Redis is nearly full; delete conversations, or" in came.done.session.reason
+        assert await redis.dbsize() == keys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,10 +50,11 @@ async def listed(client: RetrievalClient, watermark: bytes = b"") -> list[str]:
     return [one.hit.id for one in reply.recommendations]
 
 
-async def available(client: RetrievalClient, name: str, in_stock: bool) -> bytes:
-    written = c.Item(id=name, attributes={"in_stock": in_stock})
-    reply = await client.upsert_items([written], only_attributes=True)
-    assert [one.outcome for one in reply.results] == [c.WriteOutcome.REPLACED]
+async def available(client: RetrievalClient, names: Sequence[str], in_stock: bool) -> bytes:
+    """Writes whether items can be had; returns the watermark of these writes, and no others."""
+    written = [c.Item(id=name, attributes={"in_stock": in_stock}) for name in names]
+    reply = await client.upsert_items(written, only_attributes=True)
+    assert {one.outcome for one in reply.results} == {c.WriteOutcome.REPLACED}
     return reply.watermark
 
 
@@ -98,15 +99,14 @@ async def test_what_cannot_be_had_or_has_expired_is_on_no_cached_list(
         # is cached then lacks it.
         gone, other = first[2], first[0]
         without = [one for one in first if one != gone]
-        watermark = await available(client, gone, False)
+        watermark = await available(client, [gone], False)
         assert await listed(client, watermark) == without
         assert await cached(client) == without
-        await available(client, other, False)
+        await available(client, [other], False)
         await until_gone(client, other)
         assert await cached(client) == without[1:]
         # Back, on its old place; also what could not be had when the snapshot was made.
-        await available(client, other, True)
-        watermark = await available(client, "i10", True)
+        watermark = await available(client, [other, "i10"], True)
         back = await listed(client, watermark)
         assert [one for one in back if one != "i10"] == without and "i10" in back
         assert await cached(client) == back

@@ -33,6 +33,7 @@ from tests.live.world import World, world
 from tests.redis_server import needs_redis
 
 pytestmark = [pytest.mark.service, needs_redis, pytest.mark.asyncio(loop_scope="module")]
+NDJSON = {"content-type": "application/x-ndjson"}
 ROWS = 450_000
 
 
@@ -154,7 +155,7 @@ async def test_lines_over_http_are_imported_once(running: World) -> None:
     words = ("--port", "0", "--retrieval", running.address)
     async with (
         service_process("gateway", words, ready_services=()) as gateway,
-        httpx2.AsyncClient(timeout=60, trust_env=False) as client,
+        httpx2.AsyncClient(headers=NDJSON, timeout=60, trust_env=False) as client,
     ):
         url = f"http://{gateway.address}/v1/collections/default/interactions/import"
         body = "".join(

@@ -68,7 +68,8 @@ async def _arms(world: Rolling) -> dict[str, c.Arm | None]:
     for number in range(300):
         reply = await world.callers.ask(f"user-{number}")
         assert reply is not None and "." in reply.info.list_id
-        assert reply.info.list_id.endswith("c" if reply.info.arm is c.Arm.CANARY else "b")
+        mark = reply.info.list_id.split(".")[1]
+        assert mark.endswith("c" if reply.info.arm is c.Arm.CANARY else "b")
         arms[f"user-{number}"] = reply.info.arm
     return arms
 

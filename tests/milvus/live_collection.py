@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
@@ -119,6 +121,47 @@ class DyingClient(MilvusClient):
         return self.writes_left < 0
 
 
+class SuspendedClient(MilvusClient):
+    """A client whose process is suspended between the decision to write and the write.
+
+    Args:
+        uri: Address of the server.
+        at: Number of the write or takeover, from 0.
+    """
+
+    def __init__(self, uri: str, at: int) -> None:
+        super().__init__(uri)
+        self.reached, self.resumed = asyncio.Event(), asyncio.Event()
+        self._left = at
+        for name in ("take_over", "insert", "upsert", "delete"):
+            setattr(self, name, partial(self._pass, getattr(self, name)))
+
+    async def _pass(
+        self, call: Callable[..., Awaitable[object]], *args: object, **options: object
+    ) -> object:
+        self._left -= 1
+        if self._left == -1:
+            self.reached.set()
+            await self.resumed.wait()
+        return await call(*args, **options)
+
+    async def until_reached(self, writing: asyncio.Task[Any]) -> None:
+        """Waits until a task is suspended."""
+        reached = asyncio.create_task(self.reached.wait())
+        await asyncio.wait((writing, reached), return_when=asyncio.FIRST_COMPLETED)
+        assert reached.done(), writing
+
+
+@asynccontextmanager
+async def suspended(uri: str, at: int) -> AsyncIterator[SuspendedClient]:
+    """Yields a client that stops at a write."""
+    client = SuspendedClient(uri, at)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
 class Living:
     """A snapshot in Milvus that has live changes.
 
@@ -159,9 +202,11 @@ class Living:
         self.made.append(made)
         return made
 
-    async def delta(self, start: Watermark | None = None) -> FollowedDelta:
+    async def delta(
+        self, start: Watermark | None = None, *, client: MilvusClient | None = None
+    ) -> FollowedDelta:
         """Returns the delta of another process."""
-        shard = follow_snapshot(await self.collection(), lambda live: None)
+        shard = follow_snapshot(await self.collection(client), lambda live: None)
         return await shard.new_delta(start or Watermark(self.log.log_id), self.log)
 
     async def write(self, *changes: Change) -> None:

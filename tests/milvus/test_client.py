@@ -74,6 +74,11 @@ async def test_rows_come_back_as_they_were_written(milvus: MilvusClient, chunks:
         }
 
 
+async def test_a_refused_delete_raises(milvus: MilvusClient) -> None:
+    with pytest.raises(SnapshotGone):
+        await milvus.delete("nearline_test_missing", 'key in ["a"]')
+
+
 async def test_rows_are_read_in_the_order_of_keys_and_counted(
     milvus: MilvusClient, chunks: str
 ) -> None:

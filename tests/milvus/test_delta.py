@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 
+import numpy as np
 import pytest
 
-from nearline.errors import NotReady, SnapshotMismatch
+from nearline.errors import NearlineError, NotReady, SnapshotMismatch
 from nearline.retry import Backoff
 from nearline.store.snapshot import partition_of
 from retrieval.changelog.records import ChangeEntry
@@ -32,6 +34,7 @@ from tests.milvus.live_collection import (
     living,
     patch,
     state_of,
+    suspended,
     upsert,
 )
 from tests.retrieval.changelog.memory_log import MemoryLog
@@ -218,6 +221,41 @@ async def test_waiting_too_long_raises_and_a_retry_continues(
         await second.apply(entries)
         assert list(await one.documents()) == [IDS[0]]
         assert second.view.applied.watermark == first.view.applied.watermark
+
+
+# Before it takes over, writes the state that names the log, the rows, deletes surplus rows, and
+# writes the state.
+@pytest.mark.parametrize("at", range(5))
+async def test_a_suspended_writer_does_not_overwrite_its_successor(
+    milvus_uri: str, at: int
+) -> None:
+    name = OLD[0].document_id
+    async with living(milvus_uri, OLD) as one, suspended(milvus_uri, at) as client:
+        await one.write(upsert(name, "v1"), upsert(name, "v2", chunks=4, first=7.5))
+        v1, v2 = await one.entries()
+        first, second = await one.delta(client=client), await one.delta()
+        writing = asyncio.create_task(first.apply([v1]))
+        await client.until_reached(writing)
+        one.lock.holder = None
+        await second.apply([v1, v2])
+        client.resumed.set()
+        await asyncio.wait((writing,))
+        # Whoever had not taken over yet finds nothing left to write.
+        assert isinstance(writing.exception(), NearlineError) == (at > 0)
+        documents, state = await one.documents(), await one.states.read(one.name)
+        assert (documents[name].text, documents[name].vector) == ("v2", [7.5, 8.5, 9.5, 10.5])
+        assert state is not None
+        assert state.positions == second.view.applied.watermark.positions == reached([v1, v2])
+        query = np.array([[1, 0, 0, 0]], np.float32)
+        (hits,) = await one.client.search(one.name, query, 4, fields=["document"], seen=0)
+        assert {hit.fields["document"] for hit in hits} == {name}
+        await first.apply([v1, v2])
+        assert await one.documents() == documents
+        await one.write(upsert(name, "v3"))
+        with contextlib.suppress(NearlineError):
+            await second.apply((await one.entries())[2:])
+        await second.apply((await one.entries())[2:])
+        assert (await one.documents())[name].text == "v3"
 
 
 async def test_nothing_is_written_if_the_lease_may_expire(milvus_uri: str) -> None:

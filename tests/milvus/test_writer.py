@@ -16,25 +16,40 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from nearline.errors import AlreadyExists, InvalidRequest, SnapshotMismatch, Unsupported
+from nearline.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidRequest,
+    NearlineError,
+    SnapshotMismatch,
+    Unsupported,
+)
 from nearline.store.snapshot import KIND_NAMES, Store
 from nearline.times import to_us
+from retrieval.changelog.records import ChangeWrite
 from retrieval.milvus.layout import NEVER_EXPIRES, collection_name, parse_key
 from retrieval.milvus.rows import parse_attributes
+from retrieval.protocols.watermark import Watermark
 from tests.milvus.servers import ROOT, Server
+from tests.retrieval.changelog.memory_log import MemoryLog
 from tests.retrieval.segment_pairs import FIELDS, random_document
 from tests.retrieval.small_snapshots import Document, write_snapshot
 
 pytest.importorskip("pymilvus", reason="no client of Milvus: make test-milvus")
 from index_builder.execution.progress import NoProgress
 from index_builder.indexes.milvus_writer import MilvusExport, export
+from retrieval.milvus.change_merge import ChangeMerger
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates, store_identity
+from retrieval.milvus.delta import follow_snapshot
+from retrieval.milvus.live_collection import LiveCollection
 from retrieval.milvus.orphan_collections import (
     EXPORT_GRACE,
     drop_collections,
     plan_collection_prune,
 )
+from retrieval.milvus.reader import ReadContext
+from tests.milvus.live_collection import Lock, delete, suspended
 
 pytestmark = [pytest.mark.milvus, pytest.mark.service, pytest.mark.timeout(300)]
 SOON = datetime(2100, 1, 1, tzinfo=UTC)
@@ -201,6 +216,62 @@ async def test_a_killed_export_is_incomplete_until_the_next_one(
     assert written.name in await client.list_collections()
 
 
+# A live writer takes over, writes the state that names the log, deletes, and writes the state. Then
+# it takes over again, and notes that the log has lost this.
+@pytest.mark.parametrize("at", range(6))
+async def test_a_suspended_live_writer_does_not_change_the_next_export(
+    written: Written, milvus_uri: str, at: int
+) -> None:
+    await written.export()
+    log = MemoryLog()
+    await log.append([ChangeWrite(delete("d007"), base_version=1)])
+    start = Watermark(log.log_id)
+    manifest = written.store.manifest("default", written.snapshot_id)
+    merger = ChangeMerger("default", manifest, {}, None)
+    async with suspended(milvus_uri, at) as client:
+        collection = LiveCollection(
+            client, written.name, ReadContext(), merger, Lock().lease, logs=list, remedy=""
+        )
+        shard = follow_snapshot(collection, lambda live: None)
+        delta = await shard.new_delta(start, log)
+
+        async def follow() -> None:
+            await delta.apply(await log.read(dict(enumerate(start.positions))))
+            delta.set_back("of a test")
+            await shard.new_delta(start, log)
+
+        following = asyncio.create_task(follow())
+        await client.until_reached(following)
+        await written.export(again=True)
+        state = await written.state()
+        client.resumed.set()
+        await asyncio.wait((following,))
+        # Whoever finds a new export notes nothing.
+        assert isinstance(following.exception(), NearlineError) == (at != 4)
+    assert await written.state() == state
+    assert state.whole and not state.lost
+    assert await written.client.count(written.name, seen=0) == state.chunks
+
+
+# Its writes after it has taken over: the incomplete state, the rows, the complete state.
+@pytest.mark.parametrize("at", range(2, 5))
+async def test_a_suspended_export_does_not_change_the_next_one(
+    written: Written, milvus_uri: str, at: int
+) -> None:
+    async with suspended(milvus_uri, at) as client:
+        exporting = asyncio.create_task(written._replace(client=client).export())
+        await client.until_reached(exporting)
+        await written.export(again=True)
+        # A live change.
+        await written.client.delete(written.name, "chunk == 0")
+        state, left = await written.state(), await written.client.count(written.name, seen=0)
+        client.resumed.set()
+        with pytest.raises(Conflict, match=r"another export .* began in the meantime"):
+            await exporting
+    assert await written.state() == state
+    assert await written.client.count(written.name, seen=0) == left
+
+
 async def test_only_unneeded_collections_of_this_store_are_pruned(
     written: Written, tmp_path: Path
 ) -> None:
@@ -265,7 +336,8 @@ async def test_an_export_continues_after_an_outage(
     documents = [random_document(rng, f"d{number:03d}") for number in range(60)]
     snapshot_id = write_snapshot(tmp_path, documents, fields=FIELDS)
     monkeypatch.setattr("index_builder.indexes.milvus_writer._BATCH_ROWS", 20)
-    client = MilvusClient(own_server.uri)
+    # The first reads after a restart wait until the server has loaded the collections again.
+    client = MilvusClient(own_server.uri, timeout_s=60)
     started: list[asyncio.Future[None]] = []
 
     class Ended(NoProgress):

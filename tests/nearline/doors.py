@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from nearline.access.caller_file import CallerFile
 from nearline.forwarder import ForwardedService
 from nearline.serving import Registration, running
 from nearline.settings import ServerSettings
@@ -118,7 +119,10 @@ class Own(retrieval_pb2_grpc.RetrievalServiceServicer):
 
 @contextlib.asynccontextmanager
 async def front(
-    behind: str, settings: ServerSettings | None = None, ingest: str = ""
+    behind: str,
+    settings: ServerSettings | None = None,
+    ingest: str = "",
+    callers: CallerFile | None = None,
 ) -> AsyncIterator[str]:
     """Runs a server that passes calls on; yields its address.
 
@@ -126,6 +130,7 @@ async def front(
         behind: Address of the services of embedding and generation.
         settings: Its settings. Optional.
         ingest: Address of the document queue; empty for none.
+        callers: Who may call. Optional; None lets everybody.
     """
     addresses = {EMBEDDING: behind, GENERATION: behind, INGEST: ingest}
     own = Registration(
@@ -136,5 +141,5 @@ async def front(
         ForwardedService(service, address, OPTIONS[service])
         for service, address in addresses.items()
     ]
-    async with running([own], settings=settings, forwarded=forwarded) as address:
+    async with running([own], settings=settings, forwarded=forwarded, callers=callers) as address:
         yield address

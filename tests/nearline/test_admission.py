@@ -364,14 +364,28 @@ async def test_streams_count_towards_the_most_calls_and_say_nothing_about_overlo
     assert server.admission.limit == 20
 
 
-async def test_half_of_the_calls_may_be_streams_of_one_tenant() -> None:
-    server = Server(max_calls=20)
-    streams = [server.admission.begin_stream("a") for _ in range(10)]
-    with pytest.raises(Overloaded, match="10 streams of tenant 'a' are open"):
-        server.admission.begin_stream("a")
+@pytest.mark.parametrize(("lane", "most"), [(Lane.INTERACTIVE, 32), (Lane.BULK, 2)])
+async def test_a_part_of_the_calls_may_be_streams_of_one_tenant(lane: Lane, most: int) -> None:
+    server = Server(max_calls=64)
+    streams = [server.admission.begin_stream("a", lane) for _ in range(most)]
+    with pytest.raises(Overloaded, match=f"{most} streams of tenant 'a' are open in the lane"):
+        server.admission.begin_stream("a", lane)
     (await begin(server, "a"))()
-    server.admission.begin_stream("b")()
+    server.admission.begin_stream("b", lane)()
+    server.admission.begin_stream("a", Lane.BULK if lane is Lane.INTERACTIVE else Lane.INTERACTIVE)
     streams.pop()()
+    server.admission.begin_stream("a", lane)
+
+
+async def test_a_tenant_that_does_not_read_its_replies_begins_neither_calls_nor_streams() -> None:
+    server = Server()
+    taken = server.admission.hold_reply("a", 256 << 20)
+    with pytest.raises(Overloaded, match="of tenant 'a' have not read 268,435,456 bytes"):
+        await begin(server, "a")
+    with pytest.raises(Overloaded, match="of tenant 'a' have not read 268,435,456 bytes"):
+        server.admission.begin_stream("a")
+    server.admission.begin_stream("b")
+    taken()
     server.admission.begin_stream("a")
 
 

@@ -75,6 +75,7 @@ def test_a_text_filter_is_parsed(text: str, wanted: f.Filter) -> None:
         ('a = "x', 5, 'the quote " is not closed'),
         ("a ! 1", 3, "! is not an operator; did you mean !=?"),
         ("made > 2024-13-01", 8, "2024-13-01 is not a time"),
+        ("made > 9999-12-31T23:59:59-23:59", 8, "9999-12-31T23:59:59-23:59 is not a time"),
         ("(" * 65 + "a = 1", 65, ": at most 64 nested parentheses and NOT are allowed; flatten it"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +20,10 @@ from typer.main import get_command
 import nearline as package
 from nearline.contract import IgnoredId, IgnoredReason
 from nearline_cli.app import app
+from nearline_cli.commands.build import PANELS
 from nearline_cli.main import main
 from nearline_cli.terminal import output
+from nearline_cli.terminal.root_group import RootGroup
 from nearline_cli.views.hits import print_ignored
 from tests.nearline_cli.conftest import ROOT, Run, Up, command
 from tests.redis_server import needs_redis
@@ -125,8 +128,27 @@ def test_an_error_is_one_line_and_an_exit_code(
 def test_an_unknown_word_is_a_usage_error(nearline: Run, words: tuple[str, ...]) -> None:
     done = nearline(*words)
     assert done.returncode == 2
-    assert "Error" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("nearline: ") and done.stderr.count("\n") == 1
+    assert re.search(r"; see nearline( \w+)? --help\n$", done.stderr)
+
+
+def test_a_group_without_a_command_shows_its_help(nearline: Run) -> None:
+    done = nearline("users")
+    assert (done.returncode, done.stderr) == (2, "") and "Erase everything" in done.stdout
+
+
+def test_the_help_of_build_lists_six_options_first_and_the_others_by_topic(nearline: Run) -> None:
+    panels: dict[str, list[str]] = {}
+    for line in nearline("build", "--help").stdout.splitlines():
+        if line.startswith("╭─"):
+            names = panels.setdefault(line.strip("╭─╮ "), [])
+        elif option := re.match(r"│ (--[a-z-]+)", line):
+            names.append(option[1])
+    first = ["--corpus", "--store", "--collection", "--no-promote", "--interactions", "--json"]
+    assert panels.pop("Options") == [*first, "--help"]
+    assert set(panels) == set(PANELS) and all(panels.values())
+    known = {one.name for one in RootGroup().commands["build"].params}
+    assert {name for names in PANELS.values() for name in names.split()} <= known
 
 
 def test_debug_shows_the_traceback(nearline: Run) -> None:

@@ -85,6 +85,7 @@ def test_no_input_of_an_answer_is_forgotten() -> None:
     assert {one.name for one in fields(Caller)} - {
         "rights",
         "name",
+        "key",
         "through_service",
     } == CALLER.keys()
     own = {one.name for one in fields(AnswerKey)} - {"caller", "options"}

@@ -26,6 +26,7 @@ from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.numeric_bounds import Bound, bounds_of, equal_values
 from retrieval.index.filtering.validation import check_kinds, unknown_attribute_error
+from retrieval.protocols.compute_threads import check_needed
 from retrieval.protocols.shard import FieldCounts
 
 ATTRIBUTES_FILE = "attributes.arrow"
@@ -225,6 +226,7 @@ class AttributeTable:
         return column
 
     def _matching(self, filter: Filter, of_text: TextMatches) -> NDArray[np.bool_]:
+        check_needed()
         match filter:
             case f.All(parts):
                 matches = np.ones(self._documents, np.bool_)

@@ -73,10 +73,11 @@ async def test_texts_are_embedded_as_numbers_and_in_base64(served: Served) -> No
     reply.reports.add(tokens=3)
     reply.reports.add(tokens=4)
     behind.answers["Embed"] = lambda request: reply
+    behind.answers["GetInfo"] = lambda request: embedding_pb2.GetInfoResponse(model="minilm")
     # The client asks for base64, unless told otherwise.
     for more in ({}, {"encoding_format": "float"}):
         found = await asking.embeddings.create(
-            model="any",
+            model="minilm",
             input=["a", "b"],
             dimensions=2,
             **more,  # type: ignore[arg-type]
@@ -85,6 +86,9 @@ async def test_texts_are_embedded_as_numbers_and_in_base64(served: Served) -> No
         assert found.usage.total_tokens == 7
     assert (list(behind.request.texts), behind.request.dimensions) == (["a", "b"], 2)
     assert behind.metadata["authorization"] == "Bearer k1"
+    with pytest.raises(openai.NotFoundError, match="send 'minilm', or leave model out") as other:
+        await asking.embeddings.create(model="text-embedding-3-small", input="a")
+    assert other.value.param == "model"
 
 
 async def test_models_are_collections_and_what_embeds(served: Served) -> None:
@@ -99,6 +103,12 @@ async def test_models_are_collections_and_what_embeds(served: Served) -> None:
     assert (found.id, found.created) == ("nearline/shop:large", 1795763874)
     with pytest.raises(openai.NotFoundError):
         await asking.models.retrieve("nearline/other")
+
+    def away(request: object) -> None:
+        raise errors.NotReady("the embedding service is away")
+
+    behind.answers["GetInfo"] = away
+    assert [one.id async for one in asking.models.list()] == names[:2]
 
 
 async def test_an_answer_has_its_citations(served: Served) -> None:
@@ -126,6 +136,67 @@ async def test_an_answer_has_its_citations(served: Served) -> None:
     more: Any = found.model_extra
     (citation,) = more["nearline"]["citations"]
     assert (citation["document_id"], citation["text_hash"]) == ("manual", "ab")
+
+
+async def test_the_model_names_the_collection_whatever_the_further_fields_say(
+    served: Served,
+) -> None:
+    asking, behind = served
+    behind.answers["Generate"] = lambda request: events()
+    await asking.chat.completions.create(
+        model="nearline/shop",
+        messages=QUESTION,
+        extra_body={"nearline": {"collection": "other", "backend": "large"}},
+    )
+    assert (behind.request.collection, behind.request.backend) == ("shop", "")
+
+
+@pytest.mark.parametrize(
+    ("roles", "session", "history"),
+    [
+        ("u", "", []),
+        ("uaau", "", [("0", "12")]),
+        ("auau", "", [("1", "2")]),
+        ("uuau", "", [("0", ""), ("1", "2")]),
+        ("usau", "", [("0", "2")]),
+        # The service has the conversation.
+        ("uau", "s1", []),
+    ],
+)
+async def test_messages_before_the_question_are_turns_unless_there_is_a_session(
+    served: Served, roles: str, session: str, history: list[tuple[str, str]]
+) -> None:
+    asking, behind = served
+    behind.answers["Generate"] = lambda request: events()
+    names = {"u": "user", "a": "assistant", "s": "system"}
+    messages: Any = [
+        {"role": names[role], "content": str(number)} for number, role in enumerate(roles)
+    ]
+    await asking.chat.completions.create(
+        model="nearline/shop",
+        messages=messages,
+        max_tokens=50,
+        max_completion_tokens=7,
+        extra_body={"nearline": {"session_id": session}},
+    )
+    request = behind.request
+    # The newer of the two names.
+    assert request.max_tokens == 7
+    assert (request.question, request.session_id) == (str(len(roles) - 1), session)
+    assert [(one.question, one.answer) for one in request.history] == history
+
+
+async def test_a_marker_that_the_text_had_before_is_not_taken_for_the_citation(
+    served: Served,
+) -> None:
+    asking, behind = served
+    delta = generation_pb2.GenerateResponse(delta=generation_pb2.DeltaEvent(text="Set list[1]: "))
+    behind.answers["Generate"] = lambda request: [delta, *events()]
+    found = await asking.chat.completions.create(model="nearline/shop", messages=QUESTION)
+    message = found.choices[0].message
+    assert message.content == "Set list[1]: It boils at 100 degrees [1]."
+    (annotation,) = message.annotations or []
+    assert annotation.url_citation.start_index == message.content.rindex("[1]")
 
 
 async def test_a_streamed_answer_has_its_citations_as_they_come(served: Served) -> None:
@@ -198,6 +269,18 @@ async def test_errors_are_those_of_the_client(served: Served) -> None:
     with pytest.raises(openai.BadRequestError) as bad:
         await asking.chat.completions.create(model="nearline/shop", messages=question, max_tokens=0)
     assert bad.value.param == "max_tokens"
+    for name, value, harmless in (
+        ("n", 2, 1),
+        ("tools", [{"type": "function", "function": {"name": "f"}}], []),
+        ("response_format", {"type": "json_object"}, {"type": "text"}),
+        ("logprobs", True, False),
+        ("stop", ["."], None),
+    ):
+        behind.answers["Generate"] = lambda request: events()
+        ask = {"model": "nearline/shop", "messages": question}
+        await asking.chat.completions.create(**ask, **{name: harmless})  # type: ignore[call-overload]
+        with pytest.raises(openai.BadRequestError, match=f"{name} is not supported: .* leave it"):
+            await asking.chat.completions.create(**ask, **{name: value})  # type: ignore[call-overload]
     late = errors.NotReady("the model has gone")
     behind.answers["Generate"] = lambda request: [*events()[:2], late]
     stream = await asking.chat.completions.create(

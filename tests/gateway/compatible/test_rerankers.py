@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -23,6 +24,7 @@ SCORES = [0.0, 5.0, -800.0]
 async def give_served() -> AsyncIterator[Served]:
     async with gateway() as served:
         served[1].answers["Rerank"] = lambda request: embedding_pb2.RerankResponse(scores=SCORES)
+        served[1].answers["GetInfo"] = lambda request: embedding_pb2.GetInfoResponse(reranker="j2")
         yield served
 
 
@@ -32,7 +34,7 @@ async def test_documents_are_ordered_by_relevance(served: Served, path: str) -> 
     found = await client.post(
         path,
         json={
-            "model": "any",
+            "model": "j2",
             "query": "q",
             "documents": ["a", {"text": "b"}, "c"],
             "top_n": 2,
@@ -44,6 +46,29 @@ async def test_documents_are_ordered_by_relevance(served: Served, path: str) -> 
     assert results[0]["relevance_score"] == pytest.approx(1 / (1 + np.exp(-5)))
     assert results[1] == {"index": 0, "relevance_score": 0.5, "document": {"text": "a"}}
     assert list(behind.request.texts) == ["a", "b", "c"]
+    other = await client.post(path, json={"model": "any", "query": "q", "documents": ["a"]})
+    assert (other.status_code, other.json()["error"]["param"]) == (404, "model")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "method"),
+    [
+        ("/v1/embeddings", {"input": ["a"]}, "Embed"),
+        ("/rerank", {"query": "q", "texts": ["a"]}, "Rerank"),
+    ],
+)
+async def test_a_call_whose_client_has_gone_is_cancelled(
+    path: str, body: dict[str, object], method: str
+) -> None:
+    async with gateway() as (client, behind):
+        behind.go.clear()
+        waiting = asyncio.create_task(client.post(path, json=body))
+        async with asyncio.timeout(10):
+            while not behind.seen:
+                await asyncio.sleep(0)
+            waiting.cancel()
+            while behind.cancelled != [method]:
+                await asyncio.sleep(0.001)
 
 
 async def test_texts_are_ordered_as_by_text_embeddings_inference(served: Served) -> None:

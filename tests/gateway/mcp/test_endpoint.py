@@ -123,7 +123,7 @@ async def test_pages_of_an_allowed_origin_may_send_the_headers_of_the_protocol(
 async def test_only_post_is_served(served: Served) -> None:
     for verb in ("GET", "DELETE", "PUT"):
         found = await served[0].request(verb, "/mcp", headers=ACCEPTS)
-        assert (found.status_code, found.headers["allow"]) == (405, "POST")
+        assert (found.status_code, found.headers["allow"]) == (405, "OPTIONS, POST")
 
 
 async def test_what_may_be_no_answer_is_no_answer_of_the_tool(served: Served) -> None:
@@ -179,7 +179,7 @@ async def test_a_body_that_is_no_call_is_refused(served: Served, version: str) -
             assert "error" in found.json(), body[:80]
         assert len(found.content) < 2_000
     found = await client.post("/mcp", content=b"x" * (65 << 10), headers=headers)
-    assert found.status_code == 400 and "65,536 are allowed" in found.json()["detail"]
+    assert found.status_code == 413 and "65,536 are allowed" in found.json()["detail"]
     found = await client.post("/mcp", content=b"{}", headers={**headers, "content-type": "text/x"})
     assert 400 <= found.status_code < 500
     assert behind.seen == []
@@ -229,7 +229,9 @@ async def test_a_wrong_argument_is_named(
 
 async def test_a_tool_that_does_not_exist_is_an_error_of_the_protocol(served: Served) -> None:
     async with connected(served) as client:
-        with pytest.raises(MCPError, match="known are search, recommend, why_not"):
+        with pytest.raises(
+            MCPError, match="known are list_collections, search, recommend, why_not"
+        ):
             await client.call_tool("drop_table", {})
 
 
@@ -325,6 +327,21 @@ async def test_a_write_says_whether_it_is_seen_and_why_it_was_rejected(served: S
         reply.results[0].reason, reply.results[0].message = "CONFLICT", "it was changed"
         rejected = problem(await agent.call_tool("remember", arguments))
     assert (rejected["reason"], rejected["detail"]) == ("CONFLICT", "it was changed")
+
+
+async def test_a_write_is_awaited_in_its_own_collection(served: Served) -> None:
+    behind = served[1]
+    result = retrieval_pb2.WriteResult(id="a", outcome="OUTCOME_APPLIED", version=3)
+    reply = retrieval_pb2.UpsertItemsResponse(watermark=b"w", results=[result])
+    behind.answers["UpsertItems"] = lambda request: reply
+    behind.answers["GetItems"] = lambda request: retrieval_pb2.GetItemsResponse()
+    arguments = {"item_id": "a", "text": "x", "collection": "notes"}
+    async with connected(served) as agent:
+        await agent.call_tool("remember", arguments)
+    assert [(name, sent.collection) for name, sent in behind.seen] == [
+        ("UpsertItems", "notes"),
+        ("GetItems", "notes"),
+    ]
 
 
 async def test_tools_of_services_without_an_address_are_not_offered() -> None:

@@ -313,6 +313,18 @@ async def test_waiting_for_a_place_reduces_the_timeout_of_the_answer() -> None:
     assert [limits.timeout_s for _, limits in model.asked] == [20, 16]
 
 
+async def test_a_breaker_that_opens_while_requests_wait_for_a_place_refuses_them() -> None:
+    stall = Stall()
+    model = ScriptedModel("opens", [[stall, *fails(ChatFailure.QUOTA)], answer_script("late")])
+    guarded = GuardedModel(model, policy=POLICY, max_concurrent=1, place_s=60, clock=Clock())
+    first, second = (asyncio.create_task(ask(guarded)) for _ in range(2))
+    await stall.reached.wait()
+    stall.go.set()
+    errors = [(await one).error for one in (first, second)]
+    assert [one and one.failure for one in errors] == [ChatFailure.QUOTA, ChatFailure.OPEN]
+    assert len(model.asked) == 1
+
+
 def counted(model: str) -> dict[str, float]:
     """Returns the counted attempts of a model, by outcome."""
     return {

@@ -100,6 +100,32 @@ def test_a_key_never_appears_in_output(tmp_path: Path) -> None:
     assert "schlüssel" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "more", "sent"),
+    [
+        ("http://far.example/v1", {}, False),
+        ("http://127.0.0.1.far.example/v1", {}, False),
+        ("http://far.example/v1", {"NEARLINE_INSECURE": "true"}, True),
+        ("http://[::1]:8000/v1", {}, True),
+        ("http://localhost:8000/v1", {}, True),
+        ("https://far.example/v1", {}, True),
+    ],
+)
+def test_a_key_is_not_sent_unencrypted_to_another_machine(
+    url: str, more: dict[str, str], sent: bool
+) -> None:
+    environ = {"NEARLINE_GENERATION_LARGE_API_KEY": "sk-secret", **more}
+    settings = Settings.load({"large": f"m@{url}"}, environ)
+    if sent:
+        assert list(create_models(settings)) == ["large"]
+        return
+    with pytest.raises(SettingsError, match="'large' would travel unencrypted to") as caught:
+        create_models(settings)
+    assert "sk-secret" not in str(caught.value)
+    # Without a key, nothing is given away.
+    assert list(create_models(Settings.load({"large": f"m@{url}"}))) == ["large"]
+
+
 def test_prices() -> None:
     settings = Settings.load({"large": "m@http://host/v1", "large_price": "0.5/2"})
     price = model_prices(settings)["large"]

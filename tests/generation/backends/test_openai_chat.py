@@ -114,6 +114,21 @@ async def test_a_good_answer_needs_neither_usage_nor_done_nor_a_good_close() -> 
     assert came.texts == ["Three"] and came.end is not None
 
 
+async def test_a_server_that_stays_open_after_the_end_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def stay(exchange: Exchange) -> None:
+        await exchange.begin()
+        await exchange.event(text("Three"))
+        await exchange.event(finish("stop"))
+        await exchange.gone()
+
+    monkeypatch.setattr("generation.backends.openai_chat._USAGE_WAIT_S", SHORT_S)
+    async with asking(stay) as (model, _), asyncio.timeout(10):
+        came = await ask(model)
+    assert came.texts == ["Three"] and came.end is not None
+
+
 async def test_events_without_text_are_skipped() -> None:
     role = {"choices": [{"delta": {"role": "assistant", "content": None}, "finish_reason": None}]}
     odd = [{"choices": []}, {}, role, {"choices": None}, {"choices": [{"delta": None}]}]
@@ -336,6 +351,16 @@ async def test_error_statuses_are_classified() -> None:
         (ChatFailure.SERVER, None),
         (ChatFailure.TOO_LONG, None),
     ]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_not_followed_with_key_and_prompt(status: int) -> None:
+    async with serving(GOOD) as other:
+        moved = refuses(status, None, f"location: {other.url}/chat/completions")
+        async with asking(moved) as (model, server):
+            error = await error_from(model)
+        assert (len(server.exchanges), other.exchanges) == (1, [])
+    assert (error.failure, error.message) == (ChatFailure.REFUSED_REQUEST, f"HTTP {status}")
 
 
 async def test_a_prompt_that_cannot_fit_is_not_sent() -> None:

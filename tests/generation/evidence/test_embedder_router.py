@@ -23,3 +23,5 @@ async def test_the_service_of_the_expected_model_is_asked() -> None:
     assert (first.texts, second.texts) == (["q", "s", "q"], ["s", "q"])
     with pytest.raises(SnapshotMismatch, match="x:1 has a, x:2 has b"):
         await both.embed(["s"], expected_fingerprint="c")
+    # Those of an unknown model change nothing for others.
+    assert (await both.embed(["q"])).fingerprint == "a"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,7 +90,7 @@ class Altered:
 async def ask(
     altered: Altered,
     kept: Kept,
-    embedder: WordEmbedder,
+    embedder: WordEmbedder | Away,
     calibrations: CalibrationStore | None = None,
     asked: c.Question = ASKED,
     **reader: object,
@@ -132,6 +133,42 @@ async def test_an_answer_from_an_incomplete_search_is_not_cached(
         await ask(Altered(retriever), kept, embedder)
         assert len(kept.answers) == 1
         assert is_cached(await ask(Altered(retriever), kept, embedder))
+
+
+class Away:
+    """An embedder and a reranker that do not answer until they may."""
+
+    def __init__(self, embedder: WordEmbedder, *, embeds: bool, reranks: bool) -> None:
+        self._embedder = embedder
+        self.embeds, self.reranks = embeds, reranks
+
+    async def embed(self, *arguments: Any, **more: Any) -> c.Embeddings:
+        if not self.embeds:
+            raise NotReady("the embedding service is away")
+        return await self._embedder.embed(*arguments, **more)
+
+    async def rerank(self, query: str, texts: Sequence[str], **more: Any) -> c.RerankScores:
+        if not self.reranks:
+            raise NotReady("the embedding service is away")
+        return c.RerankScores([0.0 for _ in texts], c.ServedBy())
+
+
+@pytest.mark.parametrize(("embeds", "reranks"), [(False, True), (True, False)])
+async def test_an_answer_from_degraded_evidence_is_not_cached(
+    store: Path, embedder: WordEmbedder, embeds: bool, reranks: bool
+) -> None:
+    kept, away = Kept(), Away(embedder, embeds=embeds, reranks=reranks)
+
+    async def asked() -> c.ServedBy:
+        events = await ask(Altered(retriever), kept, away, reranker=away, rerank_chunks=5)
+        assert isinstance(events[-1], c.Done)
+        return events[-1].served_by
+
+    async with opened(OBJECT, store, embedder) as retriever:
+        assert "is away" in (await asked()).reason
+        away.embeds = away.reranks = True
+        assert (await asked()).source is c.Source.LIVE
+        assert (await asked()).source is c.Source.CACHE
 
 
 async def test_an_answer_is_written_again_if_its_sources_cannot_be_checked(

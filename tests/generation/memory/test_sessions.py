@@ -119,6 +119,16 @@ async def test_a_turn_renews_the_expiry_and_reading_does_not(redis: Redis) -> No
         await SessionStore(redis).append(*WHERE, "s", turn(3), 2)
 
 
+async def test_a_turn_that_drops_the_oldest_one_renews_the_expiry(redis: Redis) -> None:
+    sessions = SessionStore(redis, ttl_s=100, max_turns=2)
+    for number in range(2):
+        await sessions.append(*WHERE, "s", turn(number), number)
+    await redis.expire(session_key(*WHERE, "s"), 10)
+    await sessions.append(*WHERE, "s", turn(2), 2)
+    assert (await sessions.load(*WHERE, "s")).turns == [turn(1), turn(2)]
+    assert 10 < await redis.ttl(session_key(*WHERE, "s")) <= 100
+
+
 async def test_the_script_is_sent_to_a_server_without_it(redis: Redis) -> None:
     sessions = SessionStore(redis)
     await sessions.append(*WHERE, "s", turn(1), 0)

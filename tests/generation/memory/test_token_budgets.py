@@ -22,9 +22,11 @@ NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ROUTE = Route((LARGE, EXTRACTIVE))
 
 
-def scope(tenant: str = "acme", session: str = "s", day: int = 0) -> BudgetScope:
+def scope(
+    tenant: str = "acme", session: str = "s", day: int = 0, collection: str = "default"
+) -> BudgetScope:
     return BudgetScope(
-        collection="default",
+        collection=collection,
         tenant=tenant,
         session_id=session,
         now=NOON + timedelta(days=day),
@@ -55,6 +57,35 @@ async def test_unspent_tokens_are_returned_and_overspent_ones_charged(shared_red
         route, _ = await budgets.admit(ROUTE, 1, scope())
         assert route.rungs == (EXTRACTIVE,)
         assert "the budget of tenant 'acme', 100 tokens, is used up" in route.reason
+
+
+@pytest.mark.parametrize(
+    ("limits", "others", "same"),
+    [
+        (
+            TokenLimits(session=10),
+            [scope("b"), scope(session="t"), scope(collection="shop"), scope(session="")],
+            [scope(), scope(day=1)],
+        ),
+        (
+            TokenLimits(tenant_day=10),
+            [scope("b"), scope(day=1)],
+            [scope(session="t"), scope(session=""), scope(collection="shop")],
+        ),
+        (TokenLimits(day=10), [scope(day=1)], [scope("b"), scope(session="t")]),
+    ],
+)
+async def test_a_budget_is_used_up_for_those_who_share_it_alone(
+    shared_redis: str, limits: TokenLimits, others: list[BudgetScope], same: list[BudgetScope]
+) -> None:
+    async with connect(shared_redis, timeout_s=10.0) as redis:
+        await redis.flushdb()
+        budgets = TokenBudgets(redis, limits)
+        await budgets.admit(ROUTE, 10, scope())
+        assert [(await budgets.admit(ROUTE, 10, one))[0] == ROUTE for one in others] == [
+            True for _ in others
+        ]
+        assert not any([(await budgets.admit(ROUTE, 1, one))[0] == ROUTE for one in same])
 
 
 @settings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from generation.evidence.evidence_reader import Evidence
 from generation.evidence.sources import group_sources
@@ -78,3 +79,37 @@ async def test_the_closest_passages_follow_a_sentence_that_says_so() -> None:
     # Each begins a paragraph, and has what stands around it below the same heading.
     settings = TEXT.partition("## Settings\n\n")[2].replace("[2]", "(2)")
     assert passages == ["\n\nThe manual: Tea is hot.", f"\n\nSettings: {settings}\n"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("Cups <img src=x onerror=alert(1)> are.", "Cups < img src=x onerror=alert(1)> are."),
+        ("Cups <script>alert(1)</script>", "Cups < script>alert(1)< /script>"),
+        ("Cups ![a](https://evil.example/p.gif) are.", "] (https://evil.example/p.gif) are."),
+        ("Cups [x](javascript:alert(1)) are.", "Cups [x] (javascript:alert(1)) are."),
+        ("Cups <https://evil.example/?q> are.", "Cups https://evil.example/?q are."),
+        ("Cups are\n\n[x]: javascript:alert(1)", "Cups are"),
+        ("Cups:\n\n```\n~~~\n```\n![a](https://evil.example)\n```", "Cups:"),
+        ("Cups of x < 3 and List<String> are.", "Cups of x < 3 and List<String> are."),
+    ],
+)
+async def test_links_images_and_html_of_a_document_are_text(stored: str, shown: str) -> None:
+    hit = c.Hit(id="cup", score=1.0, end=len(stored), title="<b onclick=x>Cups", text=stored)
+    reply = c.SearchReply(results=[c.HitList(hits=[hit])], info=INFO)
+    found = Evidence("?", reply, group_sources([hit], 1))
+    scores = np.full(len(found.units), 9.0)
+    for closest in (False, True):
+        task = AnswerTask(
+            question="?",
+            history=(),
+            found=found,
+            scores=scores,
+            max_tokens=256,
+            closest=closest,
+        )
+        events = [event async for event in ExtractiveWriter().write(task)]
+        text = "".join(event.text for event in events if isinstance(event, AnswerPiece))
+        assert shown in text
+        for active in ("](", "![", "<img", "<script", "<b ", "<http", "\n[x]:"):
+            assert active not in text

@@ -88,6 +88,13 @@ def test_a_new_job_has_neither_an_end_nor_a_watermark() -> None:
         (c.Item(id="a", text="text"), "a"),
         (c.SourceFile("a.md", b"\x00"), "a.md"),
         (c.SourceUrl("s3://b/a.md"), "s3://b/a.md"),
+        (c.SourceUrl("https://h/a.md?id=1&v=@2#b"), "https://h/a.md?id=1&v=@2#b"),
+        (c.SourceUrl("https://h/a.md?design=1&sig"), "https://h/a.md?design=1&sig"),
+        (c.SourceUrl("https://u:p@h/a.md"), "https://h/a.md"),
+        (c.SourceUrl("https://h/a.md?X-Amz-Date=1&X-Amz-Signature=s#b"), "https://h/a.md#b"),
+        (c.SourceUrl("https://h/a.md?x-goog-signature=s&x=1"), "https://h/a.md"),
+        (c.SourceUrl("https://h/a.md?Expires=1&Signature=s"), "https://h/a.md"),
+        (c.SourceUrl("https://h/a.md?sv=1&sig=s"), "https://h/a.md"),
     ],
 )
 def test_a_source_survives_the_queue(source: c.IngestSource, name: str) -> None:

@@ -53,7 +53,7 @@ async def _fail(redis: Redis, job_id: str, files: int, size: int, limits: QueueL
 
 async def _kept(redis: Redis) -> tuple[list[int], int]:
     """Returns the places of the letters with a source, and the bytes counted."""
-    letters, rest = await job_store_of(redis).dead_letters("", {}, 1_000, with_source=True)
+    letters, rest = await job_store_of(redis).letters.page("", {}, 1_000, with_source=True)
     assert not rest
     counted = int(await redis.hget(keys.META, "dead_bytes") or 0)
     sizes = [len(one) for one in await redis.hvals(keys.DEAD_SOURCES)]
@@ -65,7 +65,7 @@ async def test_the_oldest_sources_are_dropped_and_every_letter_stays(redis: Redi
     limits = QueueLimits(dead_bytes=3_500)
     await _fail(redis, "job", 6, 1_000, limits)
     assert await _kept(redis) == ([3, 4, 5], 6)
-    letters, _ = await job_store_of(redis).dead_letters("", {}, 10, with_source=False)
+    letters, _ = await job_store_of(redis).letters.page("", {}, 10, with_source=False)
     assert all(one.source is None for one in letters)
     with pytest.raises(InvalidRequest, match="was dropped"):
         await job_store_of(redis, limits).requeue([letters[0].letter_id], "again", 9.0)
@@ -73,7 +73,7 @@ async def test_the_oldest_sources_are_dropped_and_every_letter_stays(redis: Redi
     [unit] = await take_all(worker_of(redis))
     assert unit.source == c.SourceFile("4.md", b"x" * 1_000)
     assert await _kept(redis) == ([3, 5], 5)
-    assert await job_store_of(redis).delete_dead_letters([letters[3].letter_id]) == 1
+    assert await job_store_of(redis).letters.delete([letters[3].letter_id]) == 1
     assert await _kept(redis) == ([5], 4)
     # One that is larger than all room takes the place of no other.
     await _fail(redis, "large", 1, 4_000, limits)
@@ -98,7 +98,7 @@ async def test_letters_of_earlier_versions_are_listed_and_requeued(redis: Redis)
     del fields[b"bytes"]
     await redis.xadd(keys.DEAD, {**fields, b"source": source}, name)
     store = job_store_of(redis)
-    [letter], _ = await store.dead_letters("", {}, 10, with_source=True)
+    [letter], _ = await store.letters.page("", {}, 10, with_source=True)
     assert letter.source == c.SourceFile("0.md", b"x" * 100)
     await store.requeue([letter.letter_id], "again", 9.0)
     [unit] = await take_all(worker_of(redis))
@@ -109,7 +109,7 @@ async def test_bad_files_leave_a_full_redis_room_for_others(redis: Redis) -> Non
     used = (await redis.info("memory"))["used_memory"]
     await redis.config_set("maxmemory", used + 64 * MIB)
     await _fail(redis, "job", 32, 4 * MIB, QueueLimits())
-    letters, _ = await job_store_of(redis).dead_letters("", {}, 100, with_source=False)
+    letters, _ = await job_store_of(redis).letters.page("", {}, 100, with_source=False)
     assert len(letters) == 32
     memory = await redis.info("memory")
     assert memory["used_memory"] < memory["maxmemory"] / 2
@@ -132,14 +132,14 @@ async def test_listing_reads_sources_only_if_asked_and_pages_end_by_bytes(
 ) -> None:
     await _fail(redis, "job", 10, 100_000, QueueLimits())
     before = (await redis.info("stats"))["total_net_output_bytes"]
-    letters, _ = await job_store_of(redis).dead_letters("", {}, 100, with_source=False)
+    letters, _ = await job_store_of(redis).letters.page("", {}, 100, with_source=False)
     assert len(letters) == 10
     after = (await redis.info("stats"))["total_net_output_bytes"]
     assert after - before < 50_000
     monkeypatch.setattr(dead_letter_store, "PAGE_BYTES", 350_000)
     pages, token = [], ""
     while True:
-        page, token = await job_store_of(redis).dead_letters(token, {}, 100, with_source=True)
+        page, token = await job_store_of(redis).letters.page(token, {}, 100, with_source=True)
         pages.append([one.result.place for one in page])
         if not token:
             break

@@ -191,6 +191,23 @@ async def test_urls_are_read_if_the_operator_allows_them(
     await ingest_client.delete_dead_letters([one.letter_id for one in letters.letters])
 
 
+async def test_the_signature_of_a_url_is_in_no_id_item_or_message(
+    ingest_client: IngestClient, queue_processes: QueueProcesses
+) -> None:
+    folder = f"{queue_processes.web}/in/{secrets.token_hex(4)}"
+    names = ("a.md", "404.md", "moved.md", "cut.md")
+    signed = [f"{folder}/{one}?X-Amz-Expires=9&X-Amz-Signature=secret" for one in names]
+    signed.append(f"{queue_processes.web}/b.md?sig=secret")
+    job, results = await results_of(ingest_client, [c.SourceUrl(one) for one in signed])
+    async with RetrievalClient(queue_processes.retrieval) as client:
+        [read] = (await client.get_items([f"{folder}/a.md"], collection="texts")).items
+    letters = (await ingest_client.dead_letters(job_id=job.job_id)).letters
+    await ingest_client.delete_dead_letters([one.letter_id for one in letters])
+    assert (job.indexed, job.dead, len(letters)) == (1, 4, 4)
+    assert {one.document_id for one in results} == {one.partition("?")[0] for one in signed}
+    assert "secret" not in repr((read, results, letters)).replace("/secret/a.md", "")
+
+
 async def test_later_changes_win_over_queued_documents(
     ingest_client: IngestClient, queue_processes: QueueProcesses
 ) -> None:
@@ -223,6 +240,20 @@ async def test_later_changes_win_over_queued_documents(
                 left = ["changed later"] if change == "upsert" else []
                 assert (counts, texts) == ((1, 0), left)
             file.unlink()
+
+
+@pytest.mark.parametrize("beside", ["https://host.example/", "s3://bucket/", "file://{}/other/"])
+def test_a_link_leads_nowhere_beyond_the_prefix_of_its_own_url(tmp_path: Path, beside: str) -> None:
+    for name in ("in", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(name)
+    (tmp_path / "in" / "out.txt").symlink_to(tmp_path / "other" / "a.txt")
+    (tmp_path / "in" / "same.txt").symlink_to(tmp_path / "in" / "a.txt")
+    allowed, target = (f"file://{tmp_path}/in/", beside.format(tmp_path)), tmp_path / "copy"
+    fetch(f"file://{tmp_path}/in/same.txt", allowed, target)
+    assert target.read_text() == "in"
+    with pytest.raises(InvalidRequest, match="outside the folders that workers may read"):
+        fetch(f"file://{tmp_path}/in/out.txt", allowed, target)
 
 
 def test_errors_of_fetching_a_url(tmp_path: Path) -> None:

@@ -132,7 +132,9 @@ async def test_what_has_expired_is_forgotten_and_the_rest_stays(
     await stats.report(worker)
     janitor = Janitor(redis, store, stats, 1_000.0, 60.0)
     await janitor.clear()
-    assert await redis.zrange(keys.JOBS, 0, -1) == [b"j1", b"j4", b"j5"]
+    for key in (keys.JOBS, f"{keys.JOBS}:t"):
+        assert await redis.zrange(key, 0, -1) == [b"j1", b"j4", b"j5"]
+    assert sorted(await redis.hkeys(keys.JOB_TENANTS)) == [b"j1", b"j4", b"j5"]
     sizes = await redis.hgetall(keys.RESULT_BYTES)
     assert set(sizes) == {b"j1", b"j4", b"j5"}
     assert int(await redis.hget(keys.META, "result_bytes") or 0) == sum(map(int, sizes.values()))

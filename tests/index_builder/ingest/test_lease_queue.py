@@ -215,7 +215,7 @@ async def test_a_dead_letter_is_kept_though_its_job_has_expired(redis: Redis) ->
     outcomes = (c.IngestOutcome.DEAD, c.IngestOutcome.INDEXED)
     settled = [ended(one, outcome) for one, outcome in zip(units, outcomes, strict=True)]
     assert await worker.settle(settled) == settled
-    [letter], _ = await desk.dead_letters("", {}, 10, with_source=True)
+    [letter], _ = await desk.letters.page("", {}, 10, with_source=True)
     assert (letter.job_id, letter.source) == ("a", file)
     assert letter.result.message == "it is bad"
     # Nothing of the job comes back, for it would never expire.
@@ -287,8 +287,8 @@ async def test_requeued_dead_letters_keep_their_submission_time(redis: Redis) ->
     await desk.submit(submission("b", 1, tenant="other"))
     units = await take_all(worker)
     await worker.settle([ended(one, c.IngestOutcome.DEAD) for one in units])
-    letters, rest = await desk.dead_letters("", {}, 2, with_source=True)
-    more, none = await desk.dead_letters(rest, {}, 2, with_source=False)
+    letters, rest = await desk.letters.page("", {}, 2, with_source=True)
+    more, none = await desk.letters.page(rest, {}, 2, with_source=False)
     assert (len(letters), len(more), none) == (2, 1, "")
     by_job = {one.job_id: one for one in (*letters, *more)}
     with pytest.raises(InvalidRequest, match="a different collection or tenant"):

@@ -181,7 +181,7 @@ class World:
             assert {(job_id, one.place): one.outcome for one in results} == {
                 key: one for key, one in self.ends.items() if key[0] == job_id
             }
-        letters, _ = await job_store_of(self.redis).dead_letters("", {}, 1_000, with_source=False)
+        letters, _ = await job_store_of(self.redis).letters.page("", {}, 1_000, with_source=False)
         dead = [(one.job_id, one.result.place) for one in letters]
         assert sorted(dead) == sorted(
             key for key, one in self.ends.items() if one is c.IngestOutcome.DEAD
@@ -210,6 +210,8 @@ class World:
         left = {one.decode() for one in found}
         kept = {"nl:{ingest}:meta", "nl:{ingest}:jobs", "nl:{ingest}:open", "nl:{ingest}:dead"}
         kept |= {"nl:{ingest}:dead:sources", "nl:{ingest}:result_bytes"}
+        kept |= {"nl:{ingest}:job_tenants"}
+        kept |= {f"nl:{{ingest}}:jobs:{tenant}" for tenant, _ in self.lane.values()}
         kept |= {f"nl:{{ingest}}:job:{one}" for one in self.submitted}
         kept |= {f"nl:{{ingest}}:results:{one}" for one in self.submitted}
         assert left <= kept

@@ -88,7 +88,7 @@ async def test_of_64_documents_only_the_one_that_kills_workers_is_dead(
                 break
     job = await job_store_of(redis).job("job")
     assert (job.indexed, job.dead, job.left) == (63, 1, 0)
-    letters, _ = await job_store_of(redis).dead_letters("", {}, 100, with_source=False)
+    letters, _ = await job_store_of(redis).letters.page("", {}, 100, with_source=False)
     assert [one.result.document_id for one in letters] == [KILLER]
     assert f"{MAX_LOSSES} workers were lost" in letters[0].result.message
     # The last deaths struck nobody else.

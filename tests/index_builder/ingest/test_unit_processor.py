@@ -167,6 +167,34 @@ async def test_each_collection_of_a_batch_is_written_separately(redis: Redis) ->
     assert seen == ["a"]
 
 
+async def test_a_file_that_waited_for_room_more_often_than_it_may_fail_is_expanded(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unit_processor, "_QUEUE_FULL_RETRY_S", 0.0)
+    rows = b"".join(b'{"id": "r%d", "text": "text"}\n' % number for number in range(3))
+    asked = submission("job", [c.SourceFile("rows.jsonl", rows)])
+    await job_store_of(redis).submit(replace(asked, collection="books"))
+    # Room for the file and one of its documents.
+    queue = worker_of(redis, limits=QueueLimits(units=2))
+    processor = UnitProcessor(queue, DocumentWriter(FaultyWriter()), RETRIES, (), 10.0)
+    try:
+        [file] = await queue.take(1)
+        await processor.process([file])
+        taken = await queue.take(10)
+        for _ in range(RETRIES.attempts + 1):
+            [file] = [one for one in taken if isinstance(one.source, c.SourceFile)]
+            assert file.failed == 0
+            assert await processor.process([file]) == 0
+            taken = [*(one for one in taken if one is not file), *await queue.take(10)]
+        while taken:
+            await processor.process(taken)
+            taken = await queue.take(10)
+    finally:
+        processor.close()
+    job = await job_store_of(redis).job("job")
+    assert (job.indexed, job.dead, job.state) == (3, 0, c.JobState.SUCCEEDED)
+
+
 async def test_a_file_waits_in_the_queue_while_there_is_no_room_for_its_documents(
     redis: Redis,
 ) -> None:

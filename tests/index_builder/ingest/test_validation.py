@@ -67,6 +67,7 @@ def test_a_submission_has_limits(field: str, allowed: Any, refused: Any) -> None
         ),
         (c.SourceUrl("s3://b/a.md"), c.SourceUrl("ftp://b/a.md"), "url"),
         (c.SourceUrl("https://h/a.md?b=c"), c.SourceUrl("https://h/a?b=c.md"), "url"),
+        (c.SourceUrl("https://h/@.md"), c.SourceUrl("https://me:secret@h/a.md"), "url"),
     ],
 )
 def test_a_source_that_no_worker_could_read_is_refused_with_its_place(
@@ -76,3 +77,4 @@ def test_a_source_that_no_worker_could_read_is_refused_with_its_place(
     with pytest.raises(InvalidRequest) as caught:
         check_submission(submission("job", [ITEM, refused]))
     assert caught.value.field == f"sources[1].{field}"
+    assert "secret" not in caught.value.message

@@ -21,7 +21,7 @@ class _Handler(BaseHTTPRequestHandler):
     ended: threading.Event
 
     def do_GET(self) -> None:
-        name = self.path.rpartition("/")[2]
+        name = self.path.partition("?")[0].rpartition("/")[2]
         if name.startswith("drip"):
             self._drip(name)
             return

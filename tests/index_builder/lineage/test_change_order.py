@@ -163,6 +163,17 @@ def test_changes_after_a_snapshot_are_ordered_after_its_imports() -> None:
     assert (result.content.text, result.time_us) == ("by a slow clock", 51)
 
 
+def test_attributes_of_earlier_snapshots_stay_on_an_older_import() -> None:
+    state: DocumentState | None = DocumentState(DocumentContent("", "old", {}), 10, True)
+    # Each is the only change since the snapshot before it.
+    for position, name in enumerate("ab", 1):
+        change = Change(document_id="d", kind=ChangeKind.ATTRIBUTES, attributes={name: position})
+        changes = DocumentChanges().followed_by(ChangeEntry(0, position, 60 + position, change))
+        compacted = apply_import(changes.apply_to(state, _content), None, keep_absent=True)
+        state = _as_stored(compacted)
+    assert _shown(apply_import(state, _ROW, keep_absent=False)) == ("row", {"a": 1, "b": 2})
+
+
 def test_patches_survive_a_round_trip() -> None:
     patches = {
         "a": AttributePatch(3, ["x", "y"]),

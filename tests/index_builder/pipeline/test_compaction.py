@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from index_builder.documents.attribute_columns import MAX_FIELDS
 from index_builder.maintenance import Maintenance
 from index_builder.options.build_options import Mode
 from index_builder.pipeline.compaction import (
@@ -132,6 +133,34 @@ async def test_a_compaction_of_an_empty_collection_keeps_its_declared_attributes
     await living.upsert("a", "Text a.", {"tags": "red"})
     manifest = living.store.manifest("default", await living.compact())
     assert (manifest.documents, list(manifest.attributes)) == (1, declared)
+
+
+async def test_one_item_does_not_take_the_columns_of_all_others_for_good(living: Living) -> None:
+    names = {field.name for field in living.manifest.attributes}
+    for cycle in range(3):
+        await living.upsert("d1", "One.", {f"c{cycle}_{n}": "x" for n in range(MAX_FIELDS)})
+        await living.compact()
+        assert len(living.manifest.attributes) <= MAX_FIELDS
+    # Nobody has them any more, but for one: a few stay, so that filters on them are no error.
+    await living.upsert("d1", "One.", {"c0_1": "x"})
+    await living.compact()
+    await living.compact()
+    found = {field.name for field in living.manifest.attributes}
+    assert len(found) == 128 and {*names, "c0_1"} <= found
+    await living.upsert("d2", "Two.", {"new": 1.5})
+    await living.compact()
+    found = {field.name for field in living.manifest.attributes}
+    assert len(found) == 128 and {*names, "c0_1", "new"} <= found
+
+
+async def test_an_attribute_that_no_item_has_any_more_can_still_be_filtered_on(
+    living: Living,
+) -> None:
+    await living.upsert("d1", "One.", {"sale": True})
+    await living.compact()
+    await living.upsert("d1", "One.")
+    await living.compact()
+    assert "sale" in {field.name for field in living.manifest.attributes}
 
 
 async def test_attributes_of_several_kinds_do_not_stop_a_compaction(living: Living) -> None:

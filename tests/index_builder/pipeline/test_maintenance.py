@@ -168,6 +168,25 @@ async def test_a_build_that_fails_is_not_repeated_at_once_and_leaves_one_snapsho
     assert set(living.store.snapshot_ids("default")) == {before, living.manifest.snapshot_id}
 
 
+async def test_failures_before_a_build_that_passed_make_no_later_pause_longer(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(comparison: object) -> None:
+        raise OSError("no space left")
+
+    await living.build(living.corpus(TEXTS, 10))
+    clock = 0.0
+    monkeypatch.setattr("index_builder.releases.failed_builds.time.monotonic", lambda: clock)
+    maintenance = maintenance_of(living, share=0.0)
+    for name in ("first", "second"):
+        await living.upsert(name, "New.")
+        with monkeypatch.context() as broken, pytest.raises(OSError, match="no space left"):
+            broken.setitem(gate._CHECKS, "recall", fail)
+            await maintenance.run_once("default")
+        clock += 300
+        assert await maintenance.run_once("default")
+
+
 async def test_upkeep_asks_the_gate_and_does_not_repeat_a_refused_compaction(
     living: Living, monkeypatch: pytest.MonkeyPatch
 ) -> None:

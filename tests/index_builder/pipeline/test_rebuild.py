@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index_builder.lineage.parent_snapshot import ParentDocuments
 from index_builder.options.build_options import IndexOptions, Mode
 from index_builder.pipeline.compaction import compact, compaction_options
 from nearline.contract import Item
@@ -136,6 +138,25 @@ async def test_an_older_import_does_not_restore_deleted_documents(living: Living
     assert "d2" not in living.texts()
     await living.build(older, mode=Mode.MERGE)
     assert "d2" not in living.texts()
+
+
+async def test_a_deletion_is_remembered_while_a_source_is_older(tmp_path: Path) -> None:
+    day_s = 86_400.0
+    living = Living(tmp_path)
+    oldest = living.corpus(TEXTS, 0)
+    await living.build(oldest)
+    living.make_log()
+    living.clock.now = 50 * day_s
+    await living.delete("d2")
+    newest = living.corpus({"d0": "Newer 0."}, 199 * day_s, "newest")
+    await living.build(newest, mode=Mode.MERGE)
+    parent = ParentDocuments(living.store, living.manifest, with_vectors=False)
+    with contextlib.closing(parent):
+        assert [*parent.deleted] == ["d2"]
+    await living.build(oldest, mode=Mode.MERGE)
+    wanted = {**TEXTS, "d0": "Newer 0."}
+    del wanted["d2"]
+    assert living.texts() == wanted
 
 
 async def test_a_merge_keeps_documents_that_the_import_lacks(living: Living) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,42 @@ def test_a_folder_of_pages_and_papers_is_a_corpus(tmp_path: Path) -> None:
     assert dict(items[1].attributes) == {"path": "c.pdf", "pages": 2}
     assert dict(items[2].attributes) == {"path": "deep/a.html"}
     assert str(bad_rows.sample[0]).startswith(f"{tmp_path}/d.pdf:1: broken PDF")
+
+
+_IN_SANDBOX = """
+import os, sys
+from pathlib import Path
+from index_builder.documents.bad_rows import BadRows
+from index_builder.readers.sandbox import SandboxReader
+reader = SandboxReader()
+print(*[row.item.text for row in reader.read(Path(sys.argv[1]), "p", "p", BadRows())])
+(child,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+print(Path(f"/proc/{child}/environ").read_bytes())
+print(len(Path(f"/proc/{child}/net/dev").read_text().splitlines()) - 2)
+reader.close()
+"""
+_SECRETS = {
+    **dict.fromkeys(("NEARLINE_TOKEN", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY"), "s3cret"),
+    "NEARLINE_REDIS": "redis://:s3cret@127.0.0.1",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_parser_has_no_secret_of_its_worker_and_no_network(tmp_path: Path) -> None:
+    page = tmp_path / "plain.html"
+    page.write_text("<p>Plain.")
+    found = subprocess.run(
+        [sys.executable, "-c", _IN_SANDBOX, str(page)],
+        env={**os.environ, **_SECRETS, "LANG": "C.UTF-8"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    text, environment, devices = found.stdout.splitlines()
+    assert text == "Plain." and "LANG=C.UTF-8" in environment and "s3cret" not in environment
+    if subprocess.run(["unshare", "-n", "true"], check=False).returncode == 0:
+        # Its own loopback device alone.
+        assert devices == "1"
 
 
 def test_a_file_that_takes_too_long_is_lost_and_the_next_is_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,7 @@ from index_builder.releases.release_loop import ReleaseLoop
 from nearline.errors import GateFailed, SettingsError
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2, snapshot_pb2
-from retrieval.snapshots import aliases
+from retrieval.snapshots import aliases, proposals
 from retrieval.snapshots.proposals import ProposalState, read_proposals
 from tests.index_builder.live_collection import Living
 
@@ -150,6 +151,21 @@ async def test_after_a_canary_was_backed_out_a_rebuild_waits_two_days(tmp_path: 
     assert await trial.loop.advance(NAME)
     assert not trial.record.canary  # It is not tried again.
     trial.ahead_s = 2 * 86_400.0 + 100
+    assert not await trial.loop.advance(NAME)
+
+
+async def test_a_rebuild_waits_two_days_from_the_rejection_on_not_from_the_proposal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day_s = 86_400.0
+    with monkeypatch.context() as earlier:
+        earlier.setattr(proposals, "time", SimpleNamespace(time=lambda: time.time() - 3 * day_s))
+        trial = await _trial(tmp_path, trial_limit="4d")
+    aliases.end_split(trial.store, NAME)
+    trial.ahead_s = day_s
+    assert await trial.loop.advance(NAME)
+    assert trial.states == [ProposalState.REJECTED]
+    trial.ahead_s = 2.1 * day_s
     assert not await trial.loop.advance(NAME)
 
 

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from nearline import status
+from nearline.contract import MAX_ID_BYTES
 from nearline.v1 import retrieval_pb2 as r
 from tests.live.hostile.pace import TRIES, in_time
 
@@ -181,6 +182,8 @@ def _not_rejected(replies: Sequence[bytes]) -> str:
     for one in results:
         if one.outcome != r.WriteResult.OUTCOME_REJECTED:
             return f"item {one.id[:40]!r} has outcome {one.outcome}"
+        if len(one.id) > MAX_ID_BYTES:
+            return f"the rejected id is echoed with {len(one.id):,} characters"
         if one.reason not in ("INVALID_REQUEST", "CONFLICT") or not one.message:
             return f"item {one.id[:40]!r} is rejected for {one.reason!r}: {one.message!r}"
     return ""

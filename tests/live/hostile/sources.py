@@ -109,7 +109,6 @@ def _addresses(files: Path, web: str, redis: str) -> list[Source]:
         "loopback as a number": f"http://2130706433:{port}/in/a.md",
         "loopback in other digits": f"http://１２７.0.0.1:{port}/in/a.md",
         "any address": f"http://0.0.0.0:{port}/in/a.md",
-        "user before the host": f"http://{host}@169.254.169.254/in/a.md",
         "host that begins like the allowed one": f"{web}.example.net/in/a.md",
         "folder that begins like the allowed one": f"{web}/in-secret/a.md",
         "the root": f"{web}/a.md",

@@ -275,7 +275,7 @@ def _recommendations() -> list[Case]:
              field="session_id"),
         Case("unknown surface", RECOMMEND, wanted(surface="nowhere"), field="surface"),
         Case("surface of 32 MB", RECOMMEND, lambda: wanted(surface="home" * 8 * MB),
-             field="surface"),
+             says="in parts"),
         Case("list of diversity NaN", RECOMMEND, wanted(diversity=NAN), field="diversity"),
         Case("list of diversity 2", RECOMMEND, wanted(diversity=2.0), field="diversity"),
         Case("list at a forged watermark", RECOMMEND, wanted(min_watermark=b"\xff"),

@@ -138,6 +138,7 @@ def test_a_file_that_is_damaged_later_leaves_the_keys_as_they_were(tmp_path: Pat
         ('"read"', '"delete"', "right 'delete' in '\\*' is none of read, write, admin, service"),
         ('rights = { "*" = "read" }', "rights = {}", "rights is missing"),
         ('rights = { "*" = "read" }', "", "rights is missing"),
+        ('"*" = "read"', '"*" = "service"', 'for tenant "\\*" and all collections'),
         ('id = "', 'id = "Z', "is not the id of a key"),
         ('sha256 = "', 'sha256 = "f', "64 hexadecimal digits"),
         ("\n\n", '\nroles = "staff"\n', "roles is not a list"),

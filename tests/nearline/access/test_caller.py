@@ -72,6 +72,18 @@ def test_a_service_passes_on_the_caller_as_it_is() -> None:
         passed_on.require(Right.ADMIN, "PromoteSnapshot", "products")
 
 
+def test_a_service_gives_no_right_that_it_does_not_have() -> None:
+    everything = Caller("*", rights={"*": Right.SERVICE})
+    assert SHOP.through(everything).rights.items() >= SHOP.rights.items()
+    service = Caller("*", rights={"*": Right.READ, "products": Right.SERVICE})
+    claimed = Caller("*", rights={"*": Right.SERVICE}).through(service)
+    assert claimed.right_in("products") is Right.SERVICE
+    assert claimed.right_in("anything else") is Right.READ
+    only = Caller("*", rights={"scratch": Right.SERVICE})
+    with pytest.raises(PermissionDenied):
+        everything.through(only).require(Right.ADMIN, "DropCollection", "products")
+
+
 @pytest.mark.parametrize(
     "value",
     [b"", b"{}", b"[]", b"\xff", b"[" * 10_000, b'{"name":"a","tenant":"b","roles":[],"rights":3}',

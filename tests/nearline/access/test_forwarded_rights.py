@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import pytest
 import pytest_asyncio
 
 from nearline.access.caller import Caller
+from nearline.access.caller_file import CallerFile
 from nearline.access.delegation import delegation_of
 from nearline.access.rights import METHODS, Right
 from nearline.channel import ServiceChannel
 from nearline.serving import running
 from nearline.settings import ServerSettings
 from nearline.tls import TlsFiles
+from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 from nearline_cli.local.certificates import CertificateAuthority
 from tests.nearline.access.test_every_method import Running, give_server
 from tests.nearline.doors import EMBEDDING, GENERATION, INGEST, Behind, front
@@ -113,10 +116,44 @@ async def test_a_service_that_knows_no_keys_is_as_safe_as_the_server_in_front(
         (bool(one["caller"]), one["tenant"], one["method"], one["result"]) for one in door.audited()
     ] == [
         *[(False, "", method, "UNAUTHENTICATED") for method in ("GetInfo", "Submit")],
-        *[(True, "expired", method, "UNAUTHENTICATED") for method in ("GetInfo", "Submit")],
+        *[(True, "*", method, "UNAUTHENTICATED") for method in ("GetInfo", "Submit")],
         (True, "read", "Submit", DENIED),
         (False, "", "GetInfo", "UNAUTHENTICATED"),
     ]
+
+
+async def test_half_of_the_places_are_for_a_tenant_however_many_keys_it_has() -> None:
+    known = CallerFile(
+        {
+            sha256(name.encode()).hexdigest(): Caller(name[0], rights={"*": Right.READ}, name=name)
+            for name in ("a1", "a2", "b1")
+        }
+    )
+    behind = Behind()
+    behind.go.clear()
+    async with (
+        running(behind.registrations) as inside,
+        front(inside, ServerSettings(max_calls=8), callers=known) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stub: Any = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+
+        async def embed(token: str) -> grpc.StatusCode:
+            request = embedding_pb2.EmbedRequest(texts=["kettle"])
+            sent = (("authorization", f"Bearer {token}"),)
+            code: grpc.StatusCode = await stub.Embed(request, timeout=20, metadata=sent).code()
+            return code
+
+        calls = [asyncio.create_task(embed(token)) for token in ("a1", "a1", "a1", "a2", "a2")]
+        # Four of eight are held, and the fifth is refused at once.
+        refused, held = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        assert [await one for one in refused] == [grpc.StatusCode.RESOURCE_EXHAUSTED]
+        held.add(asyncio.create_task(embed("b1")))
+        async with asyncio.timeout(10):
+            while behind.running < 5:
+                await asyncio.sleep(0)
+        behind.go.set()
+        assert set(await asyncio.gather(*held)) == {grpc.StatusCode.OK}
 
 
 async def test_the_router_shows_its_certificate_to_a_service_that_asks_for_one(

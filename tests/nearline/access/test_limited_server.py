@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections import Counter
@@ -18,7 +19,9 @@ import pytest_asyncio
 
 from nearline.access.caller import Caller
 from nearline.access.caller_file import CallerFile
+from nearline.access.delegation import delegation_of
 from nearline.access.rights import Right
+from nearline.admission import Admission
 from nearline.channel import ServiceChannel
 from nearline.serving import Registration, running
 from nearline.settings import ServerSettings
@@ -84,19 +87,27 @@ def trailers(metadata: Any) -> dict[str, str]:
 
 @pytest_asyncio.fixture(name="limited")
 async def give_limited(tmp_path: Path) -> AsyncIterator[Limited]:
-    (tmp_path / "limits.toml").write_text(LIMITS)
+    async with limited_server(tmp_path) as limited:
+        yield limited
+
+
+@contextlib.asynccontextmanager
+async def limited_server(folder: Path, **more: Any) -> AsyncIterator[Limited]:
+    """Runs a server with limits. more: Other settings."""
+    (folder / "limits.toml").write_text(LIMITS)
     known = CallerFile(
         {
             sha256(name.encode()).hexdigest(): Caller(tenant, rights={"*": Right.WRITE}, name=name)
             for name, tenant in {"a1": "a", "a2": "a", "b1": "b", "operator": "*"}.items()
         }
+        | {sha256(b"service").hexdigest(): Caller("*", rights={"*": Right.SERVICE}, name="s")}
     )
     held = Held()
     registration = Registration(
         "nearline.v1.RetrievalService",
         lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(held, server),
     )
-    settings = ServerSettings(limits=str(tmp_path / "limits.toml"), port=0)
+    settings = ServerSettings(limits=str(folder / "limits.toml"), port=0, **more)
     async with running([registration], callers=known, settings=settings) as address:
         yield Limited(address, held)
 
@@ -135,6 +146,57 @@ async def test_a_flood_of_refusals_is_held_back_and_keeps_no_call_of_its_tenant_
         assert refused[grpc.StatusCode.RESOURCE_EXHAUSTED] > 10
 
 
+@contextlib.asynccontextmanager
+async def full(limited: Limited, max_calls: int) -> AsyncIterator[None]:
+    """Fills a server with calls, and lets later refusals be held back."""
+    limited.held.go.clear()
+    waiting = [asyncio.create_task(limited.call("operator")) for _ in range(max_calls)]
+    while limited.held.arrived < max_calls:
+        await asyncio.sleep(0)
+    await asyncio.gather(*(limited.call("operator") for _ in range(10)))
+    try:
+        yield
+    finally:
+        limited.held.go.set()
+        await asyncio.gather(*waiting)
+
+
+async def test_a_refusal_that_is_held_back_does_not_count_as_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with limited_server(tmp_path, max_calls=2) as limited, full(limited, 2):
+        # Two of a tenant may run at once, so two are held back before the third one comes.
+        holds_s = [60.0, 60.0, 0.0]
+        monkeypatch.setattr(Admission, "hold_s", lambda _: holds_s.pop(0))
+        waiting = []
+        async with asyncio.timeout(10):
+            for left in (2, 1):
+                waiting.append(asyncio.create_task(limited.call("a1")))
+                while len(holds_s) > left:
+                    await asyncio.sleep(0.001)
+            refused = await limited.call("a1")
+        assert "2 calls are running" in await refused.details()
+        for one in waiting:
+            one.cancel()
+        await asyncio.wait(waiting)
+
+
+async def test_refusals_are_not_held_back_for_a_service_that_calls_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nearline.admission._RETRY_AFTER_S", 60.0)
+    anna = Caller("a", rights={"*": Right.READ}, name="anna")
+    async with (
+        limited_server(tmp_path, max_calls=2) as limited,
+        full(limited, 2),
+        ServiceChannel(limited.address, token="service") as channel,
+    ):
+        stub: Any = retrieval_pb2_grpc.RetrievalServiceStub(channel.grpc_channel)
+        call = stub.Search(retrieval_pb2.SearchRequest(), metadata=[delegation_of(anna)])
+        async with asyncio.timeout(10):
+            assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 @pytest.mark.parametrize("method", ["Search", "ListItems"])
 async def test_every_reply_says_what_is_left(limited: Limited, method: str) -> None:
     call = await limited.call("b1", method)
@@ -168,6 +230,18 @@ async def test_a_request_over_its_limit_is_refused_before_it_runs(limited: Limit
     assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "the limit of tenant 'b' is 2,000 (request_bytes)" in await call.details()
     assert limited.held.arrived == 0
+
+
+async def test_a_stream_is_refused_from_its_first_larger_request_on(limited: Limited) -> None:
+    async with ServiceChannel(limited.address, token="b1") as channel:
+        stub = retrieval_pb2_grpc.RetrievalServiceStub(channel.grpc_channel)
+        call: Any = stub.UpsertItemsStream()
+        for size in (1_000, 2_001):
+            one = retrieval_pb2.UpsertItemsRequest(idempotency_key="x" * size)
+            await call.write(retrieval_pb2.UpsertItemsStreamRequest(request=one))
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "the limit of tenant 'b' is 2,000 (request_bytes)" in await call.details()
+    assert limited.held.arrived == 1
 
 
 async def test_each_request_of_a_stream_counts(limited: Limited) -> None:

@@ -1,15 +1,14 @@
-"""The size of requests, also in streams, and the ends of calls that belong in no audit log."""
+"""The limits of callers, and the ends of calls that belong in no audit log."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from google.protobuf.message import Message
 
 from nearline.access.access_control import AccessControl
 from nearline.access.audit_log import AuditLog
@@ -19,8 +18,8 @@ from nearline.access.limits import LimitFile
 from nearline.access.method_guard import MethodGuard, acting_for, current_item_limit
 from nearline.access.rate_limiter import RateLimiter
 from nearline.access.rights import Right
-from nearline.errors import InvalidRequest, Unauthenticated
-from nearline.v1 import embedding_pb2, ingest_pb2, retrieval_pb2
+from nearline.errors import PermissionDenied, Unauthenticated
+from nearline.v1 import retrieval_pb2
 
 SERVICE = "nearline.v1.RetrievalService"
 CONTEXT = SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1")
@@ -33,77 +32,6 @@ class Context:
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", "Bearer a"),)
-
-
-async def guarded(folder: Path, service: str, method: str) -> MethodGuard:
-    """Returns the guard of a running call that may have 100 bytes."""
-    (folder / "limits.toml").write_text("[default]\nrequest_bytes = 100")
-    limiter = RateLimiter(LimitFile(str(folder / "limits.toml")))
-    guard = MethodGuard(f"nearline.v1.{service}", method, ACCESS, limiter=limiter)
-    assert await guard.identify(Context()) is not None
-    return guard
-
-
-def embed(size: int) -> embedding_pb2.EmbedRequest:
-    return embedding_pb2.EmbedRequest(texts=["x" * size])
-
-
-def upsert(size: int) -> retrieval_pb2.UpsertItemsRequest:
-    return retrieval_pb2.UpsertItemsRequest(idempotency_key="x" * size)
-
-
-@pytest.mark.parametrize(
-    ("service", "method", "small", "large"),
-    [
-        ("RetrievalService", "UpsertItems", upsert(98), upsert(99)),
-        ("EmbeddingService", "Embed", embed(98), embed(99)),
-        (
-            "IngestService",
-            "CancelJob",
-            ingest_pb2.CancelJobRequest(job_id="x" * 98),
-            ingest_pb2.CancelJobRequest(job_id="x" * 99),
-        ),
-    ],
-)
-async def test_a_larger_request_than_the_limit_is_refused(
-    tmp_path: Path, service: str, method: str, small: Message, large: Message
-) -> None:
-    guard = await guarded(tmp_path, service, method)
-    assert guard.check(small) is small
-    with pytest.raises(InvalidRequest, match=r"101 bytes.*tenant 'shop' is 100"):
-        guard.check(large)
-
-
-def upserts(size: int) -> Message:
-    return retrieval_pb2.UpsertItemsStreamRequest(request=upsert(size))
-
-
-def embeds(size: int) -> Message:
-    return embedding_pb2.EmbedStreamRequest(request=embed(size))
-
-
-@pytest.mark.parametrize(
-    ("service", "method", "make"),
-    [
-        ("RetrievalService", "UpsertItemsStream", upserts),
-        ("EmbeddingService", "EmbedStream", embeds),
-    ],
-)
-async def test_a_stream_is_refused_from_its_first_larger_request_on(
-    tmp_path: Path, service: str, method: str, make: Callable[[int], Message]
-) -> None:
-    guard = await guarded(tmp_path, service, method)
-    given = [make(size) for size in (98, 97, 99)]
-
-    async def messages() -> AsyncIterator[Message]:
-        for message in given:
-            yield message
-
-    seen = []
-    with pytest.raises(InvalidRequest, match=r"101 bytes.*tenant 'shop' is 100"):
-        async for message in guard.check(messages()):
-            seen.append(message)
-    assert seen == given[:2]
 
 
 def test_the_end_of_a_call_that_never_began_is_not_recorded(tmp_path: Path) -> None:
@@ -149,6 +77,33 @@ async def test_a_key_that_is_revoked_ends_a_stream_at_its_next_request() -> None
     checked = guard.check(requests())
     await anext(checked)
     with pytest.raises(Unauthenticated, match="revoked"):
+        await anext(checked)
+
+
+class Lowering:
+    """Access whose caller may write at first, and only read later."""
+
+    required = True
+
+    def __init__(self) -> None:
+        self.right = Right.WRITE
+
+    async def identify(self, metadata: object) -> Caller:
+        return Caller(rights={"*": self.right})
+
+
+async def test_a_right_that_is_taken_away_ends_a_stream_at_its_next_request() -> None:
+    async def requests() -> AsyncIterator[Any]:
+        for _ in range(2):
+            yield retrieval_pb2.UpsertItemsStreamRequest()
+
+    access = Lowering()
+    guard = MethodGuard(SERVICE, "UpsertItemsStream", cast(AccessControl, access))
+    await guard.identify(Context())
+    checked = guard.check(requests())
+    await anext(checked)
+    access.right = Right.READ
+    with pytest.raises(PermissionDenied):
         await anext(checked)
 
 

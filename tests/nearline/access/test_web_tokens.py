@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from nearline.access.caller import Caller
 from nearline.access.rights import Right
 from nearline.access.web_tokens import TokenClaims, TokenVerifier
 from nearline.errors import NotReady, SettingsError, Unauthenticated
+from nearline_cli.local.certificates import CertificateAuthority
+from tests.loopback_server import loopback_server
 
 ISSUER, AUDIENCE = "https://id.example", "nearline"
 KEYS = f"{ISSUER}/keys.json"
@@ -159,13 +163,56 @@ async def test_a_provider_that_is_away_stops_only_what_needs_it() -> None:
     provider = Provider(b"")
     provider.data = OSError("no route")
     tokens = verifier(provider)
-    with pytest.raises(NotReady, match="no route"):
-        await tokens.identify(token())
+    # One read for all.
+    outcomes = await asyncio.gather(
+        *(tokens.identify(token()) for _ in range(20)), return_exceptions=True
+    )
+    assert {type(one) for one in outcomes} == {NotReady} and "no route" in str(outcomes[0])
+    assert provider.reads == 1
     provider.data = jwks(rsa=RSA)
     await tokens.identify(token())
     provider.data = OSError("no route")
     tokens._read_at -= 1_000
+    reads = provider.reads
+    # Keys that are known are read once more, not once for each of those calls.
+    await asyncio.gather(*(tokens.identify(token()) for _ in range(20)))
     await tokens.identify(token())
+    assert provider.reads == reads + 1
+    # They are for a day.
+    tokens._read_at, tokens._found_at = (
+        one - 86_400 for one in (tokens._read_at, tokens._found_at)
+    )
+    with pytest.raises(NotReady, match="no route"):
+        await tokens.identify(token())
+
+
+async def test_keys_are_read_over_https_wherever_a_redirect_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = CertificateAuthority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.issue("provider", ["127.0.0.1"], 1))
+    asked: list[str] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+        asked.append(path)
+        head = f"302 Found\r\nLocation: {targets[path]}" if path in targets else "200 OK"
+        body = jwks(rsa=RSA)
+        head = f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async with loopback_server(handle, context) as port, loopback_server(handle) as plain:
+        site = f"https://127.0.0.1:{port}"
+        targets = {"/to-http": f"http://127.0.0.1:{plain}/keys", "/to-https": f"{site}/keys"}
+        found = TokenVerifier(ISSUER, AUDIENCE, f"{site}/to-https")
+        assert (await found.identify(token())).name == "anna"
+        with pytest.raises(NotReady, match="unknown url type: http"):
+            await TokenVerifier(ISSUER, AUDIENCE, f"{site}/to-http").identify(token())
+    assert asked == ["/to-https", "/keys", "/to-http"]
 
 
 @pytest.mark.parametrize(

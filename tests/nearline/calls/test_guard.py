@@ -165,6 +165,30 @@ async def test_a_crowded_server_leaves_half_of_its_room_to_calls_for_which_someb
         assert gate.entered == 4
 
 
+async def test_writes_and_pages_are_of_the_lane_bulk_although_their_callers_do_not_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin, lanes = Admission.begin, []
+
+    async def note(self: Admission, tenant: str, left_s: float | None, lane: Lane) -> EndCall:
+        lanes.append(lane)
+        return await begin(self, tenant, left_s, lane)
+
+    monkeypatch.setattr(Admission, "begin", note)
+    registration = Registration(
+        "nearline.v1.RetrievalService",
+        lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
+            retrieval_pb2_grpc.RetrievalServiceServicer(), server
+        ),
+    )
+    async with running([registration]) as address, ServiceChannel(address) as channel:
+        stub: Any = retrieval_pb2_grpc.RetrievalServiceStub(channel.grpc_channel)
+        await stub.UpsertItems(retrieval_pb2.UpsertItemsRequest()).code()
+        await stub.ListItems(retrieval_pb2.ListItemsRequest()).code()
+        await stub.Search(retrieval_pb2.SearchRequest()).code()
+    assert lanes == [Lane.BULK, Lane.BULK, Lane.INTERACTIVE]
+
+
 async def test_a_call_that_had_to_wait_does_without_optional_work_and_no_others_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

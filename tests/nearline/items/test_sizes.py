@@ -20,6 +20,7 @@ from nearline.items.sizes import check_sizes
         {"title": "a" * MAX_TITLE_BYTES},
         {"attributes": {"a": "b" * (MAX_ATTRIBUTES_BYTES - 1)}},
         {"attributes": {"a": [1] * (MAX_ATTRIBUTES_BYTES // 8 - 1)}},
+        {"attributes": {"a": [""] * (MAX_ATTRIBUTES_BYTES - 2)}},
     ],
 )
 def test_an_item_may_be_as_large_as_the_limits(largest: dict[str, Any]) -> None:
@@ -45,6 +46,13 @@ def test_a_larger_one_is_refused_with_the_field_and_the_remedy(
     assert caught.value.field == field
     assert any(word in caught.value.message for word in ("; split it", "; shorten", "; remove"))
     assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize("value", ["", [], {}, [""]])
+def test_empty_values_count(value: object) -> None:
+    many: Any = [value] * (MAX_ATTRIBUTES_BYTES + 1)
+    with pytest.raises(InvalidRequest, match="more than 1048576 bytes"):
+        check_sizes(Item(id="a", attributes={"x": many}))
 
 
 def test_deeply_nested_attributes_are_measured() -> None:

@@ -10,13 +10,14 @@ import pytest
 from prometheus_client import REGISTRY
 
 from nearline.channel import ServiceChannel
+from nearline.contract import Lane
 from nearline.errors import DeadlineExceeded, Unsupported
-from nearline.serving import running
+from nearline.serving import Registration, running
 from nearline.settings import ServerSettings
 from nearline.telemetry import JsonFormatter
 from nearline.tracing.slow_requests import SlowRequestLog
 from nearline.tracing.spans import Span, SpanKind
-from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
+from nearline.v1 import embedding_pb2, embedding_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc
 from tests.nearline.tracing.services import Retrieval, registration
 
 LOGGER = "nearline.tracing.slow_requests"
@@ -82,6 +83,27 @@ async def test_bulk_work_is_never_slow(caplog: pytest.LogCaptureFixture) -> None
             with pytest.raises(Unsupported):
                 await channel.send(stub.DeleteItems, retrieval_pb2.DeleteItemsRequest(), 5)
     assert [one["method"] for one in lines(caplog)] == ["nearline.v1.RetrievalService/DeleteItems"]
+
+
+async def test_a_call_that_says_that_nobody_waits_is_never_slow(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def add(server: Any) -> None:
+        servicer = embedding_pb2_grpc.EmbeddingServiceServicer()
+        embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
+
+    embedding = Registration("nearline.v1.EmbeddingService", add)
+    settings = ServerSettings(slow_request_ms=0.001)
+    bulk = embedding_pb2.LANE_BULK
+    lanes = ((Lane.BULK, None), (Lane.INTERACTIVE, bulk), (Lane.INTERACTIVE, None))
+    async with running([embedding], settings=settings) as address:
+        for lane, wanted in lanes:
+            async with ServiceChannel(address, lane=lane) as channel:
+                stub = embedding_pb2_grpc.EmbeddingServiceStub(channel.grpc_channel)
+                assert lines(caplog) == []
+                with pytest.raises(Unsupported):
+                    await channel.send(stub.Embed, embedding_pb2.EmbedRequest(lane=wanted), 5)
+    assert len(lines(caplog)) == 1
 
 
 def test_limits_of_one_process_share_its_lines(caplog: pytest.LogCaptureFixture) -> None:

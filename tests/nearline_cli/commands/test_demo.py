@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -122,6 +123,25 @@ def test_the_demo_answers_and_its_second_run_does_not_build(
     temporary = "make a temporary directory that is deleted afterwards"
     # mkdtemp, which leaves the deleting to its caller, scores within 0.01 of it.
     assert "tempfile.TemporaryDirectory" in best[temporary][:2]
+
+
+def test_a_port_that_is_taken_is_told_with_the_option_that_the_demo_has(demo: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        second = taken.getsockname()[1]
+        for port, said in (
+            (second, f"port {second} on 127.0.0.1 is in use by"),
+            (second - 1, f"port {second} on 127.0.0.1 is in use by"),
+            (65_535, "port 65536 is above 65535; choose a lower one with --port"),
+        ):
+            done = subprocess.run(
+                [*demo, "--oneshot", "--port", str(port)], cwd=ROOT, capture_output=True, text=True
+            )
+            error = json.loads(done.stderr.splitlines()[-1])["message"]
+            assert done.returncode == 2 and said in error
+            assert error.endswith("with --port")
+    words = ["make", "--no-print-directory", "-n", "-o", ".venv/.stamp-standard", "demo"]
+    shown = subprocess.check_output([*words, f"PORT={second}"], cwd=ROOT, text=True)
+    assert f"nearline demo --port {second}" in shown
 
 
 def _answer(running: Up) -> list[dict[str, Any]]:

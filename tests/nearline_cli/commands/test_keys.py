@@ -52,6 +52,8 @@ def test_a_key_is_made_listed_and_taken_back(nearline: Run, tmp_path: Path) -> N
         ("--right", "delete"),
         ("--right", "=read"),
         ("--expires", "soon"),
+        ("--right", "service"),
+        ("--right", "scratch=service"),
     ],
 )
 def test_a_key_that_nothing_could_read_is_not_made(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
 
 from nearline.errors import InvalidRequest
 from nearline_cli.app import app
+from tests.nearline_cli.conftest import Run, Up
+from tests.redis_server import needs_redis
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,15 @@ def test_record_needs_a_user_or_session_and_one_item_per_event(
 ) -> None:
     with pytest.raises(InvalidRequest, match=told):
         app(("users", "record", *words), standalone_mode=False)
+
+
+@pytest.mark.service
+@needs_redis
+def test_items_that_are_not_there_are_told(up: Callable[..., Up], nearline: Run) -> None:
+    words = ("users", "record", "--user", "u", "--address", up(redis=True).address)
+    assert nearline(*words, "d07").stdout == "recorded 1\n"
+    told = "recorded 2, 1 of unknown items: see nearline items show ID\n"
+    assert nearline(*words, "d08", "nothing").stdout == told
 
 
 class _Client:

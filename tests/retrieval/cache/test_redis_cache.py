@@ -9,10 +9,12 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from nearline.errors import FeedBlocked
 from nearline_cli.local.processes import free_port
 from retrieval.cache.cached_list import CacheLevel, ListKey
 from retrieval.cache.redis_cache import redis_key
@@ -26,7 +28,9 @@ pytestmark = [pytest.mark.service, needs_redis]
 
 
 @contextlib.asynccontextmanager
-async def router(url: str, clock: Clock, timeout_s: float = 5.0) -> AsyncIterator[TieredCache]:
+async def router(
+    url: str, clock: Clock, timeout_s: float = 5.0, **more: Any
+) -> AsyncIterator[TieredCache]:
     """Yields the hot lists of one router: fresh for 10 s, served for 100; nothing is by chance."""
     async with connect(url, timeout_s=5) as client:
         lists = TieredCache(
@@ -36,6 +40,7 @@ async def router(url: str, clock: Clock, timeout_s: float = 5.0) -> AsyncIterato
             redis_timeout_s=timeout_s,
             clock=clock,
             random=lambda: 0.5,
+            **more,
         )
         try:
             yield lists
@@ -259,3 +264,23 @@ async def test_a_killed_redis_fails_no_request_and_is_used_again_later(tmp_path:
                     await ask(lists)
                     await until_idle()
                     await asyncio.sleep(0.02)
+
+
+async def test_a_list_that_redis_may_not_keep_is_served_and_refreshed_all_the_same() -> None:
+    asked: list[tuple[int, float]] = []
+
+    async def reserve(size: int, keep_s: float) -> None:
+        asked.append((size, keep_s))
+        raise FeedBlocked("the tenant has no bytes left")
+
+    clock = Clock()
+    maker = Maker(clock)
+    async with valkey() as url, connect(url, timeout_s=10.0) as client:
+        async with router(url, clock, reserve=reserve) as lists:
+            for seconds in (0, 0, 11):
+                clock.goes_on(seconds)
+                assert number((await lists.get(KEY, maker))[0]) == 1
+            assert await until_number(lists, maker, 2) is CacheLevel.NEAR
+        # Closed, it waits for no lock, and nothing is left.
+        assert await client.keys("*") == []
+    assert [keep_s for _, keep_s in asked] == [100, 100] and min(asked)[0] > 50

@@ -12,17 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nearline.errors import AlreadyExists, SnapshotCorrupt, SnapshotMismatch
+from nearline.errors import AlreadyExists, NotFound, SnapshotCorrupt, SnapshotMismatch
+from nearline.internal.v1 import change_pb2
 from nearline.store.files import StoreFiles
+from nearline.store.removal import remove_files, remove_older_records
 from nearline.store.snapshot import PARTITIONS, Store, partition_of
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog import archive as archiving
 from retrieval.changelog.archive import Archive, archive_changes
-from retrieval.changelog.archive_segments import LogSegment
-from retrieval.changelog.change_log import LogState
+from retrieval.changelog.archive_segments import LogSegment, archive_row
+from retrieval.changelog.change_log import LogDiverged, LogState, PartitionEnd
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind, ChangeWrite
 from retrieval.changelog.retention import common_watermark, contained_watermark, trim_log
 from retrieval.protocols.watermark import Watermark
+from retrieval.snapshots import aliases
 from tests.nearline.store.conftest import files, s3, s3_endpoint  # noqa: F401  fixtures
 from tests.retrieval.changelog.memory_log import MemoryLog
 
@@ -229,6 +232,57 @@ async def test_a_log_that_lost_archived_changes_is_rejected(store: Store) -> Non
     log.set_back(partition, 1)
     with pytest.raises(SnapshotMismatch, match="it has lost changes"):
         await archive_changes(store, log)
+
+
+async def test_a_segment_keeps_the_nonces_of_partitions_that_it_has_no_change_of(
+    store: Store,
+) -> None:
+    class Chained(MemoryLog):
+        async def state(self) -> LogState:
+            nonces = tuple(found.get(number, b"") for number in range(PARTITIONS))
+            return (await super().state())._replace(nonces=nonces)
+
+    log = Chained()
+    await _append(log, ["a", "b"])
+    first, second = partition_of("a"), partition_of("b")
+    found = {first: b"n1", second: b"n2"}
+    archive = Archive(store, "default", log.log_id)
+    for entry in sorted(await _all(log), key=lambda one: one.partition != first):
+        end = archive.end()
+        row = archive_row(entry._replace(nonce=found[entry.partition]))
+        archive.add([row], end, end.advanced({entry.partition: 1}))
+    assert archive.numbers() == [1, 2]
+    assert archive.ends() == {first: PartitionEnd(1, b"n1"), second: PartitionEnd(1, b"n2")}
+    head = archive.end()
+    await archiving._archive_upto(log, archive, head)
+    # Another log of the same length.
+    found[first] = b"other"
+    with pytest.raises(LogDiverged, match=f"lacks archived changes of partition {first}"):
+        await archiving._archive_upto(log, archive, head)
+
+
+async def test_a_late_archiver_writes_no_change_of_a_dropped_collection_into_a_new_one(
+    store: Store,
+) -> None:
+    def register(number: int, log: MemoryLog) -> None:
+        record = change_pb2.LogRecord(number=number, log_id=log.log_id)
+        store.create_log_record("default", record)
+        aliases.create(store, "default", _publish(store, number, None))
+
+    log, successor = MemoryLog(), MemoryLog()
+    register(1, log)
+    await _append(log, ["a"])
+    end = (await archive_changes(store, log)).end()
+    late = Archive(store, "default", log.log_id)
+    row = archive_row((await _all(log))[0])
+    dropped = aliases.drop(store, "default")
+    remove_files(store, "default", dropped)
+    remove_older_records(store, "default", dropped)
+    register(1, successor)
+    with pytest.raises(NotFound, match=f"was dropped, with change log {log.log_id}"):
+        late.add([row], Watermark(log.log_id), end)
+    assert store.files.names(f"default/log/{log.log_id}") == []
+    assert (await archive_changes(store, successor)).numbers() == [1]
 
 
 def test_an_invalid_segment_is_named() -> None:

@@ -80,6 +80,17 @@ async def test_a_renewal_replaces_the_hold(store: Store, clock: _Clock) -> None:
     assert _positions(store) == [1]
 
 
+async def test_a_hold_counts_until_its_renewal_even_if_one_renewal_fails(
+    store: Store, clock: _Clock
+) -> None:
+    assert 2 * holds._RENEW_S < holds._EXPIRE_S
+    holds._renew(store, "c", EARLY, "aaaaaaaa")
+    for renewals in (1, 2, 1, 2):
+        clock.now += renewals * holds._RENEW_S
+        assert _positions(store) == [1]
+        holds._renew(store, "c", EARLY, "aaaaaaaa")
+
+
 async def test_a_hold_is_renewed_until_its_build_ends_also_after_an_error(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -14,6 +16,7 @@ from nearline.contract import WriteOutcome
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch, Unsupported
 from nearline.internal.v1.change_pb2 import LogRecord
 from nearline.store.snapshot import Store, partition_of
+from retrieval.changelog import redis_log
 from retrieval.changelog.keys import partition_keys
 from retrieval.changelog.redis_log import RedisLog
 from retrieval.changelog.registry import ChangeLogs
@@ -178,6 +181,27 @@ async def test_a_request_of_maximum_size_is_appended(log: RedisLog) -> None:
     }
 
 
+async def test_one_large_change_is_encoded_and_decoded_off_the_event_loop(
+    log: RedisLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+
+    def noted(name: str) -> Callable[..., Any]:
+        work = getattr(redis_log, name)
+
+        def run(*given: Any) -> Any:
+            ran.append((name, threading.current_thread() is threading.main_thread()))
+            return work(*given)
+
+        return run
+
+    for name in ("make_append_calls", "decode_entries"):
+        monkeypatch.setattr(redis_log, name, noted(name))
+    await log.append([upsert("a", text="long" * 5_000)])
+    assert len(await log.read(ALL)) == 1
+    assert ran == [("make_append_calls", False), ("decode_entries", False)]
+
+
 async def test_a_reader_waits_for_new_entries(logs: ChangeLogs, log: RedisLog) -> None:
     await log.state()
     reading = asyncio.create_task(logs.reader("default").read({A: 0}, wait_s=30))
@@ -300,12 +324,17 @@ async def test_collections_have_separate_logs(logs: ChangeLogs, log: RedisLog) -
     assert await other.read(ALL) == []
 
 
-async def test_an_append_ends_at_its_timeout(log: RedisLog) -> None:
+async def test_an_append_ends_at_its_timeout(log: RedisLog, empty_redis: str) -> None:
     await log.state()
-    with pytest.raises(
-        NotReady, match="may have been appended: try again with the same idempotency key"
-    ):
+    with pytest.raises(NotReady, match="nothing was appended: try again"):
         await log.append([upsert("a")], timeout_s=0.0)
+    async with connect(empty_redis, timeout_s=10.0) as redis:
+        await redis.client_pause(60_000, all=False)
+        with pytest.raises(
+            NotReady, match="may have been appended: try again with the same idempotency key"
+        ):
+            await log.append([upsert("a")], timeout_s=0.5)
+        await redis.client_unpause()
     await log.append([upsert("b")])
 
 

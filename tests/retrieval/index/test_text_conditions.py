@@ -107,10 +107,15 @@ def test_a_condition_that_would_cost_too_much_is_refused(
     with pytest.raises(InvalidRequest, match="has 65 different words, 64 are allowed"):
         conditions.matching(Words(" ".join(f"w{n}" for n in range(65))))
     monkeypatch.setattr(text_conditions, "MAX_READ_DOCUMENTS", 3)
-    with pytest.raises(InvalidRequest, match="'apple fig' are in 4 documents of a shard"):
+    with pytest.raises(InvalidRequest, match=r"'apple fig', .* together in 4 documents of a shard"):
         conditions.matching(Phrase("apple fig"))
-    monkeypatch.setattr(text_conditions, "MAX_READ_DOCUMENTS", 4)
+
+
+def test_the_phrases_of_a_filter_share_a_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_conditions, "MAX_READ_CHARACTERS", 50)
+    conditions = conditions_of(tmp_path, ["apple fig"] * 4)
     assert conditions.matching(Phrase("apple fig")).all()
-    monkeypatch.setattr(text_conditions, "MAX_READ_CHARACTERS", 30)
-    with pytest.raises(InvalidRequest, match="documents of 36 characters and more"):
-        conditions.matching(Phrase("apple fig"))
+    with pytest.raises(InvalidRequest, match=r"'fig apple', .* together in 54 characters and more"):
+        conditions.matching(Phrase("fig apple"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from nearline.contract import HitLevel, SearchMode
+from nearline.filters import Equals
 from retrieval.changelog.records import Change, ChangeKind
 from retrieval.index.vectors.vector_index import SearchParams
 from retrieval.live import delta as delta_module
@@ -145,6 +147,27 @@ def test_expiries_survive_a_compaction(base: Base, monkeypatch: pytest.MonkeyPat
     delta.close()
 
 
+def test_a_document_that_expires_during_a_compaction_stays_gone(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delta_module, "_MAX_DEAD_ROWS", 20)
+    monkeypatch.setattr(delta_module, "_DOCUMENTS_PER_CHANGE", 1)
+    log, delta = Log(), base.delta()
+    delta.apply([log.upsert(document(1, "soon", FAR))])
+    stats, number = delta.stats(), 0
+    while stats.dead_rows <= 20 or 2 * stats.dead_rows <= stats.rows:
+        delta.apply([log.upsert(document(number, "x"))])
+        stats, number = delta.stats(), number + 1
+    # The first document was copied already.
+    assert delta.expire(at(FAR))
+    rows = delta.stats().rows
+    while delta.stats().rows >= rows:
+        rows = delta.stats().rows
+        delta.apply([log.delete("never there")])
+        assert "soon" not in names(base, delta)
+    delta.close()
+
+
 def test_views_never_change(base: Base) -> None:
     log, delta = Log(), base.delta()
     views = [delta.view]
@@ -178,6 +201,19 @@ def test_changes_before_the_start_are_skipped(base: Base) -> None:
     assert part.items.version(0) == 3
     for delta in (first, second):
         delta.close()
+
+
+def test_suggestions_with_a_filter_omit_replaced_and_deleted_documents(base: Base) -> None:
+    log, delta = Log(), base.delta()
+    for name, title in (("x", "pear one"), ("y", "pear two"), ("z", "pear three"), ("y", "pear")):
+        titled = replace(document(1, name), title=title, attributes={"year": 2001})
+        delta.apply([log.upsert(titled)])
+    delta.apply([log.delete("z")])
+    part, alive = delta.view.part, delta.view.part_alive
+    assert part is not None
+    found = part.suggest("pear", 9, Equals("year", 2001), alive)
+    assert [one.title for one in found] == ["pear", "pear one"]
+    delta.close()
 
 
 def test_a_live_copy_scores_like_the_snapshot(base: Base) -> None:

@@ -7,7 +7,9 @@ import contextlib
 import random
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
 from nearline.errors import (
@@ -18,6 +20,8 @@ from nearline.errors import (
 )
 from nearline.store.snapshot import partition_of
 from retrieval.live import live_changes, published_state
+from retrieval.live.documents import LiveItem
+from retrieval.live.live_segment import LiveSegment
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.changelog.memory_log import MemoryLog
 from tests.retrieval.live.followed_collection import (
@@ -31,6 +35,8 @@ from tests.retrieval.live.followed_collection import (
     until_texts,
     upsert,
 )
+
+_REFUSED = "nearline_retrieval_changes_refused_total"
 
 
 async def test_a_snapshot_is_ready_once_the_whole_log_is_applied(opened: Open) -> None:
@@ -54,6 +60,34 @@ async def test_a_snapshot_is_ready_once_the_whole_log_is_applied(opened: Open) -
             at if partition * SHARDS // 64 == number else 0
             for partition, at in enumerate(head.positions)
         )
+
+
+async def test_a_change_that_cannot_be_applied_is_set_aside_and_holds_up_no_other(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(
+        self: LiveSegment, item: LiveItem, bounds: NDArray[np.int64], vectors: NDArray[np.float32]
+    ) -> int:
+        if item.text == "poison":
+            self.vectors.add(vectors)  # Half of it is done by then.
+            raise ValueError("not in this version")
+        return add_item(self, item, bounds, vectors)
+
+    add_item = LiveSegment.add
+    monkeypatch.setattr(LiveSegment, "add", add)
+    one = opened()
+    before = REGISTRY.get_sample_value(_REFUSED, {"collection": "default"}) or 0.0
+    await one.write(upsert("d0"), upsert("d1", "poison"), upsert("d2"))
+    async with asyncio.timeout(10):
+        await one.load()
+    least = await one.write(upsert("d3"), upsert("d4", "poison"))
+    wanted = {**OLD, "d0": "new", "d2": "new", "d3": "new"}
+    # A caller who waits for the change is answered as well.
+    assert await one.texts(least, asyncio.get_running_loop().time() + 10) == wanted
+    await until_stale(one, "")
+    assert REGISTRY.get_sample_value(_REFUSED, {"collection": "default"}) == before + 2
+    least = await one.write(upsert("d1", "healthy"))
+    assert (await one.texts(least))["d1"] == "healthy"
 
 
 async def test_following_starts_at_the_watermark_of_the_snapshot(opened: Open) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 
 import pytest
 
 from nearline.errors import DeadlineExceeded
-from retrieval.protocols.compute_threads import Stopped, run_stoppable
+from retrieval.protocols.compute_threads import Stopped, read_store, run_stoppable
 
 
 class Steps:
@@ -32,6 +33,13 @@ async def test_a_result_is_returned_and_an_error_is_raised() -> None:
     assert await run_stoppable(lambda stopped: 7 if not stopped() else 0) == 7
     with pytest.raises(ZeroDivisionError):
         await run_stoppable(lambda stopped: 1 / 0)
+
+
+async def test_a_computation_has_the_context_of_its_caller() -> None:
+    who = ContextVar("who", default="anybody")
+    who.set("shop")
+    assert await run_stoppable(lambda stopped: who.get()) == "shop"
+    assert await read_store(who.get) == "shop"
 
 
 async def test_a_computation_stops_when_its_caller_is_cancelled() -> None:

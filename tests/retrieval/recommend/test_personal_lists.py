@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,12 @@ from nearline.filters import Equals
 from retrieval.cache.cached_list import CachedList
 from retrieval.cache.change_tracker import ChangeTracker, ValidatedList
 from retrieval.protocols.watermark import Watermark
-from retrieval.recommend.personal_lists import PersonalLists
+from retrieval.recommend.list_builder import BuiltList
+from retrieval.recommend.personal_lists import ListSpec, PersonalLists
 from retrieval.recommend.policies import ExploreRule, Policies, Policy, default_policies
 from retrieval.recommend.service import RecommendationService
+from retrieval.search.request_context import RequestContext
+from retrieval.users.codec import pack_attributes
 from retrieval.users.records import NO_STATE, StoredState, UserEvent, UserState
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.recommend.test_filters import recommender
@@ -192,6 +196,28 @@ async def test_a_list_whose_items_changed_is_built_anew(tmp_path: Path) -> None:
         assert (await made.ask())[1] is False
         made.tracker.deleted = {"i99"}
         assert await made.ask() == (first, True)
+
+
+def test_a_list_is_kept_until_its_first_item_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_us = time.time_ns() // 1_000
+    spec = ListSpec(
+        *("default", "s1", "p", "u003", "", 1, frozenset(), b""), None, None, pack_attributes({})
+    )
+    lists = PersonalLists({})
+    built = BuiltList(
+        recommendations=(),
+        ignored=(),
+        source="items",
+        cached=None,
+        expires_us=now_us + 60_000_000,
+    )
+    lists.put(spec, NO_STATE, built, RequestContext(), now_us)
+    for after_s, kept in ((0, True), (59, True), (60, False)):
+        at_ns = (now_us + after_s * 1_000_000) * 1_000
+        monkeypatch.setattr(
+            "retrieval.recommend.personal_lists.time.time_ns", lambda at_ns=at_ns: at_ns
+        )
+        assert (lists.get(spec, NO_STATE) is not None) is kept
 
 
 async def test_explored_lists_are_drawn_each_time(tmp_path: Path) -> None:

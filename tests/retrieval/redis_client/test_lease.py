@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -61,6 +62,20 @@ async def test_one_process_holds_the_lease_until_it_releases_it(client: Redis) -
     assert await first.acquire() and first.term == 2
     await first.release()
     assert await client.get(NAME) is None
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="no clock counts a suspension")
+async def test_a_lease_is_over_after_the_machine_was_suspended(
+    client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, read = RedisLease(client, NAME, FOR), time.clock_gettime
+    assert await lease.acquire()
+    # The monotonic clock stood still meanwhile.
+    monkeypatch.setattr(
+        time, "clock_gettime", lambda one: read(one) + 60 * (one == time.CLOCK_BOOTTIME)
+    )
+    assert lease.remaining_s == 0.0
+    await lease.release()
 
 
 async def test_the_lease_is_renewed_while_held_and_expires_without_its_holder(

@@ -8,13 +8,7 @@ from hypothesis import given, strategies as st
 
 from nearline.contract import Arm
 from nearline.v1 import release_pb2, snapshot_pb2
-from retrieval.rollout.split import (
-    Requester,
-    TrafficSplit,
-    is_from_canary,
-    mark_list_id,
-    parse_split,
-)
+from retrieval.rollout.split import Requester, TrafficSplit, parse_split
 
 RECORD = snapshot_pb2.AliasRecord(
     epoch=7,
@@ -88,12 +82,20 @@ def test_limits_come_from_the_record_or_defaults() -> None:
 
 @given(st.integers(1, 1 << 40), st.sampled_from(Arm), st.text("0123456789abcdef-", min_size=1))
 def test_a_list_id_names_rollout_and_arm(epoch: int, arm: Arm, name: str) -> None:
-    assert is_from_canary(mark_list_id(name, epoch, arm), epoch) is (arm is Arm.CANARY)
-    assert is_from_canary(mark_list_id(name, epoch, arm), epoch + 1) is None
-    assert is_from_canary(name, epoch) is None
+    split = replace(make(), epoch=epoch)
+    marked = split.mark_list_id(name, arm)
+    assert split.is_from_canary(marked) is (arm is Arm.CANARY)
+    assert replace(split, epoch=epoch + 1).is_from_canary(marked) is None
+    assert replace(split, rollout_id="r2").is_from_canary(marked) is None
+    assert split.is_from_canary(name) is None
 
 
 def test_a_made_up_list_id_belongs_to_no_arm() -> None:
-    for made_up in ("", ".", "abc.", "abc.7", "abc.7x", "abc.7bb", ".c", "x.7c.", "7c"):
-        assert is_from_canary(made_up, 7) is None
-    assert is_from_canary("x.y.7c", 7) is True
+    split = make()
+    marked = split.mark_list_id("abc", Arm.CURRENT)
+    head, proof = marked.rsplit(".", 1)
+    assert head == "abc.7b"
+    for made_up in ("", ".", "abc.", "abc.7", "abc.7b", "x.7c", "abc.7c." + proof):
+        assert split.is_from_canary(made_up) is None
+    for made_up in (f"abd.7b.{proof}", f"abc.7b.{proof}0", f"abc.7b.{proof[:-1]}", "é\ud800.7b.0"):
+        assert split.is_from_canary(made_up) is None

@@ -16,7 +16,7 @@ from nearline.contract import Arm
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotApplied, NotReady
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.rollout.analysis import CanaryAnalysis, CanaryLimits
-from retrieval.rollout.split import Requester, TrafficSplit, mark_list_id, parse_split
+from retrieval.rollout.split import Requester, TrafficSplit, parse_split
 from retrieval.rollout.trial import Trial, TrialRecall
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots.loaded_snapshots import LoadedSnapshot, SnapshotKey
@@ -231,10 +231,12 @@ async def test_shadow_answers_are_compared() -> None:
 
 def test_clicks_count_for_the_arm_that_gave_the_list() -> None:
     world = World()
-    epoch = world.split.epoch
-    canary, current = mark_list_id("l1", epoch, Arm.CANARY), mark_list_id("l2", epoch, Arm.CURRENT)
-    old = mark_list_id("l3", epoch - 1, Arm.CANARY)
+    mark = world.split.mark_list_id
+    canary, current = mark("l1", Arm.CANARY), mark("l2", Arm.CURRENT)
+    old = replace(world.split, epoch=world.split.epoch - 1).mark_list_id("l3", Arm.CANARY)
+    made_up = f"l5.{world.split.epoch:x}c"
     kinds = [(canary, "view"), (current, "purchase"), (old, "view"), ("l4", "view"), ("", "view")]
+    kinds += [(made_up, "view"), (f"{made_up}.{canary.rpartition('.')[2]}", "view")]
     world.trial.record_interactions(
         [c.Interaction(item_id="i", user_id="u", kind=kind, list_id=name) for name, kind in kinds]
     )
@@ -248,7 +250,7 @@ def test_a_click_counts_for_its_user_or_else_its_session_whatever_shares_a_draw(
     world = World()
     split = replace(world.split, split_by=split_by)
     trial = Trial(split, world.held, cast(CanaryAnalysis, world.told))
-    name = mark_list_id("l1", split.epoch, Arm.CANARY)
+    name = split.mark_list_id("l1", Arm.CANARY)
     trial.record_interactions(
         [
             c.Interaction(item_id="i", user_id=user, session_id=session, kind="view", list_id=name)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any, cast
 
+import grpc
 import numpy as np
 import pytest
 
+from nearline import serving
+from nearline.access.rights import Right
+from nearline.clients import AdminClient
 from nearline.errors import Conflict, InvalidRequest, NotFound
+from nearline.settings import ServerSettings
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2
+from nearline.v1.admin_pb2_grpc import AdminServiceStub, add_AdminServiceServicer_to_server
+from nearline_cli.local.key_store import KeyStore
+from retrieval.protocols.compute_threads import read_store
 from retrieval.router.admin_servicer import AdminServicer
 from retrieval.router.live_reports import LiveReporter
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
@@ -152,3 +162,67 @@ async def test_the_share_of_a_canary_is_checked_before_the_gate(root: Path) -> N
     with pytest.raises(InvalidRequest) as caught:
         await Admin(root).SetTrafficSplit(request, NO_CONTEXT)
     assert caught.value.field == "canary_share"
+
+
+def registration(root: Path) -> serving.Registration:
+    servicer = Admin(root)
+    return serving.Registration(
+        "nearline.v1.AdminService",
+        lambda server: add_AdminServiceServicer_to_server(servicer, server),
+    )
+
+
+@pytest.mark.service
+async def test_readers_of_a_slow_store_keep_neither_other_threads_nor_changes_waiting(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, began, read = threading.Event(), threading.Semaphore(0), Store.manifest
+    reads: list[str] = []
+
+    def slow(self: Store, collection: str, snapshot_id: str) -> Any:
+        reads.append(snapshot_id)
+        began.release()
+        assert go.wait(20)
+        return read(self, collection, snapshot_id)
+
+    monkeypatch.setattr(Store, "manifest", slow)
+    settings = ServerSettings(max_calls=40)
+    async with (
+        serving.running([registration(root)], settings=settings) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stub: Any = AdminServiceStub(channel)
+        calls = [stub.ListSnapshots(admin_pb2.ListSnapshotsRequest()) for _ in range(80)]
+        for _ in range(4):
+            assert await asyncio.to_thread(began.acquire, timeout=20)
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(asyncio.to_thread(int) for _ in range(40)))
+            with pytest.raises(grpc.aio.AioRpcError, match="canary_share"):
+                await stub.SetTrafficSplit(admin_pb2.SetTrafficSplitRequest(canary_snapshot_id="a"))
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+    go.set()
+    # Of a page that its caller no longer waits for, no further snapshot is read.
+    threads = threading.Barrier(4)
+    await asyncio.gather(*(read_store(threads.wait, 20) for _ in range(4)))
+    assert len(reads) == 4
+
+
+@pytest.mark.service
+async def test_who_of_a_release_is_its_caller_and_not_whom_the_request_names(
+    tmp_path: Path,
+) -> None:
+    for _ in range(3):
+        write_snapshot(tmp_path / "store", documents_of(np.ones((1, 2), np.float32)))
+    key, bob = KeyStore(tmp_path / "keys.toml").create("shop", {"*": Right.ADMIN})
+    added = registration(tmp_path / "store")
+    names = []
+    for keys in (str(tmp_path / "keys.toml"), ""):
+        async with (
+            serving.running([added], settings=ServerSettings(keys=keys)) as address,
+            AdminClient(address, token=key) as client,
+        ):
+            names.append((await client.roll_back(who="alice")).who)
+    # Without credentials, the request is all there is.
+    assert names == [bob, "alice"]

@@ -286,7 +286,7 @@ def decaying(**fields: Any) -> c.Boost:
 @pytest.mark.parametrize(
     ("boost", "field", "problem"),
     [
-        (replace(SHAPE, field="shap"), "field", "closest first: 'shape'"),
+        (replace(SHAPE, field="shap"), "field", "did you mean 'shape'"),
         (replace(SHAPE, weight=10.5), "weight", "-10..10 is allowed"),
         (replace(SHAPE, weight=-11.0), "weight", "-10..10 is allowed"),
         (replace(SHAPE, any_of=()), "", "set exactly one"),

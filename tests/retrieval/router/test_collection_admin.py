@@ -8,10 +8,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from nearline.errors import Conflict, NotFound, NotReady
+from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady
 from nearline.store.removal import remove_files, remove_older_records
 from nearline.store.snapshot import Store
-from nearline.v1 import snapshot_pb2
+from nearline.v1 import admin_pb2, snapshot_pb2
 from retrieval.rollout.collections import ServedCollections
 from retrieval.router.collection_admin import CollectionAdmin
 from retrieval.router.new_collection import CollectionLimits
@@ -43,8 +43,8 @@ class OtherPart:
         self.removed.append(name)
 
 
-def admin_of(store: Store, other: OtherPart | None = None) -> CollectionAdmin:
-    limits = CollectionLimits(collections=10, servers=0, poll_s=0.0)
+def admin_of(store: Store, other: OtherPart | None = None, most: int = 10) -> CollectionAdmin:
+    limits = CollectionLimits(collections=most, servers=0, poll_s=0.0)
     return CollectionAdmin(
         store,
         ServedCollections(),
@@ -107,3 +107,12 @@ async def test_a_damaged_collection_does_not_hide_the_others(tmp_path: Path, fil
     [damaged] = (tmp_path / "a").rglob(file)
     damaged.write_text("{")
     assert await names_listed(Store(tmp_path)) == [("a", 0), ("b", 2)]
+
+
+async def test_a_store_with_as_many_collections_as_allowed_takes_no_more(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_snapshot(tmp_path, DOCUMENTS, collection=name)
+    request = admin_pb2.CreateCollectionRequest(collection="c", dim=2)
+    with pytest.raises(InvalidRequest, match="has 2 collections, and may have 2"):
+        await admin_of(Store(tmp_path), most=2).create(request)
+    assert Store(tmp_path).collections() == ["a", "b"]

@@ -217,3 +217,20 @@ async def test_the_blocking_client_gives_the_same_answers_as_the_async_one(store
             sys.executable, "-c", _BLOCKING, service.address
         )
         assert await process.wait() == 0
+
+
+async def test_a_search_of_words_alone_says_so_where_there_is_no_model(tmp_path: Path) -> None:
+    documents = documents_of(np.ones((3, 4), np.float32))
+    write_snapshot(tmp_path, documents, language="english", fingerprint="")
+    async with (
+        service_process(
+            "retrieval", ["--store", str(tmp_path)], ready_services=RETRIEVAL_SERVICES
+        ) as router,
+        RetrievalClient(router.address) as client,
+    ):
+        reply = await client.search(c.Query(text="nothing like it"))
+        asked = await client.search(c.Query(text="x"), c.SearchOptions(mode=c.SearchMode.LEXICAL))
+        vector = await client.search(QUERY)
+    assert not reply.hits and reply.info.served_by.source is c.Source.LIVE
+    assert "the collection has no text model" in reply.info.served_by.reason
+    assert asked.info.served_by == vector.info.served_by == c.ServedBy()

@@ -16,7 +16,7 @@ from retrieval.protocols.snapshot import read_snapshot_ref
 from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.rollout.analysis import CanaryAnalysis, CanaryLimits
 from retrieval.rollout.collections import ServedCollections
-from retrieval.rollout.split import TrafficSplit, is_from_canary, parse_split
+from retrieval.rollout.split import TrafficSplit, parse_split
 from retrieval.rollout.trial import Trial
 from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search.collection import ServedCollection
@@ -86,7 +86,7 @@ def test_a_list_counts_for_the_arm_that_its_id_names(
     assert (info.arm, info.snapshot_id) == (arm, served[arm].snapshot_id)
     assert bool(info.list_id) == listed
     marked = {(1, 0): False, (0, 1): True}.get(counted)
-    assert is_from_canary(info.list_id, EPOCH) is marked
+    assert split.is_from_canary(info.list_id) is marked
 
 
 def test_without_a_trial_an_answer_names_no_arm(served: dict[Arm, ServedCollection]) -> None:
@@ -94,7 +94,7 @@ def test_without_a_trial_an_answer_names_no_arm(served: dict[Arm, ServedCollecti
     infos = [builder.info(served[Arm.CURRENT], RequestContext(), total_s=0.1) for _ in range(2)]
     assert [info.arm for info in infos] == [None, None]
     assert infos[0].list_id != infos[1].list_id
-    assert is_from_canary(infos[0].list_id, EPOCH) is None
+    assert "." not in infos[0].list_id
 
 
 FAR = ServedBy(source=Source.CACHE, reason="far")

@@ -94,7 +94,7 @@ async def test_the_results_of_each_arm_are_reported_under_their_names(router: Ro
     assert len({one for arm in analysis.arms() for one in (arm.p50_ms, arm.p99_ms)}) == 4
     reply = await router.status()
     assert reply.running and not reply.problem
-    assert reply.in_force == router.store.alias_in_force("default")
+    assert reply.in_force.epoch == router.store.alias_in_force("default").epoch
     current, canary = reply.arms
     assert current == admin_pb2.ArmStatus(
         arm=types_pb2.ARM_CURRENT, snapshot_id=router.current, requests=3, errors=1, units=5,
@@ -131,6 +131,19 @@ async def test_only_an_operator_sees_which_tenant_holds_a_verdict_back(
     clicks, _ = (await router.status()).verdicts
     assert (clicks.verdict, clicks.tenant) == ("undecided", shown)
     assert clicks.held_back == "a tenant with 100% of the clicks; without it: undecided"
+
+
+async def test_no_reader_learns_how_requests_are_assigned(router: Router) -> None:
+    secret = router.store.alias_in_force("default").rollout.rollout_id
+    assert len(secret) == 32
+    aliases.split(router.store, "default", router.canary, 0.6)
+    request = admin_pb2.GetAliasesRequest(history=10)
+    shown = await router.servicer.GetAliases(request, NO_CONTEXT)
+    assert shown.in_force.rollout.HasField("start_time") and len(shown.history) == 2
+    assert not shown.history[1].HasField("rollout")
+    for reply in (shown, await router.status()):
+        assert secret not in str(reply)
+    assert router.store.alias_in_force("default").rollout.rollout_id == secret
 
 
 async def test_a_trial_of_an_older_record_is_not_reported(router: Router) -> None:

@@ -7,7 +7,7 @@ import pytest
 from nearline.access.limits import Limits
 from nearline.contract import Grouping, RecommendOptions, SearchOptions
 from nearline.errors import InvalidRequest
-from nearline.filters import All, Equals, Not
+from nearline.filters import All, Equals, In, Not
 from retrieval.router.search_limits import (
     check_filter_limits,
     check_list_limits,
@@ -40,6 +40,7 @@ def test_what_is_within_every_limit_passes() -> None:
         (1, SearchOptions(ef_search=65), "options.ef_search", "is 65"),
         (1, SearchOptions(nprobe=9), "options.nprobe", "is 9"),
         (1, SearchOptions(filter=THREE), "filter", "filter is 3"),
+        (1, SearchOptions(filter=In("a", (1, 2, 3))), "filter", "filter is 3"),
         (1, SearchOptions(exact=True), "options.exact", r"key 'k' do not allow \(exact\)"),
     ],
 )

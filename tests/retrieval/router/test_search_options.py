@@ -206,6 +206,24 @@ async def test_groups_hold_the_best_of_each_value(service: c.Retriever, mode: c.
     assert groups == sorted(groups, key=groups.index)
 
 
+@pytest.mark.parametrize("mode", [c.SearchMode.DENSE, c.SearchMode.LEXICAL])
+async def test_further_hits_of_a_group_reach_the_threshold_as_well(
+    service: c.Retriever, mode: c.SearchMode
+) -> None:
+    query = c.Query(text="large square steel")
+    plain = (await both(service, query, c.SearchOptions(k=60, mode=mode))).hits
+    edge = plain[20].score
+    by_price: dict[float, list[str]] = {}
+    for hit in plain:
+        if hit.score >= edge:
+            by_price.setdefault(Values.of(BY_ID[hit.id]).price, []).append(hit.id)
+    grouping = c.Grouping("price", 3)
+    options = c.SearchOptions(k=50, mode=mode, grouping=grouping, min_score=edge)
+    found = await both(service, query, options)
+    wanted = [(price, one) for price, ids in by_price.items() for one in ids[:3]]
+    assert [(hit.group, hit.id) for hit in found.hits] == wanted
+
+
 @pytest.mark.parametrize("mode", list(c.SearchMode))
 async def test_a_threshold_cuts_and_diversity_reorders(
     service: c.Retriever, mode: c.SearchMode

@@ -15,6 +15,8 @@ from nearline.clients import RetrievalClient
 from nearline.contract import Audience, Facet, Item, Query, RecommendOptions, SearchOptions
 from nearline.errors import InvalidRequest, NotFound, PermissionDenied
 from nearline.filters import Equals, In, Not
+from retrieval.redis_client.connection import connect
+from retrieval.users.keys import dictionary_keys
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents
 from tests.metric_labels import label_values, naming
 from tests.redis_server import give_shared_redis, needs_redis
@@ -207,6 +209,18 @@ async def test_a_list_like_an_item_is_cached_by_the_readers_that_a_tenant_is(
         assert shown(first) == shown(second)
 
 
+async def test_a_cached_list_counts_for_the_tenant_that_asked_for_it(
+    tenants: Tenants, shared_redis: str
+) -> None:
+    audience = Audience(item_ids=("i08",), surface="item_page")
+    async with connect(shared_redis, timeout_s=10.0) as redis, asyncio.timeout(20):
+        for client in (tenants.operator, tenants.b):
+            await client.recommend(audience, RecommendOptions(filter=Equals("brand", "brand 0")))
+        while not (counted := await redis.keys("nearline:{memory}:*")):
+            await asyncio.sleep(0.005)
+        assert {str(key).split(":")[2] for key in counted} <= {"a", "b"}
+
+
 async def test_an_id_may_be_as_long_as_documented_whatever_the_tenant(tenants: Tenants) -> None:
     longest = "ü" * 256
     for client, stored in ((tenants.a, longest), (tenants.operator, f"tenant/a/{longest}")):
@@ -224,6 +238,24 @@ async def test_whether_an_item_of_others_exists_is_not_told_by_an_interaction(
 ) -> None:
     many = [c.Interaction(item_id=one, user_id="x") for one in ("i01", "i02", "nothing")]
     assert (await tenants.a.record_interactions(many)).unknown_items == 2
+
+
+async def test_items_that_do_not_exist_count_for_the_tenant_that_names_them(
+    tenants: Tenants, shared_redis: str
+) -> None:
+    named = []
+    async with connect(shared_redis, timeout_s=10.0) as redis:
+        for client, item in (
+            (tenants.a, "i04"),
+            (tenants.a, "made up"),
+            (tenants.a, "made up"),
+            (tenants.operator, "made up, too"),
+        ):
+            await client.record_interactions([c.Interaction(item_id=item, user_id="y")])
+            counts = await redis.hgetall(dictionary_keys("default").generation)
+            named.append(int(counts.get(b"of a", 0)))
+            assert b"of " not in counts
+    assert named == [named[0], *[named[0] + 1] * 3]
 
 
 async def test_an_idempotency_key_is_of_one_tenant(tenants: Tenants) -> None:

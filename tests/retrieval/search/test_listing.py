@@ -48,7 +48,10 @@ class FixedShard(SilentShard):
 
 
 def served(*shards: FixedShard) -> ServedCollection:
-    collection = SimpleNamespace(name="default", snapshot_id="s1", shards=shards)
+    kinds = dict.fromkeys(("f", "g"), "string")
+    collection = SimpleNamespace(
+        name="default", snapshot_id="s1", shards=shards, attribute_kinds=kinds
+    )
     return cast(ServedCollection, collection)
 
 

@@ -105,6 +105,12 @@ async def test_only_the_best_hundred_are_compared() -> None:
     assert [hit.id for _, hit in found] == [*many, "bag", "cap"]
 
 
+async def test_hits_after_the_best_hundred_keep_their_places() -> None:
+    many = {f"x{number:03}": 0.8 - number / 1_000 for number in range(148)}
+    found, _ = await ordered({"bag": 1.0, "cap": 0.9} | many, 1.0)
+    assert [hit.id for _, hit in found] == ["cap", "bag", *many]
+
+
 async def test_hits_that_rose_say_why() -> None:
     found, risen = await ordered(FOUND, 1.0)
     await give_reasons(collection(), found, risen, Taste(HAD, 1.0), RequestContext())

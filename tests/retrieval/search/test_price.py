@@ -8,6 +8,7 @@ import pytest
 
 from nearline.contract import Boost, Grouping, Highlighting, SearchMode, SearchOptions
 from nearline.errors import InvalidRequest
+from nearline.filters import Any, Equals, Not, Phrase, Words
 from nearline.v1.snapshot_pb2 import Fusion, Manifest, ShardEntry
 from retrieval.search.price import IndexPrice, check_price, search_price
 
@@ -106,6 +107,18 @@ def test_words_cost_a_sixteenth_of_the_chunks_for_each_64_characters(
     texts: list[str], mode: SearchMode | None, price: int
 ) -> None:
     assert search_price(GRAPH, 1, replace(DENSE, mode=mode), texts) == price
+
+
+def test_a_condition_on_texts_costs_its_words_and_a_phrase_also_the_texts_that_it_reads() -> None:
+    index = replace(GRAPH, words=100.0)
+    for condition, price in (
+        (Words("new york"), 62_500),
+        # 2 comparisons for each of 100 words of a 64th of the chunks.
+        (Phrase("new york"), 62_500 + 3_125_000),
+        (Any(*[Not(Phrase(f"new york {n}")) for n in range(10)]), 10 * (62_500 + 3_125_000)),
+        (Equals("kind", "book"), 0),
+    ):
+        assert search_price(index, 2, replace(DENSE, filter=condition)) == 2 * 4_096 + price
 
 
 def test_a_price_above_any_limit_is_refused_with_both_figures() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -14,8 +15,8 @@ import numpy as np
 import pytest
 
 from nearline import contract as c, wire
-from nearline.errors import InvalidRequest, NotReady, ShardsUnavailable
-from nearline.filters import Equals
+from nearline.errors import DeadlineExceeded, InvalidRequest, NotReady, ShardsUnavailable
+from nearline.filters import Equals, In
 from nearline.store.snapshot import Store, partition_of
 from nearline.v1 import snapshot_pb2
 from retrieval.cache.cached_list import CachedList
@@ -51,11 +52,16 @@ class Counting:
         self._shard = shard
         self.asked = 0
         self.error: Exception | None = None
+        # Searches that wait until a test answers them; None answers all at once.
+        self.held: list[asyncio.Future[Sequence[ShardHits]]] | None = None
 
     def search(self, *asked: Any, **more: Any) -> asyncio.Future[Sequence[ShardHits]]:
         self.asked += 1
         if self.error is not None:
             return FailingShard(self.error).search(*asked, **more)
+        if self.held is not None:
+            self.held.append(asyncio.get_running_loop().create_future())
+            return self.held[-1]
         return self._shard.search(*asked, **more)
 
     def __getattr__(self, name: str) -> object:
@@ -122,7 +128,7 @@ async def running(tmp_path: Path, rng: np.random.Generator) -> AsyncIterator[Run
         (snapshot,) = read_current_snapshots(Store(tmp_path), ())
         shards = [Counting(one) for one in await local.prepare(snapshot)]
         known, clock = Known(), Clock(time.time_ns() // 1_000)
-        lists = TieredCache(None, capacity=100, ttl_s=10, stale_s=60, clock=clock)
+        lists = TieredCache(None, ttl_s=10, stale_s=60, clock=clock, abandons=True)
         kept = SearchCache(lists, {snapshot.collection: known})  # type: ignore[dict-item]
         stack.push_async_callback(kept.close)
         service = RetrievalService(Embedders({}), cache=kept)
@@ -144,6 +150,24 @@ async def test_a_repeated_search_is_answered_from_the_cache(running: Running) ->
     assert again.info.served_by == c.ServedBy(source=c.Source.CACHE, reason="near")
     assert again.info.list_id not in ("", first.info.list_id)
     assert again.info.coverage == first.info.coverage
+
+
+async def test_a_cached_search_does_not_keep_its_filter(running: Running) -> None:
+    for _ in range(2):
+        wanted = replace(OPTIONS, filter=In("even", (True, False, True)))
+        reply = await running.service.search(ONE, wanted)
+    assert reply.info.served_by.source is c.Source.CACHE
+    del wanted
+
+    def filters() -> list[In]:
+        gc.collect()
+        every = [one for one in gc.get_objects() if type(one) is In]
+        return [one for one in every if one.values == (True, False, True)]
+
+    # A search thread holds its last batch for a moment.
+    async with asyncio.timeout(10):
+        while filters():
+            await asyncio.sleep(0.001)
 
 
 async def test_a_cached_reply_states_its_own_time_and_none_of_a_search(running: Running) -> None:
@@ -196,6 +220,39 @@ async def test_concurrent_equal_searches_run_once(running: Running) -> None:
     replies = await asyncio.gather(*(running.service.search(ONE, OPTIONS) for _ in range(50)))
     assert running.asked == 2
     assert all(hits(reply) == hits(replies[0]) for reply in replies)
+
+
+async def test_a_search_ends_when_nobody_waits_for_it_and_not_before(running: Running) -> None:
+    shard = running.shards[0]
+    held = shard.held = []
+    callers = [asyncio.create_task(running.service.search(ONE, OPTIONS)) for _ in range(3)]
+    await until_idle()
+    [search] = held
+    for one in callers[:2]:
+        one.cancel()
+        await until_idle()
+        assert not search.cancelled()
+    callers[2].cancel()
+    await until_idle()
+    assert search.cancelled() and all(one.cancelled() for one in callers)
+    # Whoever comes next begins a search of their own, also before the other one has ended.
+    callers = [asyncio.create_task(running.service.search(ONE, OPTIONS)) for _ in range(2)]
+    await until_idle()
+    callers[0].cancel()
+    await until_idle()
+    callers[1].cancel()
+    shard.held = None
+    assert hits(await running.service.search(ONE, OPTIONS)) and held[1].cancelled()
+
+
+async def test_a_deadline_that_passes_ends_a_search(running: Running) -> None:
+    for one in running.shards:
+        one.held = []
+    with pytest.raises(DeadlineExceeded):
+        await running.service.search(ONE, OPTIONS, timeout_s=0.01)
+    await until_idle()
+    held = [search for one in running.shards for search in one.held or ()]
+    assert len(held) >= 2 and all(one.cancelled() for one in held)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import HitLevel, Item, PayloadField
 from nearline.errors import NotApplied, SnapshotGone
+from nearline.filters import Phrase
 from nearline.store.snapshot import PARTITIONS, Store
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
@@ -249,6 +250,51 @@ async def test_cancelled_scans_and_counts_never_start(
     await asyncio.to_thread(threads.close)
     shard.close()
     assert started == ["scan"]
+
+
+@pytest.mark.parametrize("by", ["search", "count"])
+async def test_a_phrase_is_not_looked_for_after_the_last_caller_has_left(
+    tmp_path: Path, threads: ThreadPool, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    documents = [
+        Document(id=f"d{number:03d}", vectors=np.ones((1, 4), np.float32), text="alpha beta")
+        for number in range(100)
+    ]
+    shard = load(tmp_path, documents, threads, language="english")
+    begun, release = asyncio.Event(), threading.Event()
+    loop, read, items = asyncio.get_running_loop(), [], type(shard.base.items)
+    text = items.text
+
+    def slow(table: Any, document: int) -> str:
+        read.append(document)
+        loop.call_soon_threadsafe(begun.set)
+        assert release.wait(10)
+        return text(table, document)
+
+    monkeypatch.setattr(items, "text", slow)
+    snapshot_id = shard._admission.admitted or ""
+    queries = ShardQueries(np.ones((1, 4), np.float32))
+    phrase = Phrase("alpha beta")
+    asked: asyncio.Future[Any]
+    if by == "search":
+        asked = asyncio.ensure_future(
+            shard.search(snapshot_id, queries, ShardOptions(1, filter=phrase))
+        )
+    else:
+        asked = asyncio.ensure_future(shard.count(snapshot_id, CountRequest(phrase, ())))
+    began: asyncio.Future[Any] = asyncio.ensure_future(begun.wait())
+    await asyncio.wait([began, asked], return_when=asyncio.FIRST_COMPLETED)
+    if asked.done():
+        raise asked.exception() or AssertionError("no text was read")
+    asked.cancel()
+    await asyncio.wait([asked])
+    release.set()
+    # The only thread is free again.
+    await shard.search(snapshot_id, queries, ShardOptions(1))
+    assert read == [0]
+    counted = await shard.count(snapshot_id, CountRequest(phrase, ()))
+    assert counted.count == 100
+    shard.close()
 
 
 async def test_searches_do_not_wait_for_scans(

@@ -25,6 +25,7 @@ from nearline.errors import InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.filter_text import parse_filter
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
+from retrieval.index.union import join_hits
 from retrieval.live.progress import LiveView
 from retrieval.protocols.shard import (
     CountRequest,
@@ -202,6 +203,11 @@ def test_fused_hits_match_those_of_one_segment(
             for found in (two, one)
         )
         assert hits == wanted
+
+
+def test_hits_that_tie_at_the_last_place_go_by_their_ids() -> None:
+    base, live = (ShardHits([one], [1.0], [0], [0], [5]) for one in ("b", "a"))
+    assert list(join_hits(base, live, ShardOptions(1)).ids) == ["a"]
 
 
 def asked(seed: int) -> ShardQueries:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady, SnapshotCorrupt
+from nearline.store.files import StoreFiles
 from nearline.store.json_records import RecordSeries
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
@@ -41,8 +46,81 @@ def make(store: Store, count: int) -> list[str]:
     return made
 
 
+def make_one(store: Store) -> str:
+    """Writes a snapshot that is not promoted."""
+    matrix = np.ones((4, 4), np.float32)
+    return write_snapshot(Path(store.url), documents_of(matrix), promote=False)
+
+
 def current(store: Store) -> str:
     return store.alias_in_force("default").current
+
+
+class InterruptedFiles:
+    """The files of a store; `meanwhile` runs once, before the operation of a number."""
+
+    def __init__(self, store: Store, number: int, meanwhile: Callable[[], object]) -> None:
+        self._files, self._left, self._meanwhile = store.files, number, meanwhile
+        self.done = False
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._files, name)
+        if not callable(found):
+            return found
+        self._left -= 1
+        if self._left == -1:
+            self.done = True
+            self._meanwhile()
+        return found
+
+
+def test_what_is_promoted_or_tried_after_a_plan_was_made_is_not_pruned(store: Store) -> None:
+    a, b, _ = make(store, 3)
+    aliases.promote(store, "default", make_one(store))
+    planned = retention.plan_prune(store, "default", 0, now=LATER)
+    assert {one.name for one in planned if not one.kept} == {a, b}
+    aliases.promote(store, "default", a)
+    aliases.split(store, "default", b, 0.5)
+    retention.prune(store, "default", planned)
+    assert {a, b} <= set(store.snapshot_ids("default"))
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+@pytest.mark.parametrize("inner", ["promote", "prune"])
+def test_of_a_promotion_and_a_prune_at_any_moment_no_alias_names_what_is_gone(
+    tmp_path: Path, inner: str, is_split: bool
+) -> None:
+    outcomes = set()
+    for number in range(200):
+        store = Store(tmp_path / str(number))
+        a, _, c = make(store, 3)
+        before = store.alias_in_force("default")
+        planned = retention.plan_prune(store, "default", 0, now=LATER)
+
+        def promote(at: Store, wanted: str = a) -> None:
+            with contextlib.suppress(NotFound, SnapshotCorrupt, NotReady):
+                if is_split:
+                    aliases.split(at, "default", wanted, 0.5)
+                else:
+                    aliases.promote(at, "default", wanted)
+
+        def prune(at: Store, planned: Sequence[retention.PruneCandidate] = planned) -> None:
+            retention.prune(at, "default", planned)
+
+        inside, outside = (promote, prune) if inner == "promote" else (prune, promote)
+        files = InterruptedFiles(store, number, partial(inside, store))
+        outside(Store(cast(StoreFiles, files)))
+        if not files.done:
+            break
+        in_force = store.alias_in_force("default")
+        for named in {in_force.current, in_force.canary} - {""}:
+            store.verify("default", named)
+        is_used = a in (in_force.current, in_force.canary)
+        if not is_used:
+            assert (in_force.current, in_force.canary) == (before.current, before.canary) == (c, "")
+        outcomes.add((is_used, a in store.snapshot_ids("default")))
+    assert number > 5
+    assert outcomes == {(True, True), (False, False)}
 
 
 def test_rollback_goes_back_step_by_step(store: Store) -> None:
@@ -213,6 +291,21 @@ def test_prune_removes_remains_of_killed_builds(store: Store) -> None:
     retention.prune(store, "default", planned)
     assert [folder.exists() for folder in folders] == [False, True]
     assert len(store.snapshot_ids("default")) == 1
+
+
+@pytest.mark.parametrize(("newest_s", "stays"), [(0, True), (7200, False)])
+def test_prune_keeps_the_folder_of_a_long_build_that_still_writes(
+    store: Store, newest_s: int, stays: bool
+) -> None:
+    make(store, 1)
+    folder = store.snapshots_folder("default") / ".tmp-x"
+    folder.mkdir()
+    for name, age_s in (("first", 7200), ("last", newest_s), ("", 7200)):
+        if name:
+            (folder / name).write_bytes(b"xyz")
+        os.utime(folder / name, (time.time() - age_s,) * 2)
+    retention.prune(store, "default", retention.plan_prune(store, "default", 0))
+    assert folder.exists() == stays
 
 
 def test_a_trial_keeps_the_current_snapshot_until_it_is_promoted(store: Store) -> None:

@@ -92,6 +92,16 @@ def test_a_canary_keeps_the_verdict_of_its_trial(store: Store) -> None:
         require_gate_pass(store, "default", new)
 
 
+def test_a_trial_gives_its_verdict_to_its_canary_alone(store: Store) -> None:
+    live, canary, other = make(store, promote=True), make(store), make(store)
+    judge(store, canary, live)
+    passed, _ = require_gate_pass(store, "default", canary)
+    aliases.split(store, "default", canary, 0.1, gate=passed)
+    with pytest.raises(GateFailed, match=f"has not judged snapshot {other}"):
+        require_gate_pass(store, "default", other)
+    assert require_gate_pass(store, "default", canary)[0] == passed
+
+
 def test_an_unknown_snapshot_is_not_found_and_a_damaged_report_is_named(store: Store) -> None:
     live, new = make(store, promote=True), make(store)
     with pytest.raises(NotFound):

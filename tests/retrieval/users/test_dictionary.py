@@ -10,10 +10,11 @@ from redis import Redis
 from redis.crc import key_slot
 
 from nearline.contract.recommendations import RecordReply
+from nearline.errors import FeedBlocked
 from retrieval.users import dictionary
 from retrieval.users.codec import unpack
 from retrieval.users.keys import dictionary_keys, user_keys
-from retrieval.users.records import EMPTY_STATE
+from retrieval.users.records import EMPTY_STATE, MadeUp
 from tests.redis_server import needs_redis
 from tests.retrieval.users.conftest import Open
 from tests.retrieval.users.interactions import items, seen
@@ -82,7 +83,7 @@ async def test_a_duplicate_moves_the_history_that_it_prolongs(opened: Open, redi
 async def test_old_names_are_kept_as_long_as_histories_and_no_longer(
     opened: Open, redis: Redis
 ) -> None:
-    states = opened(user_ttl_s=200_000)
+    states = opened(user_ttl_s=200_000, log_days=1)
     await states.record("c", [seen("gone", 1)])
     grow_old(redis)
     # As if the last new name was long ago.
@@ -100,7 +101,7 @@ async def test_old_names_are_kept_as_long_as_histories_and_no_longer(
 async def test_names_are_kept_for_the_router_that_keeps_histories_longest(
     opened: Open, redis: Redis
 ) -> None:
-    short, long = opened(user_ttl_s=2_000), opened(user_ttl_s=200_000)
+    short, long = (opened(user_ttl_s=ttl_s, log_days=1) for ttl_s in (90_000, 200_000))
     await long.record("c", [seen("a", 1)])
     await short.record("c", [seen("b", 2, "u2")])
     assert redis.ttl(KEYS.items) > 200_000
@@ -216,3 +217,29 @@ async def test_a_dictionary_without_a_time_is_used_on(opened: Open, redis: Redis
 def test_keys_of_a_dictionary_share_a_slot() -> None:
     keys = [*KEYS, *KEYS.retired(b"abcd")]
     assert len({key_slot(key.encode()) for key in keys}) == 1
+
+
+async def test_a_tenant_makes_up_so_many_names_and_no_more(opened: Open, redis: Redis) -> None:
+    states = opened(max_names=40)
+
+    async def record(tenant: str, names: list[str], exist: int = 0) -> RecordReply:
+        made_up = MadeUp(tenant, names[exist:])
+        return await states.record("c", [seen(one, 1) for one in names], "", made_up)
+
+    # An eighth of forty, the kind among them; what exists does not count, nor what is known.
+    assert (await record("a", ["1", "2", "3", "item"], exist=4)).recorded == 4
+    assert (await record("a", ["a1", "a2", "a3", "a4"])).recorded == 4
+    for _ in range(2):
+        with pytest.raises(FeedBlocked, match=r"tenant 'a' has named 5 items .* free"):
+            await record("a", ["a1", "a5"])
+        assert "ia5" not in redis.hkeys(KEYS.numbers)
+    assert (await record("a", ["a1", "a4"])).recorded == 2
+    assert (await record("a", ["new"], exist=1)).recorded == 1
+    # Others have their own, and who has no tenant has no limit.
+    assert (await record("b", ["b1"])).recorded == 1
+    assert (await record("", [f"c{number}" for number in range(10)])).recorded == 10
+    # As the guide says, an operator frees them.
+    redis.delete(KEYS.dictionary)
+    states = opened(max_names=40)
+    assert (await record("a", ["a1"])).recorded == 1
+    assert redis.hget(KEYS.generation, "of a") == "2"

@@ -55,9 +55,12 @@ def test_users_come_first_and_are_kept_as_long_as_users() -> None:
     }
 
 
-@pytest.mark.parametrize(("owners", "on_loop"), [(16, True), (17, False)])
-async def test_interactions_of_many_owners_are_encoded_off_the_event_loop(
-    owners: int, on_loop: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("owners", "each", "stored", "on_loop"),
+    [(16, 1, 200, True), (1, 1, 10_000, True), (1, 1, 17_000, False), (1, 512, 0, False)],
+)
+async def test_many_bytes_of_few_owners_are_encoded_off_the_event_loop(
+    owners: int, each: int, stored: int, on_loop: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = {}
 
@@ -71,11 +74,14 @@ async def test_interactions_of_many_owners_are_encoded_off_the_event_loop(
     async def nothing(*_: object, **__: object) -> list[Any]:
         return []
 
+    async def read(*_: object) -> list[tuple[bytes, bytes]]:
+        return [(b"", bytes(stored))] * owners
+
     for name in ("_unpack", "_plan"):
         monkeypatch.setattr(recorder, name, note(name, []))
-    for name in ("_read", "_send"):
-        monkeypatch.setattr(recorder, name, nothing)
-    given = [seen("a", 1, f"u{number}") for number in range(owners)]
+    monkeypatch.setattr(recorder, "_read", read)
+    monkeypatch.setattr(recorder, "_send", nothing)
+    given = [seen("a", 1, f"u{number}") for number in range(owners) for _ in range(each)]
     batches = partition_by_owner("c", given, "key", NOW_S * 1_000_000, (500, 50))
     parts: Any = SimpleNamespace(encoding=nothing)
     await recorder.record_interactions(

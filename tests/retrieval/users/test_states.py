@@ -20,6 +20,7 @@ from retrieval.redis_client.connection import connect
 from retrieval.redis_client.durability import Durability
 from retrieval.users.export import export_interactions
 from retrieval.users.keys import user_keys
+from retrieval.users.recorder import RECENT_EVENTS
 from retrieval.users.records import EMPTY_STATE, LoggedInteraction, UserEvent
 from retrieval.users.states import UserStates
 from tests.redis_server import needs_redis
@@ -77,6 +78,18 @@ async def test_an_event_counts_once(states: UserStates) -> None:
     assert await states.record("c", [replace(twice, user_id="u2")]) == RecordReply(1, 0)
     assert await states.record("c", [seen("c", 3), seen("c", 3)]) == RecordReply(2, 0)
     assert items(await states.read("c", "u")) == ["c", "c", "b", "a"]
+
+
+async def test_the_newest_events_of_a_user_count_once_and_no_others_are_remembered(
+    states: UserStates, shared_redis: str
+) -> None:
+    given = [seen("a", n, event_id=str(n)) for n in range(5 * 1_024)]
+    for first in range(0, len(given), 1_024):
+        await states.record("c", given[first : first + 1_024])
+    with Redis.from_url(shared_redis) as client:
+        assert client.strlen(user_keys("c", "u").recent) == 12 * RECENT_EVENTS
+    assert await states.record("c", given[-RECENT_EVENTS:][:1_024]) == RecordReply(0, 1_024)
+    assert await states.record("c", [given[-RECENT_EVENTS - 1]]) == RecordReply(1, 0)
 
 
 async def test_an_idempotency_key_gives_events_their_ids(states: UserStates) -> None:
@@ -272,13 +285,13 @@ async def test_old_entries_leave_the_log(opened: Open, shared_redis: str) -> Non
 
 
 async def test_users_and_sessions_are_kept_for_a_while(opened: Open, shared_redis: str) -> None:
-    states = opened(user_ttl_s=5_000, session_ttl_s=50)
+    states = opened(user_ttl_s=90_000, session_ttl_s=50, log_days=1)
     await states.record("c", [seen("a", 1, session_id="s", event_id="e")])
     with Redis.from_url(shared_redis) as client:
         left = {key.split(b":")[-2]: client.ttl(key) for key in client.scan_iter("*:[use]:*")}
         assert sorted(left) == [b"e", b"s", b"u"]
         assert (
-            40 <= left[b"s"] <= 50 < 4_900 <= left[b"u"] <= 5_000 < 86_000 <= left[b"e"] <= 86_400
+            40 <= left[b"s"] <= 50 < 86_000 <= left[b"e"] <= 86_400 < 89_900 <= left[b"u"] <= 90_000
         )
         for key in client.scan_iter("*:[us]:*"):
             client.expire(key, 5)
@@ -372,9 +385,11 @@ async def test_recording_waits_until_it_is_durable_or_the_time_is_up(shared_redi
         assert time.monotonic() - begin >= 0.25
 
 
-def test_the_log_outlasts_sessions() -> None:
+def test_the_log_outlasts_sessions_and_users_outlast_the_log() -> None:
     client = connect("redis://127.0.0.1:1/0")
     with pytest.raises(ValueError, match="session_ttl_s is 86401"):
         UserStates(client, Durability(client), session_ttl_s=86_401, log_days=1)
+    with pytest.raises(ValueError, match="user_ttl_s is 86399"):
+        UserStates(client, Durability(client), user_ttl_s=86_399, log_days=1)
     with pytest.raises(ValueError, match=r"ring is 1001; 1\.\.1000"):
         UserStates(client, Durability(client), ring=1_001)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -40,16 +41,21 @@ def usage(free: int, total: int, place: str = "Redis") -> Usage:
 
 
 class Source:
-    """A resource whose usage a test sets; an error is raised instead."""
+    """A resource whose usage a test sets; an error is raised instead.
+
+    during: Called while it is read.
+    """
 
     def __init__(self, *usages: Usage, name: str = REDIS, limit: float = 0.85) -> None:
         self.usages: Sequence[Usage] = usages
         self.error: Exception | None = None
+        self.during: Callable[[], None] = lambda: None
         self.resource = WatchedResource(name=name, limit=limit, remedy="free some", read=self.read)
 
     async def read(self) -> Sequence[Usage]:
         if self.error is not None:
             raise self.error
+        self.during()
         return self.usages
 
 
@@ -256,6 +262,21 @@ async def test_what_is_added_counts_until_it_has_been_measured() -> None:
     with block.adding("upserts", 7 * MIB):
         pass
     assert not block.states[0].problem
+
+
+async def test_what_ends_during_a_measurement_counts_until_the_next() -> None:
+    source = Source(usage(100 * MIB, 512 * MIB))
+    block = FeedBlock([source.resource])
+    await block.measure()  # 76.8 MiB must be free.
+    with contextlib.ExitStack() as adding:
+        adding.enter_context(block.adding("upserts", 16 * MIB))
+        source.during = adding.close
+        await block.measure()
+    with pytest.raises(FeedBlocked), block.adding("upserts", 8 * MIB):
+        pass
+    await block.measure()
+    with block.adding("upserts", 8 * MIB):
+        pass
 
 
 async def test_a_disabled_limit_counts_nothing() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import pytest_asyncio
@@ -17,7 +19,8 @@ from retrieval.redis_client.connection import Redis, connect
 from retrieval.redis_client.durability import Durability
 from retrieval.rollout.collections import ServedCollections
 from retrieval.users.states import UserStates
-from retrieval.writes.feed_block import FeedBlock, redis_resource
+from retrieval.writes.feed_block import REDIS, FeedBlock, ResourceState, redis_resource
+from retrieval.writes.memory_quota import MemoryQuota
 from tests.redis_server import give_shared_redis, needs_redis
 from tests.retrieval.changelog.log_writes import change_logs
 from tests.retrieval.writable_collection import written
@@ -98,6 +101,16 @@ async def test_deletes_pass_once_upserts_and_interactions_are_refused(
         await redis.config_set("maxmemory", 64 * MIB)
         await block.measure()
         await upsert()
+
+
+async def test_all_roles_of_a_tenant_share_its_quota(redis: Redis) -> None:
+    states = [ResourceState(REDIS, 80, 80, 0, "")]
+    quota = MemoryQuota(redis, cast(FeedBlock, SimpleNamespace(states=states)), 1 << 32)
+    for owner in ("shop", "shop+a"):
+        await quota.reserve(owner, 5)
+    with pytest.raises(FeedBlocked, match="the tenant has stored 10 bytes"):
+        await quota.reserve("shop+b", 1)
+    await quota.reserve("shops+a", 10)
 
 
 async def test_without_a_limit_of_its_own_the_memory_of_its_machine_counts(redis: Redis) -> None:

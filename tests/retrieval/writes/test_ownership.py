@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
 from nearline import contract as c
 from nearline.access.caller import Caller
 from nearline.access.readers import Ownership
+from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.watermark import Watermark
+from retrieval.rollout.collections import ServedCollections
+from retrieval.search.collection import ServedCollection
+from retrieval.writes.writer import Writer
+from tests.redis_server import give_shared_redis, needs_redis
+from tests.retrieval.changelog.log_writes import change_logs
+from tests.retrieval.fakes import WordEmbedder
+from tests.retrieval.live.followed_collection import DIM, Followed
 from tests.retrieval.writable_collection import ids_of_shard, written
 from tests.retrieval.writes.test_writer import (
+    ABSENT,
     APPLIED,
     DELETED,
     REJECTED,
@@ -15,6 +30,8 @@ from tests.retrieval.writes.test_writer import (
     item,
     outcomes,
 )
+
+__all__ = ["give_shared_redis"]  # A fixture.
 
 
 async def test_an_owner_writes_its_own_items_and_no_others() -> None:
@@ -62,3 +79,39 @@ async def test_among_single_values_the_readers_of_a_tenants_item_are_one_value()
     assert outcomes(reply) == [APPLIED]
     (change,) = (await here.changes()).values()
     assert change.attributes["kind"] == "tenant:shop"
+
+
+@pytest.mark.service
+@needs_redis
+async def test_an_item_that_has_expired_is_absent_for_its_owner_and_for_all_others(
+    tmp_path: Path, shared_redis: str
+) -> None:
+    async with change_logs(tmp_path, shared_redis) as logs:
+        here = Followed(tmp_path, named=False, logs=logs.reader)
+        await here.load()
+        collections = ServedCollections()
+        collections.serve(ServedCollection(here.snapshot, here.shards))
+        embedders = Embedders({"": WordEmbedder(DIM)})
+
+        def writer(tenant: str) -> Writer:
+            owner = Ownership("tags", Caller(tenant)) if tenant else None
+            return Writer(collections, embedders, logs.log, owner=lambda: owner)
+
+        mine, other, operator = map(writer, ("shop", "other", ""))
+        gone = replace(item("a"), expires=datetime(2020, 1, 1, tzinfo=UTC))
+        tried = [
+            await mine.upsert_items([gone]),
+            await mine.upsert_items([gone]),
+            await mine.delete_items(["a"]),
+            await operator.upsert_items([gone], if_versions={"a": 0}),
+            await mine.upsert_items([item("a")]),
+            await other.upsert_items([item("a")]),
+            await mine.upsert_items([gone]),
+            await other.upsert_items([item("a")]),
+            await mine.delete_items(["a"]),
+        ]
+        await here.close()
+    assert [outcomes(reply)[0] for reply in tried] == [
+        *(APPLIED, APPLIED, ABSENT, APPLIED, APPLIED),
+        *(REJECTED, REPLACED, APPLIED, REJECTED),
+    ]

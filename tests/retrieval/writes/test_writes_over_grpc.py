@@ -120,6 +120,27 @@ async def test_written_items_are_read_with_their_versions() -> None:
         assert found.hits == [] and found.info.watermark == counted.info.watermark
 
 
+async def test_an_item_does_not_grow_without_bound_by_changes_of_its_attributes() -> None:
+    here = written()
+    text = "a" * (c.MAX_ATTRIBUTES_BYTES // 2 - 10)
+    async with serving(here) as client:
+
+        async def set_attributes(**attributes: str | None) -> tuple[str, str]:
+            items = [c.Item(id="a", attributes=attributes)]
+            (done,) = (await client.upsert_items(items, only_attributes=True)).results
+            return done.outcome.value, done.message
+
+        await client.upsert_items([c.Item(id="a", text="red")])
+        assert (await set_attributes(one=text))[0] == "replaced"
+        assert (await set_attributes(two=text))[0] == "replaced"
+        outcome, message = await set_attributes(three=text)
+        assert outcome == "rejected" and "more than 1048576 bytes" in message
+        assert (await set_attributes(two="b"))[0] == "replaced"
+        assert (await set_attributes(one=None, three=text))[0] == "replaced"
+        (item,) = (await client.get_items(["a"])).items
+        assert item.attributes == {"two": "b", "three": text}
+
+
 async def test_errors_keep_their_class_over_the_wire() -> None:
     here = written()
     async with serving(here) as client:

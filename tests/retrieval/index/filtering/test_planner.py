@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import itertools
 import math
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
@@ -315,6 +317,27 @@ def test_a_cached_filter_is_evaluated_once(table: AttributeTable) -> None:
         cache.matches(f.Equals("n", n))
     assert cache.matches(f.Equals("n", 39)) is not kept
     assert cache.matches(f.Equals("n", 1)) is not kept
+
+
+def test_cached_filters_are_counted_even_if_there_are_no_documents() -> None:
+    fields = infer_fields([('{"n": "a"}', "x:1")], {})
+    empty = AttributeTable(pa.table({"n": pa.array([], pa.string())}), fields, 0)
+    cache = FilterCache(empty, np.arange(1), max_bytes=100_000)
+    kept = cache.matches(f.Equals("n", "first"))
+    for n in range(200):
+        cache.matches(f.In("n", tuple(f"{n} {value}" for value in range(100))))
+    assert cache.matches(f.Equals("n", "first")) is not kept
+
+
+def test_a_cached_filter_takes_the_memory_of_its_matches_and_not_of_its_values(
+    table: AttributeTable,
+) -> None:
+    cache = FilterCache(table, np.arange(101))
+    for n in range(100):
+        cache.matches(f.In("n", tuple(range(n, n + 100))))
+    gc.collect()
+    kept = [one for one in gc.get_objects() if type(one) is f.In and len(one.values) == 100]
+    assert not kept
 
 
 def test_filters_equal_in_python_but_of_other_kinds_are_distinguished(
