@@ -103,7 +103,9 @@ class LocalFiles:
                 # A hard link fails if the name exists; a rename would replace the file.
                 os.link(temporary, target)
             except FileExistsError as error:
-                raise AlreadyExists(f"{target} exists; read the store again") from error
+                # Over NFS, a link may be there whose answer was lost; see open(2).
+                if temporary.stat().st_nlink < 2:
+                    raise AlreadyExists(f"{target} exists; read the store again") from error
             finally:
                 temporary.unlink()
             sync_folder(target.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from nearline.errors import AlreadyExists, NotFound, SnapshotCorrupt
 from nearline.store.files import Digest, StoreFiles
+from nearline.store.local import LocalFiles
 
 SNAPSHOT = "docs/snapshots/20261125T004218Z-1f3a9c"
 
@@ -138,3 +140,20 @@ def test_a_removed_folder_is_gone_and_its_neighbour_is_not(files: StoreFiles) ->
     assert files.names("docs/snapshots") == [Path(other).name]
     assert not (files.folder / SNAPSHOT).exists()
     files.fetch(f"{other}/shards/dense", digest_of(b"others"))
+
+
+def test_a_link_whose_answer_was_lost_has_created_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def repeated(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", repeated)
+    files = LocalFiles(tmp_path)
+    files.create("a/1.json", b"one")
+    assert files.read("a/1.json") == b"one"
+    with pytest.raises(AlreadyExists):
+        files.create("a/1.json", b"two")
