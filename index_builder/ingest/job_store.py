@@ -273,9 +273,11 @@ def _check_taken(
         "MINE": f"tenant {submission.tenant!r} has {answer[1]} of {limits.tenant_units} sources "
         "in the queue",
         "BYTES": f"{answer[1]} of {limits.bytes} bytes are in the queue",
+        "SHARE": f"tenant {submission.tenant!r} has {answer[1]} bytes in the queue, and may have "
+        f"{limits.bytes // 2}",
     }[word]
     remedy = "retry later, or start more workers"
-    if word == "BYTES":
+    if word in {"BYTES", "SHARE"}:
         remedy += ", delete dead letters (nearline letters delete)" if answer[2] else ""
         remedy += ", or raise --max-queued-bytes and the maxmemory of Redis"
     raise Overloaded(

@@ -53,8 +53,12 @@ local function full(meta, loads, tenant, count, bytes, letters, most_units, most
   held = held + units * {UNIT_BYTES} + letters * {LETTER_BYTES}
   if units + count > tonumber(most_units) then return {{'FULL', units}} end
   if load + count > tonumber(most_mine) then return {{'MINE', load}} end
-  if held + bytes + count * {UNIT_BYTES} > tonumber(most_bytes) then
-    return {{'BYTES', held, letters}}
+  local more = bytes + count * {UNIT_BYTES}
+  if held + more > tonumber(most_bytes) then return {{'BYTES', held, letters}} end
+  local own = tonumber(redis.call('HGET', meta, 'bytes:' .. tenant) or '0') + load * {UNIT_BYTES}
+  -- One source is never too large for a share.
+  if (load > 1 or count > 1) and (own + more) * 2 > tonumber(most_bytes) then
+    return {{'SHARE', own, 0}}
   end
 end
 """
@@ -63,6 +67,7 @@ COUNT: Final = """
 local function count_in(meta, loads, tenant, job, count, bytes)
   redis.call('HINCRBY', meta, 'units', count)
   redis.call('HINCRBY', meta, 'bytes', bytes)
+  redis.call('HINCRBY', meta, 'bytes:' .. tenant, bytes)
   redis.call('HINCRBY', loads, tenant, count)
   redis.call('HINCRBY', job, 'left', count)
   redis.call('HINCRBY', job, 'documents', count)

@@ -154,7 +154,11 @@ for number = 1, (#KEYS - 9) / 3 do
     redis.call('HDEL', tries, name)
     redis.call('HINCRBY', meta, 'units', -1)
     redis.call('HINCRBY', meta, 'bytes', -#fields.source)
-    if redis.call('HINCRBY', loads, tenant, -1) <= 0 then redis.call('HDEL', loads, tenant) end
+    redis.call('HINCRBY', meta, 'bytes:' .. tenant, -#fields.source)
+    if redis.call('HINCRBY', loads, tenant, -1) <= 0 then
+      redis.call('HDEL', loads, tenant)
+      redis.call('HDEL', meta, 'bytes:' .. tenant)
+    end
     if outcome == 'dead' then
       local about = redis.call('HMGET', job, 'priority', 'callback')
       local letter = redis.call('XADD', dead, '*', 'job', fields.job, 'tenant', tenant,

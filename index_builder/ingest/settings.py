@@ -28,8 +28,8 @@ class QueueSettings(ServerSettings):
     max_queued_bytes: int = Field(
         128 << 20,
         ge=1 << 20,
-        description="Bytes that waiting sources and the entries of dead letters take at most; "
-        "never more than a quarter of the maxmemory of Redis.",
+        description="Bytes that waiting sources and the entries of dead letters take at most, "
+        "half of it for one tenant; never more than a quarter of the maxmemory of Redis.",
     )
     max_dead_letter_bytes: int = Field(
         32 << 20,

@@ -123,7 +123,7 @@ async def test_the_queue_is_full_before_redis_is(redis: Redis) -> None:
     with pytest.raises(Overloaded, match="bytes are in the queue"):
         for number in range(32):
             source = c.SourceFile("a.md", b"x" * 4 * MIB)
-            await store.submit(submission("job", [source], offset=number, more=True))
+            await store.submit(submission(f"{number}", [source], tenant=f"{number}"))
     await redis.set("session", "x" * MIB)
 
 

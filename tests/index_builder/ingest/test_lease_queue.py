@@ -102,6 +102,26 @@ async def test_a_full_queue_refuses_with_a_retry_time(redis: Redis) -> None:
     await desk.submit(submission("d", 1, tenant="d"))
 
 
+async def test_a_tenant_has_half_of_the_bytes_and_leaves_the_others_to_others(
+    redis: Redis,
+) -> None:
+    desk = job_store_of(redis, QueueLimits(bytes=20_000))
+    large = c.Item(id="l", text="l" * 12_000)
+    # A source alone is never too large for a share.
+    await desk.submit(submission("a", [large], tenant="a"))
+    with pytest.raises(Overloaded, match=r"'a' has 12,?\d+ bytes in the queue, and may have 10000"):
+        await desk.submit(submission("b", 2, tenant="a"))
+    await desk.submit(submission("c", 4, tenant="c"))
+    worker = worker_of(redis)
+    await worker.settle([ended(one) for one in await take_all(worker)])
+    # What has ended leaves nothing behind.
+    half = [c.Item(id=f"{n}", text="h" * 4_000) for n in range(2)]
+    for _ in range(2):
+        await desk.submit(submission("d", half, tenant="a"))
+        await worker.settle([ended(one) for one in await take_all(worker)])
+    assert not [name for name in await redis.hkeys(keys.META) if name.startswith(b"bytes:")]
+
+
 async def test_an_open_job_continues_at_its_offset(redis: Redis) -> None:
     desk = job_store_of(redis)
     await desk.submit(submission("a", 3, more=True))
