@@ -166,8 +166,9 @@ def is_shown(shown: str, printed: str) -> bool:
         more = r"(\d+\.\d+)" if figure else "─+" if rule else r"\s+" if space else ".*?"
         pattern += re.escape(text) + more
     found = re.search(pattern, printed, re.S)
+    # What a model scores that was trained on another processor differs by up to 4 %.
     return found is not None and all(
-        float(one) == pytest.approx(float(other), rel=0.02)
+        float(one) == pytest.approx(float(other), rel=0.05)
         for one, other in zip(figures, found.groups(), strict=True)
     )
 
@@ -203,5 +204,5 @@ def test_a_block_that_is_not_printed_is_noticed() -> None:
     shown = "#  score  id\n─────\n1  0.253  re…\n2  7\n"
     printed = "# score id \n──\n1 0.2549 returns.md\n2 7 x"
     assert is_shown(shown, printed)
-    for other in (printed.replace("0.2549", "0.261"), printed.replace("7", "8"), printed[:-4], ""):
+    for other in (printed.replace("0.2549", "0.267"), printed.replace("7", "8"), printed[:-4], ""):
         assert not is_shown(shown, other)

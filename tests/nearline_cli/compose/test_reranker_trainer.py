@@ -44,7 +44,7 @@ def _queries(count: int, *, learnable: bool) -> list[RankedQuery]:
 def test_it_learns_what_the_search_does_not_know(tmp_path: Path) -> None:
     seen: list[int] = []
     out = tmp_path / "reranker.safetensors"
-    card = train_reranker(_queries(160, learnable=True), out, 60.0, seen.append)
+    card = train_reranker(_queries(160, learnable=True), out, 300.0, seen.append)
     assert (card.queries, card.held_out_queries) == (140, 20)
     # Six hits in random order: 1 / log2(1 + rank) on average.
     by_chance = np.mean([1 / np.log2(1 + rank) for rank in range(1, 7)])
