@@ -37,7 +37,7 @@ def check_origin(request: Request, settings: GatewaySettings) -> None:
                 f"https://{host[:100]} if this is its name",
                 field="host",
             )
-        if origin is not None and origin not in origins and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in origins and origin.partition("//")[2] != host:
             raise PermissionDenied(
                 f"pages of {origin[:100]!r} may not call; start the gateway with --allow-origins "
                 f"{origin[:100]} to let them",
@@ -55,10 +55,10 @@ def check_origin(request: Request, settings: GatewaySettings) -> None:
 
 def _is_own(host: str, settings: GatewaySettings) -> bool:
     """Returns whether no page of somebody else can have this host."""
-    if is_loopback(settings.host):
-        return is_loopback(host)
     try:
         name = urlsplit(f"//{host}").hostname or ""
+        if is_loopback(settings.host):
+            return is_loopback(name)
         if settings.tls_cert or "." not in name or name.rpartition(".")[2] in _PRIVATE_ENDS:
             # Another name fails by the certificate, or is none of the public internet.
             return True

@@ -74,10 +74,32 @@ async def test_pages_of_other_origins_and_rebound_names_are_refused(
 ) -> None:
     assert await _sent(local, verb, path, {"origin": "https://evil.example"}, b"") == 403
     assert await _sent(local, verb, path, {"origin": "null"}, b"") == 403
+    assert await _sent(local, verb, path, {"origin": "http://[evil"}, b"") == 403
     rebound = {"host": "evil.example:7706", "origin": "http://evil.example:7706"}
     assert await _sent(local, verb, path, rebound, b"") == 403
     # Services without keys look at no credential, so one changes nothing.
     assert await _sent(local, verb, path, {**rebound, "authorization": "Bearer x"}, b"") == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:7706", 200),
+        ("127.0.0.2", 200),
+        ("[::1]:7706", 200),
+        ("LocalHost:7706", 200),
+        ("unix:7706", 403),
+        ("unix:/run/nearline.sock", 403),
+        ("evil.example/localhost", 403),
+        ("[::1", 403),
+        ("", 403),
+    ],
+)
+async def test_only_names_of_this_machine_are_its_own(
+    local: Served, host: str, status: int
+) -> None:
+    path = "/v1/collections/shop"
+    assert await _sent(local, "DELETE", path, {"host": host}, b"") == status
 
 
 async def test_another_port_of_the_same_host_is_another_origin(local: Served) -> None:
