@@ -166,22 +166,15 @@ class LimitFile:
         return _STRICT_TABLE if self._file is None else self._file.current()
 
 
-def page_size(
-    bounds: Sequence[tuple[str, Limits]], requested: int, field: str = "page_size"
-) -> int:
-    """Returns the size of a page: the requested one; without one, 100 or what limits allow.
+def page_size(bounds: Sequence[tuple[str, Limits]], requested: int) -> int:
+    """Returns the size of a page: the requested one, 100 if that is 0, or less if limits say so.
 
     Args:
         bounds: Limits that apply, each with whose they are, such as "tenant 'shop'".
         requested: Entries; 0 if the request leaves it to the service.
-        field: Field of the request, for errors.
-    Raises: InvalidRequest: it is more than a limit allows.
     """
-    if not requested:
-        return min([_DEFAULT_PAGE, *(one.page for _, one in bounds if one.page is not None)])
-    for whose, limits in bounds:
-        check_limit(whose, limits, "page", requested, field)
-    return requested
+    allowed = (one.page for _, one in bounds if one.page is not None)
+    return min([requested or _DEFAULT_PAGE, *allowed])
 
 
 def check_limit(whose: str, limits: Limits, name: str, value: int, field: str) -> None:

@@ -14,11 +14,13 @@ from collections.abc import (
     Sequence,
 )
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 from nearline import contract as c, wire
 from nearline.channel import ServiceChannel, send_requests
 from nearline.clients.arguments import SEARCH_PAYLOAD, converts_arguments
+from nearline.retry import retry_while_overloaded
 from nearline.tls import TlsFiles
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, types_pb2
 
@@ -419,7 +421,7 @@ async def pages(
     """Yields the items of all pages. page: Returns the page of a token; that of "" is the first."""
     token = ""
     while True:
-        found = await page(token)
+        found = await retry_while_overloaded(partial(page, token))
         for item in found.items:
             yield item
         token = found.next_page_token

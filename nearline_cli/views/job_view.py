@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -16,6 +17,7 @@ from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline.durations import RemainingTime
 from nearline.errors import NotReady
+from nearline.retry import retry_while_overloaded
 from nearline_cli.terminal import output
 
 if TYPE_CHECKING:
@@ -205,7 +207,7 @@ async def iterate_pages(read: Callable[[str], Awaitable[_Page]]) -> AsyncIterato
     """
     token = ""
     while True:
-        page = await read(token)
+        page = await retry_while_overloaded(partial(read, token))
         yield page
         token = page.token
         if not token:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from nearline.clients import IngestClient
@@ -21,6 +22,7 @@ from nearline.errors import (
     SnapshotMismatch,
     Unsupported,
 )
+from nearline.retry import retry_while_overloaded
 from nearline.store.removal import remove_files, remove_older_records
 from nearline.store.snapshot import Store, check_collection
 from nearline.v1 import admin_pb2, snapshot_pb2
@@ -35,7 +37,6 @@ from retrieval.snapshots.collection_names import CollectionNames
 from retrieval.snapshots.follower import AliasFollower
 
 _OPEN = (JobState.QUEUED, JobState.RUNNING)
-_PAGE = 500
 
 
 class EmptiedQueue(NamedTuple):
@@ -55,17 +56,19 @@ async def empty_queue(ingest: IngestClient, collection: str) -> EmptiedQueue:
     jobs = letters = 0
     token = ""
     while True:
-        page = await ingest.jobs(collection=collection, states=_OPEN, page_size=_PAGE, token=token)
+        read_jobs = partial(ingest.jobs, collection=collection, states=_OPEN, token=token)
+        page = await retry_while_overloaded(read_jobs)
         for job in page.jobs:
-            await ingest.cancel(job.job_id)
+            await retry_while_overloaded(partial(ingest.cancel, job.job_id))
             jobs += 1
         token = page.token
         if not token:
             break
     while True:
-        found = await ingest.dead_letters(page_size=_PAGE, token=token)
+        found = await retry_while_overloaded(partial(ingest.dead_letters, token=token))
         mine = [one.letter_id for one in found.letters if one.collection == collection]
-        letters += await ingest.delete_dead_letters(mine) if mine else 0
+        delete = partial(ingest.delete_dead_letters, mine)
+        letters += await retry_while_overloaded(delete) if mine else 0
         token = found.token
         if not token:
             return EmptiedQueue(jobs, letters)

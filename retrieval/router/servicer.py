@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from nearline import contract as c, wire
 from nearline.access.caller import Caller
-from nearline.access.limits import page_size
+from nearline.access.limits import check_limit, page_size
 from nearline.access.method_guard import current_caller, current_limits
 from nearline.access.tenant_ids import shown_id, stored_id, stored_key
 from nearline.calls.guard import Context, time_left_s
@@ -211,7 +211,8 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.GetItemsRequest, context: Context
     ) -> retrieval_pb2.GetItemsResponse:
         """Reads items by id."""
-        page_size(current_limits(), len(request.ids), "ids")
+        for whose, limits in current_limits():
+            check_limit(whose, limits, "page", len(request.ids), "ids")
         reply = await self._service.get_items(
             request.ids,
             wire.payload_from_proto(request.payload),

@@ -9,7 +9,7 @@ import pytest
 from nearline.access.caller import ANONYMOUS, Caller
 from nearline.access.limits import NO_LIMITS, STRICT, LimitFile, Limits, LimitTable, page_size
 from nearline.access.rights import Right
-from nearline.errors import InvalidRequest, SettingsError
+from nearline.errors import SettingsError
 
 READS = {"*": Right.READ}
 SHOP = Caller("shop", rights=READS, key="k1")
@@ -116,15 +116,10 @@ def test_the_strict_limits_bound_everything() -> None:
 
 def test_a_page_has_at_most_what_every_limit_allows() -> None:
     bounds = [("tenant 'shop'", Limits(page=70)), ("key 'k1'", Limits(page=50))]
-    # Nobody who leaves the size to the service is refused.
-    assert page_size(bounds, 0) == page_size(bounds, 50) == 50
+    assert page_size(bounds, 0) == page_size(bounds, 50) == page_size(bounds, 51) == 50
+    assert page_size(bounds, 49) == 49
     assert page_size([], 0) == page_size([("key 'k1'", Limits(page=500))], 0) == 100
     assert page_size([], 5_000) == 5_000
-    with pytest.raises(
-        InvalidRequest, match=r"ids is 51, and the limit of key 'k1' is 50 \(page\)"
-    ) as caught:
-        page_size(bounds, 51, "ids")
-    assert caught.value.field == "ids"
 
 
 def test_the_items_of_a_tenant_are_limited_also_through_a_service() -> None:
