@@ -8,10 +8,10 @@ import math
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from embedding.backend import Engine, Fallback, round_up
 from embedding.metrics import Metrics
 from embedding.queue import Batch, BatchLimits, BatchQueue, DropReason, InferenceJob
+from nearline.access.method_guard import current_caller
 from nearline.contract import CPU_RUNG, Lane, ServedBy, Source
 from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
 
@@ -75,6 +76,7 @@ def admit(
     *,
     own_tokens: int,
     lane_tokens: int,
+    tenant_tokens: int,
     ahead_tokens: int,
     max_queued_tokens: int,
     tokens_per_s: float,
@@ -82,24 +84,29 @@ def admit(
 ) -> None:
     """Refuses a request that could not be answered in time.
 
+    A tenant may take as much of the queue as it leaves to the others, so that one alone never keeps
+    them out. Source: Choudhury and Hahne, Dynamic queue length thresholds (1998).
+
     Args:
         own_tokens: Tokens of the request.
         lane_tokens: Tokens that wait in its lane; the limit is per lane, so that bulk work cannot
             keep a query out.
-        ahead_tokens: Tokens that run before the request: those in its lane, in higher lanes, and in
-            the model now.
-        max_queued_tokens: Tokens allowed to wait in a lane. A request larger than that is admitted
-            when its lane is empty.
+        tenant_tokens: Those of them that are its tenant's.
+        ahead_tokens: Tokens that run before the request: those in the model now, and those of
+            `BatchQueue.ahead`.
+        max_queued_tokens: Tokens allowed to wait in a lane. A tenant that has none there may add a
+            request of any size.
         tokens_per_s: Measured rate; 0 if unknown.
         left_s: Seconds to the caller's deadline; may be infinite.
     Raises: Overloaded: names the seconds after which the request would be admitted at the measured
         rate.
     """
-    excess = lane_tokens + own_tokens - max_queued_tokens
-    if lane_tokens > 0 and excess > 0:
+    excess = lane_tokens + tenant_tokens + own_tokens - max_queued_tokens
+    if tenant_tokens > 0 and excess > 0:
         raise Overloaded(
             f"{lane_tokens} tokens are waiting, at most {max_queued_tokens} may, and the request "
-            f"has {own_tokens}; retry later, or send fewer texts at once",
+            f"has {own_tokens}; its tenant, which has {tenant_tokens} of them, may take as many as "
+            "it leaves to others: retry later, or send fewer texts at once",
             retry_after_s=_retry(min(excess, lane_tokens) / tokens_per_s if tokens_per_s else 1.0),
         )
     if tokens_per_s <= 0 or math.isinf(left_s):
@@ -108,8 +115,8 @@ def admit(
     if predicted_s > left_s:
         raise Overloaded(
             f"the request would take {predicted_s:.3f} s at the measured {tokens_per_s:.0f} tokens "
-            f"per second and has {left_s:.3f} s left; raise the timeout, send fewer texts "
-            "at once, or retry later",
+            f"per second, where its tenant's waiting work counts twice, and has {left_s:.3f} s "
+            "left; raise the timeout, send fewer texts at once, or retry later",
             retry_after_s=_retry(predicted_s - left_s),
         )
 
@@ -188,6 +195,7 @@ class Batcher(Generic[Item]):
         # Shared with the model threads, guarded by the lock.
         self._work = threading.Condition()
         self._lanes = BatchQueue(budget, pad_multiple=engine.pad_multiple)
+        self._lanes.tokens_per_s = tokens_per_s
         self._meter = RateMeter(tokens_per_s)
         self._running_tokens = 0
         self._failures_in_a_row = 0
@@ -195,7 +203,9 @@ class Batcher(Generic[Item]):
         # Used by the loop only.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._futures: dict[InferenceJob, asyncio.Future[None]] = {}
-        self._room: deque[asyncio.Future[None]] = deque()
+        # One request of each tenant waits for room; the others wait for their turn to do so.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._freed = asyncio.Event()
         self._threads = [
             threading.Thread(
                 target=self._work_through, args=(slot,), name=f"model-{slot}", daemon=True
@@ -226,9 +236,7 @@ class Batcher(Generic[Item]):
             await asyncio.to_thread(self._fallback.close)
         for job in list(self._futures):
             self._fail(job, NotReady(_STOPPING))
-        for waiter in self._room:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._freed.set()
 
     def check(self, lane: Lane, left_s: float, own_tokens: int = 0) -> None:
         """Refuses a request that the queue cannot accept or finish in time.
@@ -239,17 +247,19 @@ class Batcher(Generic[Item]):
             own_tokens: Its number of tokens, if known.
         Raises: Overloaded.
         """
+        tenant, now = current_caller().tenant, self._clock()
         with self._work:
             waiting = self._lanes.tokens(lane)
-            ahead = self._running_tokens + self._lanes.tokens(Lane.INTERACTIVE)
-            if lane is Lane.BULK:
-                ahead += waiting
-            rate = self._meter.rate_to_trust(self._clock())
+            of_tenant = self._lanes.tokens(lane, tenant=tenant)
+            ahead = self._lanes.ahead(lane, tenant, own_tokens, now + left_s, now)
+            running = self._running_tokens
+            rate = self._meter.rate_to_trust(now)
         try:
             admit(
                 own_tokens=own_tokens,
                 lane_tokens=waiting,
-                ahead_tokens=ahead,
+                tenant_tokens=of_tenant,
+                ahead_tokens=running + ahead,
                 max_queued_tokens=self._max_queued_tokens,
                 tokens_per_s=rate,
                 left_s=left_s,
@@ -277,13 +287,13 @@ class Batcher(Generic[Item]):
             failed on a text, whose index the error names.
         """
         assert self._loop is not None
-        tokens = sum(len(item) for item in items)
+        tokens, tenant = sum(len(item) for item in items), current_caller().tenant
         if wait:
-            await self._wait_for_room(lane, tokens)
+            await self._wait_for_room(lane, tokens, tenant)
         else:
             self.check(lane, left_s, tokens)
         now = self._clock()
-        job = InferenceJob.of(items, lane, now + left_s, self._engine.width)
+        job = InferenceJob.of(items, lane, now + left_s, self._engine.width, tenant)
         future: asyncio.Future[None] = self._loop.create_future()
         self._futures[job] = future
         with self._work:
@@ -307,36 +317,17 @@ class Batcher(Generic[Item]):
 
     # --- on the loop ---
 
-    async def _wait_for_room(self, lane: Lane, tokens: int) -> None:
-        """Waits, first come first served, until the lane has room for this many tokens."""
-        woken = False
-        while self._stopping or not ((woken or not self._room) and self._has_room(lane, tokens)):
-            if self._stopping:
-                raise NotReady(_STOPPING)
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            if woken:
-                self._room.appendleft(waiter)
-            else:
-                self._room.append(waiter)
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                self._room.remove(waiter)
-                self._wake_room()
-                raise
-            self._room.remove(waiter)
-            woken = True
-        # The next waiter checks once this request is in the queue.
-        self._wake_room()
+    async def _wait_for_room(self, lane: Lane, tokens: int, tenant: str) -> None:
+        """Waits, first come first served within a tenant, until there is room for these tokens."""
+        async with self._turns.setdefault(tenant, asyncio.Lock()):
+            while not (self._stopping or self._has_room(lane, tokens, tenant)):
+                self._freed.clear()
+                await self._freed.wait()
 
-    def _has_room(self, lane: Lane, tokens: int) -> bool:
+    def _has_room(self, lane: Lane, tokens: int, tenant: str) -> bool:
         with self._work:
-            waiting = self._lanes.tokens(lane)
-        return waiting == 0 or waiting + tokens <= self._max_queued_tokens
-
-    def _wake_room(self) -> None:
-        if self._room and not self._room[0].done():
-            self._room[0].set_result(None)
+            waiting, own = self._lanes.tokens(lane), self._lanes.tokens(lane, tenant=tenant)
+        return own == 0 or waiting + own + tokens <= self._max_queued_tokens
 
     def _finished(self, batch: Batch) -> None:
         for entry in batch.entries:
@@ -404,7 +395,7 @@ class Batcher(Generic[Item]):
         for lane, tokens in waiting.items():
             self._metrics.lanes[lane].queued.set(tokens)
         self._metrics.rate.set(rate)
-        self._wake_room()
+        self._freed.set()
 
     # --- in the model threads ---
 
@@ -460,6 +451,7 @@ class Batcher(Generic[Item]):
         with self._work:
             self._running_tokens -= batch.tokens
             self._meter.finished(tokens_done, self._clock())
+            self._lanes.tokens_per_s = self._meter.tokens_per_s
             if tokens_done:
                 self._failures_in_a_row = 0
 

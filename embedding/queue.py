@@ -24,8 +24,8 @@ from nearline.contract import Lane
 _WINDOW_BUDGETS = 8
 # Under continuous interactive load, bulk still gets this share of the tokens.
 _BULK_SHARE = 0.1
-# A job without a deadline, or with a distant one, counts as due this long after its arrival, so
-# that a stream of urgent jobs cannot starve it.
+# A job without a deadline, or with a distant one, counts as due this long after the earlier ones of
+# its tenant would be done, so that a stream of urgent jobs cannot starve it.
 PATIENCE_S = 30.0
 INTERACTIVE_MEMORY_S = 1.0
 BULK_CUT_TOKENS = 256
@@ -98,6 +98,7 @@ class InferenceJob:
     lane: Lane
     deadline: float
     rows: NDArray[np.float32]
+    tenant: str = ""
     entries: list[QueueEntry] = field(default_factory=list)
     tokens: int = 0
     pending: int = 0
@@ -107,9 +108,11 @@ class InferenceJob:
     fallback_reason: str = ""
 
     @classmethod
-    def of(cls, items: Sequence[Sized], lane: Lane, deadline: float, width: int) -> InferenceJob:
+    def of(
+        cls, items: Sequence[Sized], lane: Lane, deadline: float, width: int, tenant: str = ""
+    ) -> InferenceJob:
         """Makes a job; the len of an item is its tokens."""
-        job = cls(lane, deadline, np.empty((len(items), width), np.float32))
+        job = cls(lane, deadline, np.empty((len(items), width), np.float32), tenant)
         job.entries = [QueueEntry(item, len(item), job, row) for row, item in enumerate(items)]
         job.tokens = sum(entry.length for entry in job.entries)
         job.pending = len(items)
@@ -142,7 +145,8 @@ class _LaneQueue:
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
-        self.tokens = 0
+        # Tokens that wait.
+        self.waiting: Counter[InferenceJob] = Counter()
         # A heap.
         self._backlog: list[tuple[float, int, QueueEntry]] = []
         self._window: list[QueueEntry] = []
@@ -151,6 +155,12 @@ class _LaneQueue:
     def push(self, entries: Sequence[QueueEntry]) -> None:
         for entry in entries:
             heappush(self._backlog, (*entry.urgency, entry))
+
+    def count(self, job: InferenceJob, tokens: int) -> None:
+        """Counts tokens of a job that wait; negative ones wait no longer."""
+        self.waiting[job] += tokens
+        if not self.waiting[job]:
+            del self.waiting[job]
 
     def refill(self, window_tokens: int, now: float) -> list[InferenceJob]:
         """Removes dead entries, fills the window, and returns the expired jobs."""
@@ -204,7 +214,8 @@ class _LaneQueue:
 class BatchQueue:
     """The queue with both lanes.
 
-    limits: How batches are cut; may be replaced at any time.
+    limits: How batches are cut; may be replaced at any time. tokens_per_s: The same, of the rate of
+    the model; 0 if unknown.
 
     Args:
         budget: Padded tokens of one batch.
@@ -215,6 +226,7 @@ class BatchQueue:
     def __init__(self, budget: int, max_texts: int = 1024, pad_multiple: int = 1) -> None:
         self.drops: Counter[tuple[Lane, DropReason]] = Counter()
         self.limits = BatchLimits(budget)
+        self.tokens_per_s = 0.0
         self._max_texts = max_texts
         self._pad_multiple = pad_multiple
         self._queues = {lane: _LaneQueue(lane) for lane in Lane}
@@ -223,14 +235,34 @@ class BatchQueue:
         self._interactive_seen = float("-inf")
         self._owed_to_bulk = 0.0
 
-    def tokens(self, lane: Lane) -> int:
-        """Returns the tokens that wait in a lane."""
-        return self._queues[lane].tokens
+    def tokens(self, lane: Lane, *, tenant: str | None = None, due: float = math.inf) -> int:
+        """Returns the tokens that wait in a lane: those of a tenant, if given, due by some time."""
+        return sum(
+            tokens
+            for job, tokens in self._queues[lane].waiting.items()
+            if job.due <= due and tenant in (None, job.tenant)
+        )
+
+    def ahead(self, lane: Lane, tenant: str, tokens: int, deadline: float, now: float) -> int:
+        """Returns the tokens that run before a new job of a tenant is done, without its own.
+
+        Those of its tenant count twice: each leaves as much time to others as it takes.
+        """
+        due = self._due(lane, tenant, deadline, now)
+        ahead = self.tokens(lane, due=due) + self.tokens(lane, due=due, tenant=tenant)
+        if lane is Lane.BULK:
+            ahead += min(self.tokens(Lane.INTERACTIVE), int((ahead + tokens) / _BULK_SHARE))
+        return ahead
+
+    def _due(self, lane: Lane, tenant: str, deadline: float, now: float) -> float:
+        waiting = self.tokens(lane, tenant=tenant)
+        backlog_s = waiting / self.tokens_per_s if self.tokens_per_s else 0.0
+        return min(deadline, now + PATIENCE_S + backlog_s)
 
     def push(self, job: InferenceJob, now: float) -> None:
         """Puts the texts of a job into its lane, behind those that are due earlier."""
         job.pushed_at = now
-        job.due = min(job.deadline, now + PATIENCE_S)
+        job.due = self._due(job.lane, job.tenant, job.deadline, now)
         for entry in job.entries:
             entry.number = self._numbers
             self._numbers += 1
@@ -238,14 +270,14 @@ class BatchQueue:
             self._interactive_seen = now
         queue = self._queues[job.lane]
         queue.push(job.entries)
-        queue.tokens += job.tokens
+        queue.count(job, job.tokens)
 
     def drop(self, job: InferenceJob, reason: DropReason) -> None:
         """Removes the waiting entries of a job; running ones are not stopped."""
         for entry in job.entries:
             if entry.state in (EntryState.WAITING, EntryState.RETRYING):
                 entry.state = EntryState.DROPPED
-                self._queues[job.lane].tokens -= entry.length
+                self._queues[job.lane].count(job, -entry.length)
                 self.drops[job.lane, reason] += 1
 
     def take(self, now: float) -> QueuePoll:
@@ -258,7 +290,7 @@ class BatchQueue:
         if batch is not None:
             for entry in batch.entries:
                 entry.state = EntryState.RUNNING
-                self._queues[batch.lane].tokens -= entry.length
+                self._queues[batch.lane].count(entry.job, -entry.length)
                 if entry.job.started_at is None:
                     entry.job.started_at = now
         return QueuePoll(batch, expired)
@@ -270,7 +302,7 @@ class BatchQueue:
             for entry in entries:
                 if entry.state is EntryState.RUNNING:
                     entry.state = EntryState.RETRYING
-                    self._queues[batch.lane].tokens += entry.length
+                    self._queues[batch.lane].count(entry.job, entry.length)
             self._halves.appendleft(Batch(batch.lane, entries))
 
     def _next_half(self) -> Batch | None:

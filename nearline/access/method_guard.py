@@ -55,7 +55,7 @@ _call: ContextVar[_Call | None] = ContextVar("nearline_call", default=None)
 
 
 def current_caller() -> Caller:
-    """Returns the caller of the call that runs now; only servicers ask, and pass it inwards."""
+    """Returns the caller of the call that runs now; servicers and shared queues ask."""
     call = _call.get()
     return ANONYMOUS if call is None or call.caller is None else call.caller
 

@@ -10,10 +10,13 @@ from embedding.batcher import RateMeter, admit
 from nearline.errors import Overloaded
 
 
-def ask(own: int = 100, lane: int = 0, ahead: int = 0, left_s: float = math.inf) -> None:
+def ask(
+    own: int = 100, lane: int = 0, tenant: int = 0, ahead: int = 0, left_s: float = math.inf
+) -> None:
     admit(
         own_tokens=own,
         lane_tokens=lane,
+        tenant_tokens=tenant,
         ahead_tokens=ahead,
         max_queued_tokens=1000,
         tokens_per_s=100.0,
@@ -32,13 +35,21 @@ def test_a_request_that_cannot_is_refused_with_the_time_it_lacks() -> None:
 
 
 def test_a_full_lane_refuses_with_the_time_until_there_is_room() -> None:
-    with pytest.raises(Overloaded, match="950 tokens are waiting, at most 1000 may") as caught:
-        ask(own=100, lane=950)
+    with pytest.raises(Overloaded, match="940 tokens are waiting, at most 1000 may") as caught:
+        ask(own=100, lane=940, tenant=10)
     assert caught.value.retry_after_s == pytest.approx(0.5)
 
 
-def test_an_empty_lane_takes_a_request_larger_than_the_limit() -> None:
+def test_a_tenant_may_take_as_much_of_a_lane_as_it_leaves_to_others() -> None:
+    ask(own=100, lane=500, tenant=400)
+    with pytest.raises(Overloaded, match="its tenant, which has 450 of them") as caught:
+        ask(own=100, lane=500, tenant=450)
+    assert caught.value.retry_after_s == pytest.approx(0.5)
+
+
+def test_a_tenant_that_has_nothing_in_a_lane_may_add_a_request_larger_than_the_limit() -> None:
     ask(own=5000)
+    ask(own=5000, lane=1000)
 
 
 def test_the_meter_gives_the_rate_of_busy_time_only() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from embedding.backend import PaddedBackend
 from embedding.batcher import Batcher
+from nearline.access.caller import Caller
+from nearline.access.method_guard import acting_for
 from nearline.contract import Lane
 from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
 from tests.embedding.fakes import FakeBackend, expected
@@ -232,13 +235,81 @@ async def test_bulk_counts_the_bulk_before_it_and_a_query_does_not() -> None:
     backend = FakeBackend()
     async with running(backend, rate=10.0) as batcher:
         first = await busy(backend, batcher)
-        waiting = asyncio.create_task(batcher.infer(texts([1] * 20), BULK))
+        waiting = asyncio.create_task(batcher.infer(texts([1] * 20), BULK, left_s=3.0))
         await settled()
-        batcher.check(INTERACTIVE, 1.0, own_tokens=1)
-        with pytest.raises(Overloaded, match=r"would take 2\.200 s"):
-            batcher.check(BULK, 1.0, own_tokens=1)
+        batcher.check(INTERACTIVE, 3.5, own_tokens=1)
+        # One token in the model, twice the twenty of its own tenant, and one of its own.
+        with pytest.raises(Overloaded, match=r"would take 4\.200 s"):
+            batcher.check(BULK, 3.5, own_tokens=1)
         backend.release()
         await asyncio.gather(first, waiting)
+
+
+def of_tenant(tenant: str, work: Coroutine[None, None, object]) -> asyncio.Task[object]:
+    """Starts work on behalf of a tenant."""
+    with acting_for(Caller(tenant=tenant)):
+        return asyncio.create_task(work)
+
+
+async def flood(
+    batcher: Batcher[Ids], lane: Lane, left_s: float
+) -> tuple[list[asyncio.Task[object]], Overloaded]:
+    """Sends requests of ten tokens for one tenant, until one is refused; returns its error."""
+    sent: list[asyncio.Task[object]] = []
+    while True:
+        sent.append(of_tenant("a", batcher.infer(texts([1] * 10), lane, left_s=left_s)))
+        await settled()
+        if sent[-1].done():
+            error = sent.pop().exception()
+            assert isinstance(error, Overloaded)
+            return sent, error
+
+
+@pytest.mark.parametrize("lane", Lane)
+@pytest.mark.parametrize("flood_left_s", [600.0, 5.0, 4.0, math.inf])
+async def test_a_tenant_that_floods_a_lane_leaves_room_and_time_to_another(
+    lane: Lane, flood_left_s: float
+) -> None:
+    backend = FakeBackend()
+    async with running(backend, budget=16, queued=1_000, rate=100.0) as batcher:
+        first = await busy(backend, batcher)
+        flooding, _ = await flood(batcher, lane, flood_left_s)
+        assert len(flooding) >= 20
+        other = of_tenant("b", batcher.infer(texts([2] * 10), lane, left_s=5.0))
+        await settled()
+        assert not other.done()
+        backend.release()
+        await asyncio.gather(first, other, *flooding)
+    # It is served by its deadline, not by when it came.
+    place = next(at for at, batch in enumerate(backend.batches) if [2] * 10 in batch)
+    assert place == (1 if flood_left_s > 5.0 else len(flooding) + 1)
+
+
+async def test_a_tenant_that_floods_is_told_that_it_leaves_room_to_others() -> None:
+    backend = FakeBackend()
+    async with running(backend, queued=100) as batcher:
+        first = await busy(backend, batcher)
+        flooding, error = await flood(batcher, BULK, math.inf)
+        backend.release()
+        await asyncio.gather(first, *flooding)
+    assert len(flooding) == 5
+    assert "its tenant, which has 50 of them, may take as many as it leaves to others" in str(error)
+
+
+async def test_a_stream_of_another_tenant_does_not_wait_behind_those_that_have_no_room() -> None:
+    backend = FakeBackend()
+    async with running(backend, budget=8, queued=24) as batcher:
+        first = await busy(backend, batcher)
+        flooding = [
+            of_tenant("a", batcher.infer(texts([number] * 8), BULK, wait=True))
+            for number in (11, 12, 13)
+        ]
+        await settled()
+        other = of_tenant("b", batcher.infer(texts([21] * 8), BULK, wait=True))
+        await settled()
+        backend.release()
+        await asyncio.gather(first, other, *flooding)
+    assert [batch[0][0] for batch in backend.batches] == [1, 11, 12, 21, 13]
 
 
 @pytest.mark.parametrize(("length", "waits"), [(2, False), (3, True)])
@@ -246,13 +317,14 @@ async def test_a_stream_waits_only_if_the_lane_would_exceed_its_limit(
     length: int, waits: bool
 ) -> None:
     backend = FakeBackend()
-    async with running(backend, queued=10) as batcher:
+    # What its tenant has in the lane counts twice.
+    async with running(backend, queued=18) as batcher:
         first = await busy(backend, batcher)
         tasks = []
         for count in (8, length):
             tasks.append(asyncio.create_task(batcher.infer(texts([1] * count), BULK, wait=True)))
             await settled()
-        assert len(batcher._room) == waits
+        assert len(batcher._futures) == 3 - waits
         backend.release()
         await asyncio.gather(first, *tasks)
 
@@ -282,13 +354,13 @@ async def test_a_stream_that_is_cancelled_as_its_turn_comes_lets_the_next_one_in
             for number in (11, 12, 13)
         )
         await settled()
-        assert len(batcher._room) == 2
+        assert len(batcher._futures) == 2
         queued.cancel()
         # One step: there is room now, and the next stream was told but has not run yet.
         await asyncio.sleep(0)
         turn.cancel()
         await settled()
-        assert len(batcher._room) == 0
+        assert len(batcher._futures) == 2
         backend.release()
         await asyncio.gather(first, after)
     assert turn.cancelled()

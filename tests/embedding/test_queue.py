@@ -15,8 +15,11 @@ from nearline.contract import Lane
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 
 
-def make_job(lengths: Sequence[int], lane: Lane = BULK, deadline: float = math.inf) -> InferenceJob:
-    return InferenceJob.of([np.zeros(length, np.int64) for length in lengths], lane, deadline, 1)
+def make_job(
+    lengths: Sequence[int], lane: Lane = BULK, deadline: float = math.inf, tenant: str = ""
+) -> InferenceJob:
+    items = [np.zeros(length, np.int64) for length in lengths]
+    return InferenceJob.of(items, lane, deadline, 1, tenant)
 
 
 def take(lanes: BatchQueue, now: float = 0.0) -> Batch:
@@ -286,3 +289,29 @@ def test_urgent_texts_do_not_starve_one_without_a_deadline() -> None:
             break
     # Until then every other text was due earlier.
     assert PATIENCE_S - 3 <= second <= PATIENCE_S + 1
+
+
+def test_what_is_due_earlier_is_ahead_and_that_of_its_own_tenant_counts_twice() -> None:
+    lanes = BatchQueue(8)
+    for deadline, tenant in ((1.0, "a"), (2.0, "b"), (9.0, "a"), (math.inf, "b")):
+        lanes.push(make_job([8], deadline=deadline, tenant=tenant), 0.0)
+    assert [lanes.ahead(BULK, tenant, 8, 3.0, 0.0) for tenant in "abc"] == [24, 24, 16]
+    assert lanes.ahead(INTERACTIVE, "c", 8, 3.0, 0.0) == 0
+
+
+def test_queries_ahead_of_bulk_are_as_many_as_its_share_lets_through() -> None:
+    lanes = BatchQueue(8)
+    lanes.push(make_job([1_000], INTERACTIVE), 0.0)
+    assert lanes.ahead(BULK, "c", 8, 3.0, 0.0) == 80
+    assert lanes.ahead(BULK, "c", 500, 3.0, 0.0) == 1_000
+
+
+def test_old_work_of_a_tenant_that_floods_a_slow_model_is_not_due_before_that_of_others() -> None:
+    lanes = BatchQueue(10)
+    lanes.tokens_per_s = 10.0
+    for _ in range(60):
+        lanes.push(make_job([10], deadline=600.0, tenant="a"), 0.0)
+    for second in range(29):
+        take(lanes, float(second))
+    assert lanes.tokens(BULK) == 310
+    assert lanes.ahead(BULK, "b", 10, 29.0 + 5.0, 29.0) == 0
