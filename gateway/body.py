@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -10,13 +11,21 @@ import orjson
 from starlette.requests import Request
 
 from gateway.problem import HttpError
-from nearline.errors import DeadlineExceeded, InvalidRequest
+from nearline.errors import DeadlineExceeded, InvalidRequest, Overloaded
 
 # Of a transfer that stands still, and the slowest that goes on.
 PATIENCE_S: Final = 30.0
 _BYTES_PER_S: Final = 64 << 10
+# Kept of unfinished bodies; one client address has half of it. Those up to the second size do not
+# count: --max-requests bounds them, and large bodies must not keep searches out.
+_MOST_UNFINISHED: Final = 256 << 20
+_SMALL_BYTES: Final = 64 << 10
+_RETRY_AFTER_S: Final = 1.0
 # What texts in other encodings begin with.
 _MARKS: Final = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\x1f\x8b": "gzip"}
+
+# By client address; in all under "".
+_unfinished: Counter[str] = Counter()
 
 
 def transfer_s(size: int) -> float:
@@ -30,19 +39,21 @@ async def read_body(request: Request, limit: int) -> bytes:
     Args:
         request: The request.
         limit: Most bytes.
-    Raises: HttpError: it has more, or is compressed.
+    Raises: HttpError: it has more, or is compressed. Overloaded: too much of others is arriving.
     """
     given = request.headers.get("content-length", "")
     if given.isdigit() and int(given) > limit:
         raise _too_large(int(given), limit)
-    parts: list[bytes] = []
-    size = 0
-    async for part in _parts(request):
-        size += len(part)
-        if size > limit:
-            raise _too_large(size, limit)
-        parts.append(part)
-    return b"".join(parts)
+    body, held = bytearray(), 0
+    try:
+        async for part in _parts(request):
+            body += part
+            if len(body) > limit:
+                raise _too_large(len(body), limit)
+            held = _hold(request, held, len(body))
+        return bytes(body)
+    finally:
+        _hold(request, held, 0)
 
 
 async def read_lines(request: Request, limit: int) -> AsyncIterator[tuple[int, bytes]]:
@@ -51,23 +62,50 @@ async def read_lines(request: Request, limit: int) -> AsyncIterator[tuple[int, b
     Args:
         request: The request.
         limit: Most bytes of a line.
-    Raises: HttpError: a line has more, or the body is compressed.
+    Raises: HttpError: a line has more, or the body is compressed. Overloaded: as `read_body`.
     """
-    rest, number = bytearray(), 1
-    async for part in _parts(request, b"\n"):
-        # Only what is new is searched, and a byte is appended once, however small the parts are.
-        first, *others = part.split(b"\n")
-        rest += first
-        for other in others:
+    rest, number, held = bytearray(), 1, 0
+    try:
+        async for part in _parts(request, b"\n"):
+            # Only what is new is searched, and a byte is appended once, however small parts are.
+            first, *others = part.split(b"\n")
+            rest += first
+            for other in others:
+                if len(rest) > limit:
+                    break
+                if rest.strip():
+                    yield number, bytes(rest)
+                rest, number = bytearray(other), number + 1
             if len(rest) > limit:
-                break
-            if rest.strip():
-                yield number, bytes(rest)
-            rest, number = bytearray(other), number + 1
-        if len(rest) > limit:
-            raise _too_large(len(rest), limit, f"line {number}")
-    if rest.strip():
-        yield number, bytes(rest)
+                raise _too_large(len(rest), limit, f"line {number}")
+            held = _hold(request, held, len(rest))
+        if rest.strip():
+            yield number, bytes(rest)
+    finally:
+        _hold(request, held, 0)
+
+
+def _hold(request: Request, held: int, size: int) -> int:
+    """Counts what has arrived of an unfinished body; returns the bytes that count.
+
+    held: What it returned for this body before.
+    Raises: Overloaded: too much of all bodies has arrived, or of those of the client's address.
+    """
+    size = max(0, size - _SMALL_BYTES)
+    address = request.client.host if request.client else "unknown"
+    for whose, most in ((address, _MOST_UNFINISHED // 2), ("", _MOST_UNFINISHED)):
+        if size > held and _unfinished[whose] + size - held > most:
+            raise Overloaded(
+                f"{_unfinished[whose]:,} bytes of unfinished bodies {whose and f'of {whose} '}have "
+                f"arrived, and {most:,} are kept; retry later, and send fewer or smaller bodies at "
+                "once",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+    for whose in (address, ""):
+        _unfinished[whose] += size - held
+        if not _unfinished[whose]:
+            del _unfinished[whose]
+    return size
 
 
 async def _parts(request: Request, end: bytes | None = None) -> AsyncIterator[bytes]:

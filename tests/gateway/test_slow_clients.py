@@ -77,6 +77,44 @@ async def test_the_connection_of_a_client_that_takes_its_time_is_closed(name: st
         assert (await client.get("/healthz")).status_code == 200
 
 
+async def _status(client: socket.socket, sent: bytes, kept: int) -> bytes:
+    """Sends a part of a body; returns the status of the reply, or b"" once so much is kept."""
+    await asyncio.get_running_loop().sock_sendall(client, sent)
+    while body._unfinished[""] < kept:
+        with contextlib.suppress(BlockingIOError):
+            return client.recv(12)[-3:]
+        await asyncio.sleep(0)
+    return b""
+
+
+@pytest.mark.parametrize("head", [POST, STREAM])
+async def test_unfinished_bodies_are_bounded_in_all_and_for_each_address(
+    head: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body, "_MOST_UNFINISHED", 1 << 20)
+    head += b"content-type: application/json\r\ncontent-length: 9999999\r\n\r\n"
+    async with gateway() as (client, _), asyncio.timeout(20):
+        port = client.base_url.port
+        assert port is not None
+        with contextlib.ExitStack() as stack:
+
+            async def send(source: int, size: int, kept: int) -> bytes:
+                slow = _connect(port, f"127.0.0.{source}")
+                stack.enter_context(contextlib.closing(slow))
+                return await _status(slow, head + b"x" * ((64 + size) << 10), kept << 10)
+
+            # In KiB, without the first 64 of each, which do not count.
+            assert await send(1, 400, kept=400) == b""
+            assert await send(1, 200, kept=600) == b"429"
+            assert await send(2, 500, kept=900) == b""
+            assert await send(3, 200, kept=1_100) == b"429"
+            search = {"query": {"text": "shoe " * 10_000}}
+            small = await client.post("/v1/collections/shop/search", json=search)
+            assert small.status_code != 429
+        while body._unfinished:
+            await asyncio.sleep(0)
+
+
 @contextlib.contextmanager
 def _unread(port: int, number: int) -> Iterator[None]:
     """Holds connections whose clients ask much and read nothing."""
