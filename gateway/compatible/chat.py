@@ -72,8 +72,8 @@ class ChatRequest(BaseModel):
     messages: list[_ChatMessage] = Field(min_length=1, max_length=256)
     stream: bool = False
     stream_options: _StreamOptions = _StreamOptions()
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1, lt=1 << 32)
+    max_completion_tokens: int | None = Field(None, ge=1, lt=1 << 32)
     temperature: float | None = None
     nearline: dict[str, Any] = Field(default_factory=dict)
 

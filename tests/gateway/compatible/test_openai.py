@@ -266,9 +266,15 @@ async def test_errors_are_those_of_the_client(served: Served) -> None:
         await asking.chat.completions.create(model="nearline/shop", messages=question)
     with pytest.raises(openai.NotFoundError, match="nearline/COLLECTION"):
         await asking.chat.completions.create(model="gpt-4", messages=question)
-    with pytest.raises(openai.BadRequestError) as bad:
-        await asking.chat.completions.create(model="nearline/shop", messages=question, max_tokens=0)
-    assert bad.value.param == "max_tokens"
+    # The proto has 32 bits.
+    for tokens in (0, 1 << 32, 1 << 63, 1 << 70):
+        for field in ("max_tokens", "max_completion_tokens"):
+            limits: Any = {field: tokens}
+            with pytest.raises(openai.BadRequestError) as bad:
+                await asking.chat.completions.create(
+                    model="nearline/shop", messages=question, **limits
+                )
+            assert bad.value.param == field
     for name, value, harmless in (
         ("n", 2, 1),
         ("tools", [{"type": "function", "function": {"name": "f"}}], []),
