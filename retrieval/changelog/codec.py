@@ -71,13 +71,13 @@ def content_digest(writes: Sequence[ChangeWrite]) -> str:
     Returns: SHA-256, 64 hex digits.
     """
     digest = hashlib.sha256()
-    for change, if_version, _, _, as_of_us in writes:
+    for change, if_version, _, _, as_of_us, of_owner in writes:
         message = _requested_change(change)
         if OWN_VECTORS in change.vectors:
             message.vectors[OWN_VECTORS].CopyFrom(vectors.pack(change.vectors[OWN_VECTORS]))
         content = message.SerializeToString(deterministic=True)
         as_of = "" if as_of_us is None else f"{as_of_us} "
-        digest.update(f"{len(content)} {if_version} {as_of}".encode())
+        digest.update(f"{len(content)} {None if of_owner else if_version} {as_of}".encode())
         digest.update(content)
     return digest.hexdigest()
 

@@ -92,6 +92,7 @@ class ChangeWrite(NamedTuple):
     as_of_us: Effective time of the change in microseconds since 1970 by the log's clock. The change
         is appended only if the log has neither a later change of the item nor this very change;
         None means now.
+    of_owner: Whether the server added `if_version`, so that the item is still its caller's.
     """
 
     change: Change
@@ -99,6 +100,7 @@ class ChangeWrite(NamedTuple):
     base_version: int | None = None
     base_position: int = 0
     as_of_us: int | None = None
+    of_owner: bool = False
 
 
 class ChangeResult(NamedTuple):

@@ -458,10 +458,12 @@ def _make_write(
         base = 0 if change.kind is ChangeKind.DELETE else None
         return ChangeWrite(change, None, base, as_of_us=as_of_us)
     position = known.positions[partition_of(document_id)] if known.positions else 0
-    if conditions.owner is not None and if_version is None:
+    of_owner = conditions.owner is not None and if_version is None
+    if of_owner:
         # Whose the item is was read before; nobody may have replaced it since.
         if_version = known.versions.get(document_id, 0)
-    return ChangeWrite(change, if_version, known.versions.get(document_id), position, as_of_us)
+    base = known.versions.get(document_id)
+    return ChangeWrite(change, if_version, base, position, as_of_us, of_owner)
 
 
 def _rejected_result(document_id: str, error: NearlineError) -> c.WriteResult:

@@ -275,6 +275,25 @@ async def test_an_idempotency_key_is_of_one_tenant(tenants: Tenants) -> None:
         assert [one.id for one in found.ignored_ids] == [name]
 
 
+async def test_a_repeated_write_of_a_tenant_has_the_results_of_the_first(tenants: Tenants) -> None:
+    item = Item(id="again", text="mine", vector=unit(1))
+    part = Item(id="again", attributes={"brand": "x"})
+    writes: tuple[Callable[[], Awaitable[c.WriteReply]], ...] = (
+        lambda: tenants.a.upsert_items([item], idempotency_key="again1"),
+        lambda: tenants.a.upsert_items([part], idempotency_key="again2", only_attributes=True),
+        lambda: tenants.a.delete_items(["again"], idempotency_key="again3"),
+    )
+    for write in writes:
+        first = await write()
+        assert first.results[0].outcome is not c.WriteOutcome.REJECTED
+        # The item has another version by now.
+        assert (await write()).results == first.results
+    with pytest.raises(InvalidRequest, match="used for another request"):
+        await tenants.a.upsert_items(
+            [item], idempotency_key="again1", if_versions={"again": first.results[0].version}
+        )
+
+
 def written(name: str, **attributes: c.AttributeValue) -> Item:
     return Item(id=name, text="mine", vector=unit(1), attributes=attributes)
 
