@@ -17,6 +17,7 @@ from nearline.errors import InvalidRequest
 DEFAULT_ID = ("_id", "id")
 DEFAULT_TITLE = ("title",)
 DEFAULT_TEXT = ("text",)
+_ATTRIBUTES = "attributes"
 _NAMES_SHOWN = 200  # Characters.
 
 
@@ -51,10 +52,23 @@ class DocumentColumns:
         """Converts a record to an item.
 
         Args:
-            record: Values by column.
+            record: Values by column; an object `attributes`, as items have it in the API, counts
+                as the columns in it, unless it is named as an attribute itself.
             attributes: Attributes, where their values differ from those of the record. Optional.
-        Raises: InvalidRequest: id or text is missing, or has an unsuitable type.
+        Raises: InvalidRequest: id or text is missing, or has an unsuitable type; a column is also
+            in `attributes`.
         """
+        inner = record.get(_ATTRIBUTES)
+        if isinstance(inner, dict) and _ATTRIBUTES not in (
+            *(self.attributes or ()),
+            *self.also_attributes,
+        ):
+            outer = {name: value for name, value in record.items() if name != _ATTRIBUTES}
+            if twice := inner.keys() & outer.keys():
+                raise InvalidRequest(
+                    f"{min(twice)} is a column and also in {_ATTRIBUTES}; rename or remove one"
+                )
+            record = outer | inner
         id_name = _find_column(record, self.id, DEFAULT_ID, "id")
         title_name = self.title or next((n for n in DEFAULT_TITLE if n in record), "")
         text_name = (

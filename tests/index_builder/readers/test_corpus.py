@@ -48,6 +48,37 @@ def test_json_lines_in_beir_layout_need_no_options(tmp_path: Path) -> None:
     assert (second.id, second.title, second.text) == ("7", "", "y")
 
 
+@pytest.mark.parametrize(
+    ("columns", "attributes"),
+    [
+        (DEFAULT, {"price": 3, "brand": "x", "stock": None}),
+        (DocumentColumns(attributes=("brand",)), {"brand": "x"}),
+        # Named as an attribute itself, it is one.
+        (
+            DocumentColumns(attributes=("attributes",)),
+            {"attributes": {"brand": "x", "stock": None}},
+        ),
+    ],
+)
+def test_an_object_of_attributes_as_in_the_api_is_read_as_columns(
+    tmp_path: Path, columns: DocumentColumns, attributes: object
+) -> None:
+    row = {"id": "a", "text": "y", "attributes": {"brand": "x", "stock": None}, "price": 3}
+    path = tmp_path / "items.jsonl"
+    path.write_text(json.dumps(row))
+    assert _items(path, columns)[0].attributes == attributes
+    parquet = tmp_path / "items.parquet"
+    pq.write_table(pa.Table.from_pylist([row]), parquet)
+    if columns is DEFAULT:
+        assert _items(parquet)[0].attributes == attributes
+
+
+def test_a_value_beside_attributes_and_in_them_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"id": "a", "text": "y", "attributes": {"brand": "x"}, "brand": "z"}\n')
+    assert _reasons(path) == ["1: brand is a column and also in attributes; rename or remove one"]
+
+
 def test_malformed_json_lines_are_named_with_line_and_reason(tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_bytes(
