@@ -116,7 +116,7 @@ class UnitProcessor:
         ends: list[UnitEnd] = []
         batch: list[Unit] = []
         for unit in units:
-            settled = _known_end(unit, unit.job_id in cancelled)
+            settled = _cancelled(unit) if unit.job_id in cancelled else _known_end(unit)
             if settled is not None:
                 ends.append(settled)
             else:
@@ -131,6 +131,10 @@ class UnitProcessor:
         documents: list[Document] = []
         for unit in units:
             if isinstance(unit.source, c.Item):
+                continue
+            if await self._queue.begin([unit.job_id]):
+                # Its job was cancelled while earlier files were read.
+                done += await self._end([_cancelled(unit)])
                 continue
             try:
                 found = await self._read(unit)
@@ -260,11 +264,14 @@ def _skip(documents: Iterator[FileDocument], count: int) -> None:
     next(islice(documents, count, count), None)
 
 
-def _known_end(unit: Unit, cancelled: bool) -> Settlement | None:
+def _cancelled(unit: Unit) -> Settlement:
+    name = source_name(unit.source)
+    return Settlement(unit=unit, outcome=c.IngestOutcome.CANCELLED, document_id=name)
+
+
+def _known_end(unit: Unit) -> Settlement | None:
     """Returns the settlement of a unit that needs no processing; None if it must be processed."""
     name = source_name(unit.source)
-    if cancelled:
-        return Settlement(unit=unit, outcome=c.IngestOutcome.CANCELLED, document_id=name)
     if unit.error:
         return dead_letter(unit, name, InvalidRequest(unit.error))
     if unit.losses >= MAX_LOSSES:

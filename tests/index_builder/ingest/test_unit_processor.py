@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,30 @@ async def test_cancelled_documents_are_not_written(redis: Redis) -> None:
     assert writer.calls == 0
     job = await job_store_of(redis).job("job")
     assert (job.state, job.cancelled) == (c.JobState.CANCELLED, 2)
+
+
+async def test_files_that_are_cancelled_while_an_earlier_one_is_read_are_not(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, opened = asyncio.get_running_loop(), list[str]()
+
+    def read_and_cancel(path: Path, name: str, apart: SandboxReader) -> c.Item:
+        opened.append(name)
+        cancelling = job_store_of(redis).close("job", cancel=True)
+        asyncio.run_coroutine_threadsafe(cancelling, loop).result(20)
+        return read_document(path, name, apart)
+
+    monkeypatch.setattr(unit_processor, "read_document", read_and_cancel)
+    sources: list[c.IngestSource] = [c.SourceFile(f"{one}.md", b"text") for one in "abc"]
+    await job_store_of(redis).submit(replace(submission("job", sources), collection="books"))
+    processor = processor_of(redis, FaultyWriter())
+    try:
+        assert await processor.process(await worker_of(redis, lease_s=60.0).take(10)) == 3
+    finally:
+        processor.close()
+    assert opened == ["a.md"]
+    job = await job_store_of(redis).job("job")
+    assert (job.state, job.indexed, job.cancelled) == (c.JobState.CANCELLED, 1, 2)
 
 
 async def test_each_collection_of_a_batch_is_written_separately(redis: Redis) -> None:
