@@ -284,9 +284,10 @@ def _decode_value(value: Any, path: str) -> Any:
 
 def _time(value: Any, path: str) -> datetime:
     try:
-        return in_utc(datetime.fromisoformat(_text(value, path)))
-    except ValueError:
-        raise _wrong(path, value, "a time such as 2024-05-01T12:00:00Z") from None
+        return in_utc(datetime.fromisoformat(value))
+    except (ValueError, TypeError):
+        wanted = "a time of the years 1 to 9999, such as 2024-05-01T12:00:00Z"
+        raise _wrong(path, value, wanted) from None
 
 
 def _decode_filter(value: Any, path: str) -> Any:

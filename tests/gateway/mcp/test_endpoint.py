@@ -214,6 +214,21 @@ async def test_a_body_that_is_no_call_is_refused(served: Served, version: str) -
         ("remember", {"item_id": "x", "attributes": {"a": 1 << 70}}, "a"),
         ("remember", {"item_id": "x", "attributes": 3}, "attributes: "),
         ("remember", {"item_id": "x", "expire_time": "soon"}, "expire_time"),
+        *(
+            ("remember", {"item_id": "x", **times}, "a time of the years 1 to 9999, such as 2024")
+            for time in (
+                "soon",
+                "0000-01-01",
+                "10000-01-01",
+                "9999-12-31T23:59:59-14:00",
+                1714564800,
+            )
+            for times in (
+                {"expire_time": str(time)},
+                {"attributes": {"at": {"$time": time}}},
+                {"attributes": {"at": [{"$time": time}]}},
+            )
+        ),
         ("forget", {"item_id": "x", "user_id": "y"}, "not both"),
     ],
 )
