@@ -28,7 +28,7 @@ _Message = TypeVar("_Message", bound=Message)
 _Set: TypeAlias = Callable[[Any, Any, str], None]
 # Converts a JSON value. Arguments: value, path.
 _Convert: TypeAlias = Callable[[Any, str], Any]
-_INTS: Final = {
+INTS: Final = {
     FieldDescriptor.CPPTYPE_INT32: range(-(1 << 31), 1 << 31),
     FieldDescriptor.CPPTYPE_UINT32: range(1 << 32),
     FieldDescriptor.CPPTYPE_INT64: range(-(1 << 63), 1 << 63),
@@ -173,7 +173,7 @@ def _converter(field: FieldDescriptor) -> _Convert:
         return _enum_converter(field.enum_type)
     if field.type == FieldDescriptor.TYPE_BYTES:
         return _bytes
-    if (allowed := _INTS.get(field.cpp_type)) is not None:
+    if (allowed := INTS.get(field.cpp_type)) is not None:
         return lambda value, path: _int(value, path, allowed)
     match field.cpp_type:
         case FieldDescriptor.CPPTYPE_BOOL:

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from functools import cache
+from http import HTTPStatus
 from typing import Any, Final
 
 from google.protobuf.descriptor import (
     Descriptor,
-    EnumDescriptor,
     FieldDescriptor,
     MethodDescriptor,
 )
 
-from gateway.interaction_rows import CSV, REQUIRED
+from gateway.interaction_rows import CSV, REQUIRED as REQUIRED_CELLS
+from gateway.json_decoder import INTS
 from gateway.json_format import TIME_KEY, enum_words, map_entry
-from gateway.problem import MEDIA_TYPE
+from gateway.problem import BODY_STATUSES, MEDIA_TYPE, STATUSES
 from gateway.routes import ROUTES, Route
 from gateway.upstream import SERVICES
+from nearline.wire.limits import LIMITS, REQUIRED, Limit
 
 _Schema = dict[str, Any]
-_NUMBERS: Final[Mapping[int, _Schema]] = {
-    FieldDescriptor.CPPTYPE_INT32: {"type": "integer", "format": "int32"},
-    FieldDescriptor.CPPTYPE_UINT32: {"type": "integer", "minimum": 0},
-    FieldDescriptor.CPPTYPE_INT64: {"type": "integer", "format": "int64"},
-    FieldDescriptor.CPPTYPE_UINT64: {"type": "integer", "format": "int64", "minimum": 0},
+_SCALARS: Final[Mapping[int, _Schema]] = {
+    **{
+        kind: {
+            "type": "integer",
+            "format": "int32" if allowed.stop == 1 << 31 else "int64",
+            "minimum": allowed.start,
+            "maximum": allowed.stop - 1,
+        }
+        for kind, allowed in INTS.items()
+    },
     FieldDescriptor.CPPTYPE_FLOAT: {"type": "number", "format": "float"},
     FieldDescriptor.CPPTYPE_DOUBLE: {"type": "number", "format": "double"},
     FieldDescriptor.CPPTYPE_BOOL: {"type": "boolean"},
     FieldDescriptor.CPPTYPE_STRING: {"type": "string"},
+}
+_BASE64: Final[_Schema] = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)?$",
+}
+_NO_LIMIT: Final = Limit(-math.inf)
+# The words for a limit of a type.
+_WORDS: Final[Mapping[str, tuple[str, str]]] = {
+    "array": ("minItems", "maxItems"),
+    "integer": ("minimum", "maximum"),
+    "number": ("minimum", "maximum"),
+    "object": ("minProperties", "maxProperties"),
+    "string": ("minLength", "maxLength"),
 }
 _SCALAR: Final[_Schema] = {"type": ["string", "number", "integer", "boolean", "null"]}
 _TIME: Final[_Schema] = {
@@ -70,16 +92,24 @@ _PROBLEM: Final[_Schema] = {
     "required": ["type", "title", "status", "detail", "reason", "request_id"],
 }
 
+_LINES: Final = "application/x-ndjson"
+# What answers; the last two, if changes were rejected.
+_REPLIES: Final = {
+    "200": "The reply.",
+    "207": "Some changes were rejected; the reply says which, and why.",
+    "422": "All changes were rejected, and nothing was written; the reply says why.",
+}
 _TEXT: _Schema = {"type": "string"}
 # An interaction of an import.
 _ROW: _Schema = {
     "type": "object",
     "properties": {
-        **dict.fromkeys(("user_id", "item_id", "kind"), _TEXT),
+        **{name: {**_TEXT, "minLength": 1} for name in ("user_id", "item_id")},
+        "kind": _TEXT,
         "time": {"type": ["string", "number"]},
         "weight": {"type": "number"},
     },
-    "required": list(REQUIRED),
+    "required": list(REQUIRED_CELLS),
 }
 
 
@@ -128,45 +158,57 @@ def _operation(service: str, method: MethodDescriptor, route: Route) -> _Schema:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": _field(sent.fields_by_name[name]),
+            "schema": _field(sent.fields_by_name[name], LIMITS.get(name, REQUIRED)),
         }
         for name in names
     ]
     found: _Schema = {"operationId": method.name, "tags": [service.removesuffix("Service")]}
-    if route.rows:
+    if route.rows or not route.has_body:
         parameters += [
-            {"name": field.name, "in": "query", "schema": _field(field)}
+            {
+                "name": field.name,
+                "in": "query",
+                "required": _is_required(field),
+                "schema": _field(field),
+            }
             for field in sent.fields
-            if field.name not in names and not field.is_repeated
+            if field.name not in names and not (route.rows and field.is_repeated)
         ]
-        found["requestBody"] = {
-            "required": True,
-            "content": {"application/x-ndjson": {"schema": _ROW}, CSV: {"schema": _TEXT}},
-        }
-    elif route.has_body:
-        media = "application/x-ndjson" if method.client_streaming else "application/json"
-        found["requestBody"] = {"required": True, "content": {media: {"schema": _ref(sent)}}}
-    else:
-        parameters += [
-            {"name": field.name, "in": "query", "schema": _field(field)}
-            for field in sent.fields
-            if field.name not in names
-        ]
+    if route.has_body:
+        content: _Schema = {"application/json": {"schema": _ref(sent)}}
+        if route.rows:
+            content = {_LINES: _each(_ROW), CSV: {"schema": _TEXT}}
+        elif method.client_streaming:
+            content = {_LINES: _each(_ref(sent))}
+        is_needed = any(map(_is_required, sent.fields)) or method.client_streaming
+        is_required = (route.verb == "PUT" or is_needed) and not route.rows
+        found["requestBody"] = {"required": is_required, "content": content}
     reply: _Schema = {"application/json": {"schema": _ref(received)}}
-    if method.server_streaming and method.client_streaming:
-        reply = {"application/x-ndjson": {"schema": _ref(received)}}
-    elif method.server_streaming:
-        # The whole of the events is a text; OpenAPI 3.2 has a word for what is in each.
-        reply = {"text/event-stream": {"schema": {"type": "string"}, "itemSchema": _ref(received)}}
+    if method.server_streaming:
+        reply = {_LINES if method.client_streaming else "text/event-stream": _each(_ref(received))}
+    problem = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     found["parameters"] = parameters
     found["responses"] = {
-        "200": {"description": "The reply.", "content": reply},
-        "default": {
-            "description": "An error.",
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        },
+        str(status): {"description": HTTPStatus(status).phrase, "content": problem}
+        for status in (*STATUSES, *(BODY_STATUSES if route.has_body else ()))
+    } | {
+        status: {"description": description, "content": reply}
+        for status, description in _REPLIES.items()
+        if status == "200" or _is_write(received)
     }
     return found
+
+
+def _each(schema: _Schema) -> _Schema:
+    """Returns the schema of a text of lines or events; OpenAPI 3.1 has no word for each of them."""
+    return {"schema": _TEXT, "x-itemSchema": schema}
+
+
+def _is_write(message: Descriptor) -> bool:
+    """Returns whether a message says of each change what came of it."""
+    return any(
+        one.message_type and one.message_type.name == "WriteResult" for one in message.fields
+    )
 
 
 def _collect(schemas: dict[str, _Schema], messages: Iterable[Descriptor]) -> None:
@@ -189,18 +231,47 @@ def _parts(message: Descriptor) -> Iterable[FieldDescriptor]:
 
 
 def _object(message: Descriptor) -> _Schema:
-    return {
+    found: _Schema = {
         "type": "object",
         "properties": {field.name: _field(field) for field in message.fields},
+        "required": [field.name for field in message.fields if _is_required(field)],
+        "additionalProperties": False,
     }
+    if _is_write(message):
+        found["properties"].setdefault("rejected", {"type": "integer", "minimum": 0})
+    if any(len(group.fields) == len(message.fields) > 1 for group in message.oneofs):
+        found |= {"minProperties": 1, "maxProperties": 1}
+    return found
 
 
-def _field(field: FieldDescriptor) -> _Schema:
+def _is_required(field: FieldDescriptor) -> bool:
+    """Returns whether a request without the field is refused."""
+    may_be_unset = field.has_presence and field.message_type is None
+    return not may_be_unset and _limit(field).least > 0
+
+
+def _limit(field: FieldDescriptor, part: str = "") -> Limit:
+    return LIMITS.get(field.full_name.removeprefix("nearline.v1.") + part, _NO_LIMIT)
+
+
+def _field(field: FieldDescriptor, limit: Limit | None = None) -> _Schema:
     if (entry := map_entry(field)) is not None:
-        return {"type": "object", "additionalProperties": _one(entry[1])}
-    if field.is_repeated:
-        return {"type": "array", "items": _one(field)}
-    return _one(field)
+        found: _Schema = {"type": "object", "additionalProperties": _one(entry[1])}
+    elif field.is_repeated:
+        found = {"type": "array", "items": _limited(_one(field), _limit(field, "[]"))}
+    else:
+        found = _one(field)
+    return _limited(found, limit or _limit(field))
+
+
+def _limited(schema: _Schema, limit: Limit) -> _Schema:
+    """Returns a schema with a limit, in the words for its type; of a message, it has its own."""
+    words = _WORDS.get(schema.get("type", ""))
+    if words is None:
+        return schema
+    of_words = dict(zip(words, limit[:2], strict=True))
+    found = {word: bound for word, bound in of_words.items() if math.isfinite(bound)}
+    return schema | found | ({"pattern": f"^{limit.pattern}$"} if limit.pattern else {})
 
 
 def _one(field: FieldDescriptor) -> _Schema:
@@ -209,14 +280,10 @@ def _one(field: FieldDescriptor) -> _Schema:
             return {"type": "array", "items": {"type": "number"}}
         return _ref(field.message_type)
     if field.enum_type is not None:
-        return _enum(field.enum_type)
+        return {"type": "string", "enum": [*enum_words(field.enum_type), ""]}
     if field.type == FieldDescriptor.TYPE_BYTES:
-        return {"type": "string", "contentEncoding": "base64"}
-    return dict(_NUMBERS[field.cpp_type])
-
-
-def _enum(enum: EnumDescriptor) -> _Schema:
-    return {"type": "string", "enum": [*enum_words(enum), ""]}
+        return _BASE64
+    return _SCALARS[field.cpp_type]
 
 
 def _ref(message: Descriptor) -> _Schema:

@@ -32,6 +32,9 @@ _STATUS: Final[Mapping[str, int]] = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
+# Of any request, and of one with a body.
+STATUSES: Final = (*sorted({500, *_STATUS.values()}),)
+BODY_STATUSES: Final = (413, 415)
 
 
 class HttpError(InvalidRequest):

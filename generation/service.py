@@ -23,6 +23,7 @@ from nearline.access.readers import ReaderFilter
 from nearline.errors import InvalidRequest, NotFound
 from nearline.filters import text_conditions
 from nearline.tracing.spans import stage
+from nearline.wire.limits import LIMITS, TEXT, check_count, check_range
 
 
 def check_question(question: c.Question, writers: Collection[str]) -> None:
@@ -33,17 +34,9 @@ def check_question(question: c.Question, writers: Collection[str]) -> None:
         writers: Allowed values of `backend`.
     """
     _check_text("question", question.text)
-    for name, value, most in (
-        ("max_tokens", question.max_tokens, c.MAX_ANSWER_TOKENS),
-        ("documents", question.documents, c.MAX_EVIDENCE_DOCUMENTS),
-    ):
-        if not 1 <= value <= most:
-            raise InvalidRequest(f"{name} is {value}; 1..{most} is allowed", field=name)
-    if not 0 <= question.temperature <= c.MAX_TEMPERATURE:
-        raise InvalidRequest(
-            f"temperature is {question.temperature:g}; 0..{c.MAX_TEMPERATURE:g} is allowed",
-            field="temperature",
-        )
+    for name, least in (("max_tokens", 1), ("documents", 1), ("temperature", 0)):
+        limit = LIMITS[f"GenerateRequest.{name}"]._replace(least=least)
+        check_range(getattr(question, name), name, limit)
     if question.filter is not None and any(text_conditions(question.filter)):
         # Turns of a conversation are checked against the filter by the attributes of their items.
         raise InvalidRequest(
@@ -67,19 +60,11 @@ def check_question(question: c.Question, writers: Collection[str]) -> None:
             "session_version is set without session_id; send both or neither",
             field="session_version",
         )
-    if len(question.history) > c.MAX_HISTORY_TURNS:
-        raise InvalidRequest(
-            f"history has {len(question.history)} turns; at most {c.MAX_HISTORY_TURNS} are allowed",
-            field="history",
-        )
+    check_count(len(question.history), "history", LIMITS["GenerateRequest.history"])
     for at, turn in enumerate(question.history):
         _check_text(f"history[{at}].question", turn.question)
-        if len(turn.answer) > c.MAX_QUERY_CHARACTERS:
-            raise InvalidRequest(
-                f"history[{at}].answer has {len(turn.answer):,} characters; at most "
-                f"{c.MAX_QUERY_CHARACTERS:,} are allowed",
-                field=f"history[{at}].answer",
-            )
+        size = len(turn.answer)
+        check_range(size, f"history[{at}].answer", LIMITS["Turn.answer"], unit=" characters")
         if turn.condensed:
             _check_text(f"history[{at}].condensed", turn.condensed)
 
@@ -88,11 +73,7 @@ def _check_text(field: str, text: str) -> None:
     # What is not printable cannot be seen, such as a zero-width space.
     if not any(one.isprintable() and not one.isspace() for one in text):
         raise InvalidRequest(f"{field} is empty; send a question", field=field)
-    if len(text) > c.MAX_QUERY_CHARACTERS:
-        raise InvalidRequest(
-            f"{field} has {len(text):,} characters; at most {c.MAX_QUERY_CHARACTERS:,} are allowed",
-            field=field,
-        )
+    check_range(len(text), field, TEXT, unit=" characters")
 
 
 class GenerationService:

@@ -13,8 +13,9 @@ from nearline import contract as c
 from nearline.access.caller import Caller
 from nearline.access.readers import ReaderFilter
 from nearline.contract import Citation, CitationCheck, Verdict
-from nearline.errors import InvalidRequest, NotReady
+from nearline.errors import NotReady
 from nearline.filters import Filter, admits
+from nearline.wire.limits import BATCH, check_count
 
 _WORD_START = re.compile(r"(?<!\S)\S")
 # Maximum code points hashed per citation. The caller chooses the length of a span, up to a whole
@@ -102,11 +103,7 @@ class CitationVerifier:
         Raises: InvalidRequest: there are no citations, or too many. NotReady: a shard does not
             respond.
         """
-        if not 1 <= len(cited) <= c.MAX_BATCH:
-            raise InvalidRequest(
-                f"there are {len(cited)} citations; 1..{c.MAX_BATCH} are allowed",
-                field="citations",
-            )
+        check_count(len(cited), "citations", BATCH)
         ids = list(dict.fromkeys(one.document_id for one in cited))
         reply = await self._retriever.get_items(
             ids,

@@ -19,6 +19,7 @@ from nearline.access.rights import Right
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
 from nearline.items.documents import check_text_bytes
 from nearline.store.snapshot import check_collection
+from nearline.wire.limits import BATCH, check_count
 from retrieval.writes.feed_block import FeedBlock
 
 # Polling interval of a watched job.
@@ -303,10 +304,7 @@ def _parse_token(token: str) -> int:
 
 
 def _check_letter_ids(letter_ids: Sequence[str], field: str) -> None:
-    if not 1 <= len(letter_ids) <= c.MAX_BATCH:
-        raise InvalidRequest(
-            f"{field} has {len(letter_ids)} ids; 1..{c.MAX_BATCH} are allowed", field=field
-        )
+    check_count(len(letter_ids), field, BATCH)
     for one in letter_ids:
         # Redis parses both parts as 64-bit integers; numbers below 20 digits fit.
         if not _LETTER.fullmatch(one):

@@ -15,13 +15,13 @@ from nearline.access.tenant_ids import name_of
 from nearline.errors import InvalidRequest
 from nearline.items.documents import check_text_bytes
 from nearline.store.snapshot import check_collection
+from nearline.wire.limits import BATCH, JOB_ID, LIMITS, check_count, check_range
 
-_JOB_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{c.MAX_JOB_ID}}}")
+_JOB_ID = re.compile(JOB_ID.pattern)
 # A bare matrix has no meaningful ids.
 KINDS: Final = tuple(one for one in SUFFIXES if one != MATRIX)
 _SCHEMES = ("file", "s3", "gs", "az", "http", "https")
 _MIN_TTL_S = 1.0
-_MAX_URL_BYTES = 4_096
 
 
 def check_submission(submission: Submission) -> None:
@@ -30,12 +30,7 @@ def check_submission(submission: Submission) -> None:
     Raises: InvalidRequest: a name, number or file format is not allowed; names the field.
     """
     sources, tenant, offset = submission.sources, submission.tenant, submission.offset
-    if not 1 <= len(sources) <= c.MAX_BATCH:
-        raise InvalidRequest(
-            f"{len(sources)} sources were sent; 1..{c.MAX_BATCH} are allowed: send several "
-            "requests, with more set",
-            field="sources",
-        )
+    check_count(len(sources), "sources", BATCH, "send several requests, with more set")
     check_collection(submission.collection)
     check_text_bytes(tenant, "tenant", c.MAX_TENANT_BYTES)
     check_text_bytes(submission.callback_id, "callback_id", c.MAX_CALLBACK_BYTES)
@@ -68,8 +63,7 @@ def resolve_page_size(requested: int) -> int:
 
     Raises: InvalidRequest: more than 1,000.
     """
-    if not 0 <= requested <= 1_000:
-        raise InvalidRequest(f"page_size is {requested}; 0..1000 are allowed", field="page_size")
+    check_range(requested, "page_size", LIMITS["ListJobsRequest.page_size"])
     return requested or 100
 
 
@@ -89,7 +83,7 @@ def _check_source(source: c.IngestSource, field: str) -> None:
                 field=f"{field}.file.content",
             )
     elif isinstance(source, c.SourceUrl):
-        check_text_bytes(source.url, f"{field}.url", _MAX_URL_BYTES)
+        check_text_bytes(source.url, f"{field}.url", int(LIMITS["IngestSource.url"].most))
         try:
             parts = urlsplit(source.url)
         except ValueError as error:

@@ -36,6 +36,7 @@ from nearline.store.manifest_files import listed_files
 from nearline.store.open import open_files
 from nearline.store.snapshot_ids import check_snapshot_id, is_snapshot_id, unknown_snapshot
 from nearline.v1 import snapshot_pb2
+from nearline.wire.limits import COLLECTION
 
 SCHEMA_VERSION = 1
 # Behaviour tables are divided among shards; readers of version 1 do not know where they are.
@@ -50,7 +51,7 @@ MANIFEST, ALIASES, RERANKER_FILE = "manifest.json", "aliases", "reranker.safeten
 _REMEDY = "restore it or rebuild"
 # Other collections that an error names.
 _MOST_NAMED = 8
-_COLLECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_COLLECTION = re.compile(COLLECTION.pattern)
 _LOG_ID = re.compile(r"[0-9a-f]{32}")
 _SEGMENT = re.compile(r"([0-9]{10})\.parquet")
 

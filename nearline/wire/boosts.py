@@ -6,7 +6,7 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2
 from nearline.wire.enums import DECAY_SHAPE_OF, DECAY_SHAPES, lookup
-from nearline.wire.limits import bounded
+from nearline.wire.limits import LIMITS, bounded
 from nearline.wire.values import scalar_from_proto, value_to_proto
 
 
@@ -48,7 +48,8 @@ def boost_from_proto(message: retrieval_pb2.Boost, field: str) -> c.Boost:
     """
     growth: c.Growth | None = None
     decay: c.Decay | None = None
-    values = bounded(message.any_of.values, f"{field}.any_of.values", c.MAX_BOOST_VALUES)
+    few = LIMITS["BoostAnyOf.values"]._replace(least=0)
+    values = bounded(message.any_of.values, f"{field}.any_of.values", few)
     if message.HasField("growth"):
         one = message.growth
         growth = c.Growth(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.v1 import embedding_pb2, generation_pb2, retrieval_pb2, types_pb2
-from nearline.wire.limits import MAX_NUMBERS, bounded
+from nearline.wire.limits import NUMBERS, bounded
 
 _E = TypeVar("_E", bound=Enum)
 _N = TypeVar("_N", bound=int)
@@ -85,7 +85,7 @@ def lane_from_proto(number: int) -> c.Lane:
 
 def payload_from_proto(numbers: Sequence[int]) -> frozenset[c.PayloadField]:
     """Returns the set of payload fields."""
-    few = bounded(numbers, "payload", MAX_NUMBERS)
+    few = bounded(numbers, "payload", NUMBERS)
     return frozenset(lookup(PAYLOAD_OF, number, "payload") for number in few)
 
 

@@ -22,7 +22,7 @@ from nearline.wire.enums import (
     numbers_of,
 )
 from nearline.wire.filters import filter_from_proto, filter_to_proto
-from nearline.wire.limits import bounded
+from nearline.wire.limits import BATCH, LIMITS, bounded
 from nearline.wire.replies import (
     fill_hit,
     fill_info,
@@ -121,7 +121,7 @@ def citation_from_proto(message: generation_pb2.Citation) -> c.Citation:
 
 def citations_from_proto(messages: Sequence[generation_pb2.Citation]) -> list[c.Citation]:
     """Returns the citations of messages. Raises: InvalidRequest: there are too many."""
-    return [citation_from_proto(one) for one in bounded(messages, "citations", c.MAX_BATCH)]
+    return [citation_from_proto(one) for one in bounded(messages, "citations", BATCH)]
 
 
 def verify_response(reply: c.VerifyReply) -> generation_pb2.VerifyCitationResponse:
@@ -195,7 +195,7 @@ def question_from_proto(message: generation_pb2.GenerateRequest) -> c.Question:
         outside the years 1 to 9999.
     """
     plain = c.Question(text=message.question)
-    history = bounded(message.history, "history", c.MAX_HISTORY_TURNS)
+    history = bounded(message.history, "history", LIMITS["GenerateRequest.history"])
     return c.Question(
         text=message.question,
         filter=filter_from_proto(message.filter, "filter") if message.HasField("filter") else None,

@@ -9,7 +9,7 @@ from nearline.errors import InvalidRequest
 from nearline.v1 import ingest_pb2
 from nearline.wire.enums import inverse, lookup, numbers_of
 from nearline.wire.items import item_from_proto, item_to_proto
-from nearline.wire.limits import MAX_NUMBERS, bounded
+from nearline.wire.limits import BATCH, NUMBERS, bounded
 from nearline.wire.values import (
     duration,
     same_fields,
@@ -105,7 +105,7 @@ def sources_of(request: ingest_pb2.SubmitRequest) -> list[c.IngestSource]:
 
     Raises: InvalidRequest: a source is malformed; names it.
     """
-    sources = bounded(request.sources, "sources", c.MAX_BATCH)
+    sources = bounded(request.sources, "sources", BATCH)
     return [source_from_proto(one, f"sources[{at}]") for at, one in enumerate(sources)]
 
 
@@ -117,7 +117,7 @@ def priority_from_proto(number: int) -> c.JobPriority:
 def states_from_proto(numbers: Sequence[int]) -> frozenset[c.JobState]:
     """Returns the states. Raises: InvalidRequest: an unknown number."""
     return frozenset(
-        lookup(_STATE_OF, one, "states") for one in bounded(numbers, "states", MAX_NUMBERS)
+        lookup(_STATE_OF, one, "states") for one in bounded(numbers, "states", NUMBERS)
     )
 
 

@@ -21,7 +21,7 @@ from nearline.wire.enums import (
 )
 from nearline.wire.filters import filter_from_proto, filter_to_proto
 from nearline.wire.highlights import highlighting_from_proto
-from nearline.wire.limits import bounded
+from nearline.wire.limits import BATCH, LIMITS, bounded
 
 _MAX_UINT32 = (1 << 32) - 1
 
@@ -61,7 +61,9 @@ def query_from_proto(query: retrieval_pb2.Query) -> c.Query:
             )
         return c.Query(vector=rows[0])
     if kind == "items":
-        return c.Query(item_ids=tuple(bounded(query.items.ids, "query.items", c.MAX_EXAMPLES)))
+        return c.Query(
+            item_ids=tuple(bounded(query.items.ids, "query.items", LIMITS["ItemIds.ids"]))
+        )
     raise InvalidRequest("the query is empty; set text, vector or items", field="query")
 
 
@@ -70,12 +72,12 @@ def queries_from_proto(queries: Sequence[retrieval_pb2.Query]) -> list[c.Query]:
 
     Raises: InvalidRequest: there are too many, or one is malformed.
     """
-    return [query_from_proto(one) for one in bounded(queries, "queries", c.MAX_BATCH)]
+    return [query_from_proto(one) for one in bounded(queries, "queries", BATCH)]
 
 
 def facets_from_proto(facets: Sequence[retrieval_pb2.Facet]) -> list[c.Facet]:
     """Returns the facets of messages. Raises: InvalidRequest: there are too many."""
-    few = bounded(facets, "facets", c.MAX_FACETS)
+    few = bounded(facets, "facets", LIMITS["CountItemsRequest.facets"])
     return [c.Facet(field=one.field, limit=one.limit or 10) for one in few]
 
 
@@ -194,7 +196,9 @@ def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
         unit=options.unit,
         boosts=tuple(
             boost_from_proto(boost, f"options.boosts[{at}]")
-            for at, boost in enumerate(bounded(options.boosts, "options.boosts", c.MAX_BOOSTS))
+            for at, boost in enumerate(
+                bounded(options.boosts, "options.boosts", LIMITS["SearchOptions.boosts"])
+            )
         ),
         highlight=(
             highlighting_from_proto(options.highlight) if options.HasField("highlight") else None

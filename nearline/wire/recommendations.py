@@ -17,7 +17,7 @@ from nearline.wire.enums import (
     payload_to_proto,
 )
 from nearline.wire.filters import filter_to_proto
-from nearline.wire.limits import bounded
+from nearline.wire.limits import BATCH, IMPORT_ROWS, LIMITS, bounded
 from nearline.wire.queries import check_uint32, filter_of
 from nearline.wire.raw_hits import RawHits
 from nearline.wire.replies import (
@@ -69,7 +69,7 @@ def audience_from_proto(message: retrieval_pb2.RecommendRequest) -> c.Audience:
     return c.Audience(
         user_id=message.user_id,
         session_id=message.session_id,
-        item_ids=tuple(bounded(message.item_ids, "item_ids", c.MAX_EXAMPLES)),
+        item_ids=tuple(bounded(message.item_ids, "item_ids", LIMITS["RecommendRequest.item_ids"])),
         surface=message.surface or c.DEFAULT_SURFACE,
         context=user_attributes(message.context, "context"),
     )
@@ -82,7 +82,9 @@ def recommend_options(message: retrieval_pb2.RecommendRequest) -> c.RecommendOpt
     """
     return c.RecommendOptions(
         n=message.n if message.HasField("n") else c.DEFAULT_N,
-        exclude_ids=tuple(bounded(message.exclude_ids, "exclude_ids", c.MAX_EXCLUDED)),
+        exclude_ids=tuple(
+            bounded(message.exclude_ids, "exclude_ids", LIMITS["RecommendRequest.exclude_ids"])
+        ),
         filter=filter_of(message),
         payload=payload_from_proto(message.payload),
         diversity=message.diversity if message.HasField("diversity") else None,
@@ -164,7 +166,7 @@ def interactions_from_proto(
     """
     return [
         _interaction(one, f"interactions[{at}]", one.kind or c.DEFAULT_KIND)
-        for at, one in enumerate(bounded(messages, "interactions", c.MAX_BATCH))
+        for at, one in enumerate(bounded(messages, "interactions", BATCH))
     ]
 
 
@@ -196,7 +198,7 @@ def columns_of(message: retrieval_pb2.InteractionBatch) -> c.InteractionColumns:
     """Returns the columns of a batch. Raises: InvalidRequest: it has too many rows."""
     return c.InteractionColumns(
         *(
-            list(bounded(getattr(message, name), name, c.MAX_IMPORT_ROWS))
+            list(bounded(getattr(message, name), name, IMPORT_ROWS))
             for name in c.InteractionColumns._fields
         )
     )

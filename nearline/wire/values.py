@@ -14,7 +14,7 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.times import in_utc
 from nearline.v1 import retrieval_pb2, types_pb2
-from nearline.wire.limits import check_count
+from nearline.wire.limits import USER_ATTRIBUTES, check_count
 
 
 def timestamp(time: datetime | None) -> Timestamp | None:
@@ -128,7 +128,7 @@ def attributes_from_proto(attributes: Mapping[str, types_pb2.Value]) -> c.Attrib
 
 def user_attributes(values: Mapping[str, types_pb2.Value], field: str) -> c.Attributes:
     """Returns attributes of a user or a request. Raises: InvalidRequest: there are too many."""
-    check_count(len(values), field, c.MAX_USER_ATTRIBUTES, "leave out what few users share")
+    check_count(len(values), field, USER_ATTRIBUTES, "leave out what few users share")
     return attributes_from_proto(values)
 
 

@@ -11,7 +11,7 @@ from nearline.access.tenant_ids import name_of
 from nearline.contract import MAX_ID_BYTES
 from nearline.errors import InvalidRequest
 from nearline.items.documents import check_text_bytes
-from nearline.wire.limits import check_count
+from nearline.wire.limits import LIMITS, SHARE, USER_ATTRIBUTES, check_count, check_range
 
 # Of attributes of a user or a request.
 MAX_NAME_BYTES, MAX_TEXT_BYTES = 64, 256
@@ -20,20 +20,12 @@ _MAX_COMPARED = 256  # Characters of a name.
 
 def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> None:
     """Raises InvalidRequest if a value is out of range; the error names value and range."""
-    if not 1 <= options.n <= c.MAX_RECOMMENDED:
-        raise InvalidRequest(f"n is {options.n}; 1..{c.MAX_RECOMMENDED} is allowed", field="n")
-    if len(audience.item_ids) > c.MAX_EXAMPLES:
-        raise InvalidRequest(
-            f"item_ids has {len(audience.item_ids)} ids; 0..{c.MAX_EXAMPLES} are allowed",
-            field="item_ids",
-        )
-    if len(options.exclude_ids) > c.MAX_EXCLUDED:
-        raise InvalidRequest(
-            f"exclude_ids has {len(options.exclude_ids):,} ids; 0..{c.MAX_EXCLUDED:,} are allowed; "
-            "a policy that excludes seen items does not need them listed",
-            field="exclude_ids",
-        )
-    for field, ids in (("item_ids", audience.item_ids), ("exclude_ids", options.exclude_ids)):
+    check_range(options.n, "n", LIMITS["RecommendRequest.n"])
+    for field, ids, remedy in (
+        ("item_ids", audience.item_ids, ""),
+        ("exclude_ids", options.exclude_ids, "a policy can exclude seen items by itself"),
+    ):
+        check_count(len(ids), field, LIMITS[f"RecommendRequest.{field}"], remedy)
         if not all(ids):
             raise InvalidRequest(f"{field} has an empty id; leave it out", field=field)
         # Characters take one to four bytes, so few ids have to be encoded.
@@ -50,15 +42,15 @@ def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> Non
         ("diversity", options.diversity),
         ("popularity_debias", options.popularity_debias),
     ):
-        if share is not None and not 0 <= share <= 1:
-            raise InvalidRequest(f"{field} is {share}; 0..1 is allowed", field=field)
+        if share is not None:
+            check_range(share, field, SHARE)
     check_attributes(audience.context, "context")
 
 
 def check_attributes(attributes: c.Attributes, field: str) -> None:
     """Raises InvalidRequest unless attributes of a user or a request are few, short and single."""
     remedy = "leave out what no policy refers to and few users share"
-    check_count(len(attributes), field, c.MAX_USER_ATTRIBUTES, remedy)
+    check_count(len(attributes), field, USER_ATTRIBUTES, remedy)
     for name, value in attributes.items():
         check_text_bytes(name, f"{field} (a name)", MAX_NAME_BYTES, 1)
         path = f"{field}.{name}"

@@ -19,6 +19,7 @@ from nearline.errors import InvalidRequest, NotReady, SnapshotCorrupt, SnapshotM
 from nearline.store.snapshot import Store, check_collection
 from nearline.store.snapshot_ids import check_snapshot_id
 from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2, types_pb2
+from nearline.wire.limits import LIMITS, check_range
 from nearline.wire.values import timestamp
 from retrieval.protocols.compute_threads import check_needed, read_store
 from retrieval.rollout.canaries import CanaryController
@@ -34,8 +35,6 @@ from retrieval.snapshots.proposals import ProposalState, newest_proposal
 from retrieval.snapshots.training_statuses import TrainingStatuses
 from retrieval.writes.feed_block import FeedBlock
 
-_MAX_PAGE_SIZE = 1_000
-_MAX_HISTORY = 1_000
 # A Redis that hangs must not hide the rest of the status.
 _TRAININGS_S = 1.0
 
@@ -211,10 +210,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.GetAliasesResponse:
         """Returns the current alias record and older ones."""
         collection = request.collection or DEFAULT_COLLECTION
-        if request.history > _MAX_HISTORY:
-            raise InvalidRequest(
-                f"history is {request.history}; 0..{_MAX_HISTORY} is allowed", field="history"
-            )
+        check_range(request.history, "history", LIMITS["GetAliasesRequest.history"])
 
         def read() -> admin_pb2.GetAliasesResponse:
             in_force = self._store.alias_in_force(collection)
@@ -437,10 +433,7 @@ def _who(request: Any) -> str:
 
 def _page_size(requested: int) -> int:
     size = page_size(current_limits(), requested)
-    if size > _MAX_PAGE_SIZE:
-        raise InvalidRequest(
-            f"page_size is {size}; 1..{_MAX_PAGE_SIZE} is allowed", field="page_size"
-        )
+    check_range(size, "page_size", LIMITS["ListSnapshotsRequest.page_size"])
     return size
 
 

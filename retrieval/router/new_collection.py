@@ -12,6 +12,7 @@ from nearline.items.search_languages import check_search_languages
 from nearline.items.search_weights import check_search_weights
 from nearline.store.snapshot import KIND_NAMES
 from nearline.v1 import admin_pb2, snapshot_pb2
+from nearline.wire.limits import LIMITS, check_count, check_range
 from retrieval.embedders.endpoints import Embedders
 from retrieval.index.lexical.analysers import analyser_of
 from retrieval.index.lexical.synonym_rules import SynonymRule, check_synonyms, parse_synonyms
@@ -20,10 +21,8 @@ from retrieval.protocols.snapshot import COSINE
 
 _METRICS = (COSINE, "inner_product")
 _LANGUAGE = "english"
-_MAX_DIM = 65_536
-_MAX_SHARDS = 64
-_MAX_FIELDS = 256
-_MAX_NAME = 256
+_MAX_SHARDS = int(LIMITS["CreateCollectionRequest.shards"].most)
+_MAX_NAME = int(LIMITS["AttributeField.name"].most)
 # The defaults of a build.
 _CHUNK_TOKENS, _OVERLAP_SENTENCES = 240, 1
 
@@ -121,8 +120,7 @@ async def _embedder_of(
 ) -> EmbedderInfo | None:
     """Returns the embedder; None if the caller brings vectors."""
     if request.dim and not request.fingerprint:
-        if request.dim > _MAX_DIM:
-            raise _invalid("dim", request.dim, f"1..{_MAX_DIM}")
+        check_range(request.dim, "dim", LIMITS["CreateCollectionRequest.dim"])
         return None
     known = {} if embedders is None else await embedders.infos()
     if not known:
@@ -143,8 +141,8 @@ async def _embedder_of(
 
 
 def _fields_of(request: admin_pb2.CreateCollectionRequest) -> list[snapshot_pb2.AttributeField]:
-    if len(request.attributes) > _MAX_FIELDS:
-        raise _invalid("attributes", len(request.attributes), f"0..{_MAX_FIELDS}")
+    fields = LIMITS["CreateCollectionRequest.attributes"]
+    check_count(len(request.attributes), "attributes", fields)
     seen = set()
     for number, field in enumerate(request.attributes):
         where = f"attributes[{number}]"

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from nearline import contract as c
 from nearline.access.method_guard import current_caller
 from nearline.access.tenant_ids import stored_id
-from nearline.errors import InvalidRequest
 from nearline.filters import both
+from nearline.wire.limits import BATCH, check_count
 from retrieval.cache.cached_list import CacheLevel
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.candidates import KeyedHistory
@@ -123,11 +123,7 @@ class RetrievalService:
         timeout_s: float | None = None,
     ) -> c.SearchReply:
         """Finds the best items for many queries; see `Retriever.search_batch`."""
-        if not 1 <= len(queries) <= c.MAX_BATCH:
-            raise InvalidRequest(
-                f"the batch has {len(queries)} queries; 1..{c.MAX_BATCH} are allowed",
-                field="queries",
-            )
+        check_count(len(queries), "queries", BATCH)
         names = [f"queries[{number}]" for number in range(len(queries))]
         return await self._search(queries, options, collection, timeout_s, names)
 
@@ -142,7 +138,7 @@ class RetrievalService:
     ) -> c.ItemsReply:
         """Reads items by id; see `Retriever.get_items`. An empty payload means all but vectors."""
         start = time.perf_counter()
-        item_lookup.check_ids(ids, c.MAX_BATCH, "ids")
+        item_lookup.check_ids(ids, BATCH, "ids")
         new_context = context_factory(timeout_s, min_watermark, self._visible())
 
         async def answer(served: ServedCollection) -> c.ItemsReply:

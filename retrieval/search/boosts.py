@@ -16,6 +16,7 @@ from nearline.errors import InvalidRequest
 from nearline.filters import kind_of
 from nearline.times import in_utc
 from nearline.wire.boosts import check_boost
+from nearline.wire.limits import LIMITS, check_count, check_range
 from retrieval.protocols.shard import ShardHits
 from retrieval.search.merge import make_hit, merged_places
 
@@ -32,22 +33,13 @@ def check_boosts(boosts: Sequence[c.Boost], kinds: Mapping[str, str]) -> None:
     Raises: InvalidRequest: there are too many; an attribute has another kind; a number is out of
         range. Names the field and the remedy.
     """
-    if len(boosts) > c.MAX_BOOSTS:
-        raise InvalidRequest(
-            f"there are {len(boosts)} boosts; at most {c.MAX_BOOSTS} are allowed; leave out those "
-            "with the smallest weights",
-            field="options.boosts",
-        )
+    remedy = "leave out those with the smallest weights"
+    check_count(len(boosts), "options.boosts", LIMITS["SearchOptions.boosts"], remedy)
     for at, boost in enumerate(boosts):
         where = f"options.boosts[{at}]"
         check_boost(boost, where)
         kind = kinds[boost.field]
-        if not abs(boost.weight) <= c.MAX_BOOST_WEIGHT:
-            most = c.MAX_BOOST_WEIGHT
-            raise InvalidRequest(
-                f"{where}.weight is {boost.weight}; {-most:g}..{most:g} is allowed",
-                field=f"{where}.weight",
-            )
+        check_range(boost.weight, f"{where}.weight", LIMITS["Boost.weight"])
         if boost.growth is not None:
             _check_kind(boost, kind, _NUMBERS, f"{where}.growth")
             for name in ("pivot", "top"):

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import MAX_EXAMPLES, IgnoredId, IgnoredReason, PayloadField
+from nearline.contract import IgnoredId, IgnoredReason, PayloadField
 from nearline.errors import NotFound, ShardsUnavailable
+from nearline.wire.limits import LIMITS
 from retrieval.search.collection import ServedCollection
 from retrieval.search.item_lookup import LookupResult, check_ids, fetch_items, ignored_ids
 from retrieval.search.request_context import RequestContext
@@ -38,7 +39,7 @@ async def build_queries(
         some could not be looked up.
     """
     for field, ids in examples.items():
-        check_ids(ids, MAX_EXAMPLES, field)
+        check_ids(ids, LIMITS["ItemIds.ids"], field)
     all_ids = (document_id for ids in examples.values() for document_id in ids)
     found = await fetch_items(collection, all_ids, _VECTOR, context)
     return [_query(collection, field, ids, found) for field, ids in examples.items()]

@@ -9,6 +9,7 @@ from nearline.contract import IgnoredId, IgnoredReason, Item, PayloadField
 from nearline.errors import InvalidRequest, NearlineError
 from nearline.filters import Filter, both
 from nearline.store.snapshot import shard_of
+from nearline.wire.limits import Limit, check_count
 from retrieval.protocols.shard import ItemsRequest
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
@@ -63,10 +64,9 @@ def ignored_ids(
     ]
 
 
-def check_ids(ids: Sequence[str], limit: int, field: str) -> None:
-    """Raises InvalidRequest if there are no ids, more than `limit`, or an empty one."""
-    if not 1 <= len(ids) <= limit:
-        raise InvalidRequest(f"{field} has {len(ids)} ids; 1..{limit} are allowed", field=field)
+def check_ids(ids: Sequence[str], limit: Limit, field: str) -> None:
+    """Raises InvalidRequest unless there are as many ids as is allowed, and none is empty."""
+    check_count(len(ids), field, limit)
     if not all(ids):
         raise InvalidRequest(f"{field} has an empty id; leave it out", field=field)
 

@@ -16,12 +16,12 @@ from typing import NamedTuple
 from nearline import contract as c
 from nearline.errors import InvalidRequest, SnapshotGone
 from nearline.filters import In, both
+from nearline.wire.limits import LIMITS, check_count, check_range
 from retrieval.protocols.shard import CountRequest, FieldCounts, ScanRequest
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext, check_names
 
-_MAX_FACET_VALUES = 1_000
 # Longer ones are forged: an id has at most 512 bytes.
 _MAX_TOKEN = 8_192
 
@@ -84,8 +84,7 @@ async def read_page(
         SnapshotGone: the snapshot of the token is no longer served. ShardsUnavailable: a shard did
         not answer.
     """
-    if not 1 <= size <= c.MAX_PAGE:
-        raise InvalidRequest(f"page_size is {size}; 1..{c.MAX_PAGE} is allowed", field="page_size")
+    check_range(size, "page_size", LIMITS["ListItemsRequest.page_size"]._replace(least=1))
     check_names(collection, context.visible, filter)
     filter = both(filter, context.visible)
     digest = _digest(filter)
@@ -129,16 +128,10 @@ async def count_items(
 
     Raises: InvalidRequest: too many facets, or a limit out of range. Errors of the shards.
     """
-    if len(facets) > c.MAX_FACETS:
-        raise InvalidRequest(
-            f"there are {len(facets)} facets; at most {c.MAX_FACETS} are allowed", field="facets"
-        )
+    check_count(len(facets), "facets", LIMITS["CountItemsRequest.facets"])
     for number, facet in enumerate(facets):
-        if not 1 <= facet.limit <= _MAX_FACET_VALUES:
-            raise InvalidRequest(
-                f"facets[{number}].limit is {facet.limit}; 1..{_MAX_FACET_VALUES} is allowed",
-                field=f"facets[{number}].limit",
-            )
+        values = LIMITS["Facet.limit"]._replace(least=1)
+        check_range(facet.limit, f"facets[{number}].limit", values)
     fields = [facet.field for facet in facets]
     check_names(collection, context.visible, filter, [(one, "facets.field") for one in fields])
     request = CountRequest(both(filter, context.visible), fields, context.min_watermark)

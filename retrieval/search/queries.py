@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nearline import contract as c
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
 from nearline.vectors import as_matrix
+from nearline.wire.limits import LIMITS, TEXT, check_range
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.shard import ShardQueries
 from retrieval.search.boosts import check_boosted, check_boosts
@@ -21,8 +22,6 @@ from retrieval.search.query_syntax import ParsedText, as_plain, parse_text, with
 from retrieval.search.query_vectors import embed_texts
 from retrieval.search.request_context import RequestContext, check_names
 
-MAX_EF_SEARCH = 4_096
-MAX_NPROBE = 65_536
 # Queries of different conditions are searched one after another.
 _MAX_GROUPS = 64
 # If the squared length of a vector differs from 1 by at most half of this, the vector is as close
@@ -185,8 +184,7 @@ def _check_conditions(groups: int) -> None:
 
 def check_cost(queries: int, options: c.SearchOptions) -> None:
     """Raises InvalidRequest if a search asks for too many hits, or for too many filled groups."""
-    if not 1 <= options.k <= c.MAX_K:
-        raise InvalidRequest(f"k is {options.k}; 1..{c.MAX_K} is allowed", field="options.k")
+    check_range(options.k, "options.k", LIMITS["SearchOptions.k"])
     if options.boosts:
         check_boosted(queries, options)
     size = 1 if options.grouping is None else max(1, options.grouping.size)
@@ -217,10 +215,9 @@ def check_options(
     Raises: InvalidRequest: a value is out of range. Unsupported: the snapshot lacks the index that
         an option needs. SnapshotGone: the options name another snapshot.
     """
-    if options.ef_search is not None and not 1 <= options.ef_search <= MAX_EF_SEARCH:
-        raise _out_of_range("ef_search", options.ef_search, MAX_EF_SEARCH)
-    if options.nprobe is not None and not 1 <= options.nprobe <= MAX_NPROBE:
-        raise _out_of_range("nprobe", options.nprobe, MAX_NPROBE)
+    for name in ("ef_search", "nprobe", "diversity", "dense_weight", "rerank"):
+        if (value := getattr(options, name)) is not None:
+            check_range(value, f"options.{name}", LIMITS[f"SearchOptions.{name}"])
     if options.mode in (c.SearchMode.LEXICAL, c.SearchMode.HYBRID) and not collection.has_words:
         raise Unsupported(
             f"snapshot {collection.snapshot_id} of {collection.name!r} has no lexical index, so "
@@ -240,14 +237,6 @@ def check_options(
                 "so words cannot be required; leave min_should_match unset",
                 field="options.min_should_match",
             )
-    for name in ("diversity", "dense_weight"):
-        value = getattr(options, name)
-        if value is not None and not 0 <= value <= 1:
-            raise InvalidRequest(f"{name} is {value}; 0..1 is allowed", field=f"options.{name}")
-    if options.rerank is not None and not 0 <= options.rerank <= c.MAX_RERANKED:
-        raise InvalidRequest(
-            f"rerank is {options.rerank}; 0..{c.MAX_RERANKED} is allowed", field="options.rerank"
-        )
     if options.min_score is not None and not math.isfinite(options.min_score):
         raise InvalidRequest(
             f"min_score is {options.min_score}, not a finite number; leave it unset",
@@ -262,9 +251,8 @@ def check_options(
     if options.boosts:
         check_boosts(options.boosts, collection.attribute_kinds)
     if options.highlight is not None:
-        value = options.highlight.passage_chars
-        if not 1 <= value <= c.MAX_PASSAGE_CHARACTERS:
-            raise _out_of_range("highlight.passage_chars", value, c.MAX_PASSAGE_CHARACTERS)
+        limit = LIMITS["Highlighting.passage_chars"]._replace(least=1)
+        check_range(options.highlight.passage_chars, "options.highlight.passage_chars", limit)
     if options.snapshot_id and options.snapshot_id != collection.snapshot_id:
         raise SnapshotGone(
             f"snapshot {options.snapshot_id} of {collection.name!r} is not loaded, "
@@ -282,12 +270,7 @@ def query_text(query: c.Query, field: str) -> str:
     where = f"{field}.text"
     if not text.strip():
         raise InvalidRequest(f"{where} is empty; send some words", field=where)
-    if len(text) > c.MAX_QUERY_CHARACTERS:
-        raise InvalidRequest(
-            f"{where} has {len(text):,} characters; at most {c.MAX_QUERY_CHARACTERS:,} are "
-            "allowed; search with a passage of it",
-            field=where,
-        )
+    check_range(len(text), where, TEXT, "search with a passage of it", " characters")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -361,8 +344,7 @@ def _query_vector(
 def _check_grouping(
     collection: ServedCollection, options: c.SearchOptions, grouping: c.Grouping
 ) -> None:
-    if not 1 <= grouping.size <= c.MAX_GROUP_SIZE:
-        raise _out_of_range("grouping.size", grouping.size, c.MAX_GROUP_SIZE)
+    check_range(grouping.size, "options.grouping.size", LIMITS["Grouping.size"]._replace(least=1))
     if options.diversity:
         raise InvalidRequest(
             "grouping and diversity exclude each other; leave one of them unset",
@@ -383,10 +365,6 @@ def _check_model(collection: ServedCollection, field: str) -> None:
             "model can embed a text for it; send a vector or item ids",
             field=f"{field}.text",
         )
-
-
-def _out_of_range(name: str, value: int, limit: int) -> InvalidRequest:
-    return InvalidRequest(f"{name} is {value}; 1..{limit} is allowed", field=f"options.{name}")
 
 
 def _matrix(

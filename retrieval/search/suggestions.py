@@ -5,6 +5,7 @@ from __future__ import annotations
 from nearline import contract as c
 from nearline.errors import InvalidRequest, Unsupported
 from nearline.filters import both
+from nearline.wire.limits import LIMITS, check_range
 from retrieval.index.suggestions import suggestion_order
 from retrieval.protocols.shard import SuggestRequest
 from retrieval.search import fanout
@@ -28,14 +29,9 @@ async def suggest(
     """
     if not text.strip():
         raise InvalidRequest("text is empty; send the first letters of a title", field="text")
-    if len(text) > c.MAX_TYPED_CHARACTERS:
-        raise InvalidRequest(
-            f"text has {len(text):,} characters; at most {c.MAX_TYPED_CHARACTERS} are allowed; "
-            "search for a text that long",
-            field="text",
-        )
-    if not 1 <= limit <= c.MAX_SUGGESTIONS:
-        raise InvalidRequest(f"limit is {limit}; 1..{c.MAX_SUGGESTIONS} is allowed", field="limit")
+    typed = LIMITS["SuggestRequest.text"]
+    check_range(len(text), "text", typed, "search for a text that long", " characters")
+    check_range(limit, "limit", LIMITS["SuggestRequest.limit"]._replace(least=1))
     if not collection.has_words:
         raise Unsupported(
             f"snapshot {collection.snapshot_id} of {collection.name!r} has no lexical index, so "

@@ -12,6 +12,7 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.internal.v1 import shard_pb2
 from nearline.store.snapshot import shard_of
+from nearline.wire.limits import LIMITS, TEXT, Limit, check_range
 from retrieval.protocols.request_validation import check_id
 from retrieval.protocols.shard import (
     CountRequest,
@@ -22,7 +23,6 @@ from retrieval.protocols.shard import (
     ShardQueries,
     SuggestRequest,
 )
-from retrieval.search.queries import MAX_EF_SEARCH, MAX_NPROBE
 
 
 def check_search(queries: ShardQueries, options: ShardOptions) -> None:
@@ -34,10 +34,9 @@ def check_search(queries: ShardQueries, options: ShardOptions) -> None:
         _check("texts", texts, c.MAX_BATCH)
         _check_texts(queries.texts, "texts")
     _check("options.k", options.k, c.MAX_HITS)
-    for name, most in (("ef_search", MAX_EF_SEARCH), ("nprobe", MAX_NPROBE)):
-        value = getattr(options, name)
-        if value is not None:
-            _check(f"options.{name}", value, most)
+    for name in ("ef_search", "nprobe"):
+        if (value := getattr(options, name)) is not None:
+            check_range(value, f"options.{name}", LIMITS[f"SearchOptions.{name}"])
     if options.boosts:
         _check("options.boosts", len(options.boosts), c.MAX_BOOSTS)
         for at, boost in enumerate(options.boosts):
@@ -115,14 +114,8 @@ def _check_highlight(request: ItemsRequest, highlight: HighlightRequest) -> None
 
 def _check_texts(texts: Sequence[str], field: str) -> None:
     for at, text in enumerate(texts):
-        if len(text) > c.MAX_QUERY_CHARACTERS:
-            raise InvalidRequest(
-                f"{field}[{at}] has {len(text):,} characters; at most "
-                f"{c.MAX_QUERY_CHARACTERS:,} are allowed",
-                field=f"{field}[{at}]",
-            )
+        check_range(len(text), f"{field}[{at}]", TEXT._replace(least=0), unit=" characters")
 
 
 def _check(field: str, value: int, most: int) -> None:
-    if not 1 <= value <= most:
-        raise InvalidRequest(f"{field}: {value:,} found; 1..{most:,} are allowed", field=field)
+    check_range(value, field, Limit(1, most))

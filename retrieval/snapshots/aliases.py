@@ -17,6 +17,7 @@ from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, N
 from nearline.store.removal import has_records, is_unfinished
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
+from nearline.wire.limits import LIMITS, check_range
 
 _MAX_TEXT = 1_000
 # Whoever began to drop a collection has this long before another process may go on with it.
@@ -280,20 +281,8 @@ def _check_options(options: release_pb2.Rollout) -> None:
             field="rollout.split_by",
         )
     limits = options.limits
-    for name, least, most in (
-        ("false_alarm", 1e-6, 0.5),
-        ("latency_ratio", 1.0, 100.0),
-        ("min_recall", 0.0, 0.999),
-        ("recall_sample", 0.0, 1.0),
-        ("away_s", 1.0, 1e6),
-        ("min_effect", 0.001, 10.0),
-    ):
-        value = getattr(limits, name)
-        if limits.HasField(name) and not least <= value <= most:
-            raise InvalidRequest(
-                f"{name} is {value:g}; {least:g}..{most:g} is allowed",
-                field=f"rollout.limits.{name}",
-            )
+    for field, value in limits.ListFields():
+        check_range(value, f"rollout.limits.{field.name}", LIMITS[f"RolloutLimits.{field.name}"])
 
 
 def rollback_target(

@@ -16,13 +16,13 @@ from nearline.contract import (
     DEFAULT_KIND,
     IMPORT_PART_ROWS,
     MAX_ID_BYTES,
-    MAX_IMPORT_ROWS,
     MAX_KIND_BYTES,
     ImportReply,
     InteractionColumns,
 )
 from nearline.errors import AlreadyExists, InvalidRequest
 from nearline.times import from_us
+from nearline.wire.limits import IMPORT_ID, IMPORT_ROWS, check_count
 from retrieval.users.imports import ImportedInteractions, ImportPart
 from retrieval.users.validation import LEAST_WEIGHT, MAX_AHEAD_US, MOST_WEIGHT
 
@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
 _MAX_IMPORTS: Final = 1_000
 _MAX_PARTS: Final = 10_000
 # That of a tenant is a digest, see `stored_key`.
-_IMPORT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}|tenant\.[0-9a-f]{64}")
+_IMPORT_ID = re.compile(rf"{IMPORT_ID.pattern}|tenant\.[0-9a-f]{{64}}")
 _OPTIONAL = ("kinds", "weights")
 _Bools = NDArray[np.bool_]
 
@@ -157,11 +157,7 @@ def _table(columns: InteractionColumns, first: int) -> Any:
                 "in each column",
                 field=name,
             )
-    if count > MAX_IMPORT_ROWS:
-        raise InvalidRequest(
-            f"a batch has {count:,} rows; at most {MAX_IMPORT_ROWS:,} are allowed: send several",
-            field="user_ids",
-        )
+    check_count(count, "user_ids", IMPORT_ROWS, "send several batches")
     users = _ids(columns.user_ids, "user_ids", first)
     items = _ids(columns.item_ids, "item_ids", first)
     times = np.fromiter(columns.times_us, np.int64, count)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nearline.access.tenant_ids import name_of
-from nearline.contract import MAX_BATCH, MAX_KEY_BYTES
+from nearline.contract import MAX_KEY_BYTES
 from nearline.contract.recommendations import MAX_EVENT_ID_BYTES, MAX_KIND_BYTES, Interaction
 from nearline.contract.writes import MAX_ID_BYTES
 from nearline.errors import InvalidRequest
 from nearline.items.documents import check_text_bytes
 from nearline.times import from_us, to_us
+from nearline.wire.limits import BATCH, LIMITS, check_count, check_range
 
 MAX_AHEAD_US = 3_600_000_000
-# The range in which float32 has full precision.
-LEAST_WEIGHT, MOST_WEIGHT = 1e-30, 1e30
+LEAST_WEIGHT, MOST_WEIGHT, _ = LIMITS["Interaction.weight"]
 
 
 def check_interactions(
@@ -24,11 +24,7 @@ def check_interactions(
 
     Raises: InvalidRequest: there are none or too many, or one is invalid; names the field.
     """
-    if not 1 <= len(interactions) <= MAX_BATCH:
-        raise InvalidRequest(
-            f"interactions has {len(interactions)} entries; 1..{MAX_BATCH} are allowed",
-            field="interactions",
-        )
+    check_count(len(interactions), "interactions", BATCH)
     check_text_bytes(idempotency_key, "idempotency_key", MAX_KEY_BYTES)
     for number, interaction in enumerate(interactions):
         _check(interaction, now_us, f"interactions[{number}]")
@@ -52,12 +48,9 @@ def _check(interaction: Interaction, now_us: int, path: str) -> None:
     check_text_bytes(interaction.event_id, f"{path}.event_id", MAX_EVENT_ID_BYTES)
     check_text_bytes(interaction.list_id, f"{path}.list_id", MAX_ID_BYTES)
     weight, position = interaction.weight, interaction.position
-    if weight is not None and not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
-        raise InvalidRequest(
-            f"{path}.weight is {weight}; {LEAST_WEIGHT}..{MOST_WEIGHT} are allowed, or omit it "
-            "to use the weight of the kind",
-            field=f"{path}.weight",
-        )
+    if weight is not None:
+        remedy = "omit it to use the weight of the kind"
+        check_range(weight, f"{path}.weight", LIMITS["Interaction.weight"], remedy)
     if position is not None and (position < 0 or not interaction.list_id):
         raise InvalidRequest(
             f"{path}.position is {position} with list_id {interaction.list_id!r}; a position must "

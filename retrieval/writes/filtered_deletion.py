@@ -6,11 +6,11 @@ import asyncio
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, SnapshotGone
+from nearline.wire.limits import LIMITS, check_range
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 
 _PAGE = 500
 _PAUSE_S = 0.1
-MAX_DELETED = 10_000
 
 
 async def delete_matching(
@@ -41,9 +41,9 @@ async def delete_matching(
         raise InvalidRequest(
             "filter is not set; name the items to delete, or drop the collection", field="filter"
         )
-    most = limit or MAX_DELETED
-    if most > MAX_DELETED:
-        raise InvalidRequest(f"limit is {limit}; 0..{MAX_DELETED} is allowed", field="limit")
+    allowed = LIMITS["DeleteItemsByFilterRequest.limit"]
+    check_range(limit, "limit", allowed)
+    most = limit or int(allowed.most)
     loop = asyncio.get_running_loop()
     deadline = None if timeout_s is None else loop.time() + timeout_s
     newest: Watermark | None = None

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from nearline.contract import (
-    MAX_BATCH,
     MAX_KEY_BYTES,
     Attributes,
     AttributeValue,
@@ -18,6 +17,7 @@ from nearline.errors import InvalidRequest
 from nearline.items.attributes import check_numbers, clean, encode, flatten
 from nearline.items.documents import (
     check_id,
+    check_text_bytes,
     check_unicode,
     clean_document,
     clean_vector,
@@ -25,6 +25,7 @@ from nearline.items.documents import (
 )
 from nearline.items.sizes import check_sizes
 from nearline.times import in_utc
+from nearline.wire.limits import BATCH, check_count
 from retrieval.changelog.records import OWN_VECTORS, Change, ChangeKind
 from retrieval.search.collection import ServedCollection
 
@@ -46,10 +47,7 @@ def check_request(
     Raises: InvalidRequest: No or too many items, a repeated id, a version of an item that is not in
         the request, or a key that is too long.
     """
-    if not 1 <= len(ids) <= MAX_BATCH:
-        raise InvalidRequest(
-            f"{field} has {len(ids)} items; 1..{MAX_BATCH} are allowed", field=field
-        )
+    check_count(len(ids), field, BATCH)
     seen: set[str] = set()
     for document_id in ids:
         if document_id in seen:
@@ -69,14 +67,7 @@ def check_request(
                 "Item.version",
                 field="if_versions",
             )
-    check_unicode(idempotency_key)
-    key_bytes = len(idempotency_key.encode())
-    if key_bytes > MAX_KEY_BYTES:
-        raise InvalidRequest(
-            f"idempotency_key has {key_bytes} bytes; at most {MAX_KEY_BYTES} are allowed: use a "
-            "random key or a hash",
-            field="idempotency_key",
-        )
+    check_text_bytes(idempotency_key, "idempotency_key", MAX_KEY_BYTES)
 
 
 def check_times(ids: Sequence[str], as_of: Mapping[str, datetime], *, whole: bool) -> None:

@@ -198,7 +198,7 @@ async def test_a_disconnected_or_timed_out_caller_stops_the_work() -> None:
 
 
 async def test_verify_needs_at_least_one_citation(generator: c.Generator) -> None:
-    with pytest.raises(InvalidRequest, match=r"there are 0 citations; 1\.\.1024"):
+    with pytest.raises(InvalidRequest, match=r"citations has 0 entries; 1\.\.1,024"):
         await generator.verify([])
 
 

@@ -122,7 +122,7 @@ def submission(
 
 
 @given(
-    st.lists(SOURCES, max_size=4),
+    st.lists(SOURCES, min_size=1, max_size=4),
     COUNTS,
     st.none() | st.integers(1, 1 << 30).map(lambda eighths: eighths / 8),
 )

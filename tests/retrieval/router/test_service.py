@@ -70,11 +70,11 @@ async def test_a_reply_names_its_snapshot_coverage_and_source(
 @pytest.mark.parametrize(
     ("query", "options", "kind", "field", "text"),
     [
-        (c.Query(vector=ONE), {"k": 0}, InvalidRequest, "options.k", "k is 0; 1..10000"),
+        (c.Query(vector=ONE), {"k": 0}, InvalidRequest, "options.k", "k is 0; 1..10,000"),
         (c.Query(vector=ONE), {"unit": "é" * 257}, InvalidRequest, "options.unit", "512 bytes"),
         (c.Query(vector=ONE), {"k": 10_001}, InvalidRequest, "options.k", "k is 10001"),
-        (c.Query(vector=ONE), {"ef_search": 0}, InvalidRequest, "options.ef_search", "1..4096"),
-        (c.Query(vector=ONE), {"nprobe": 70_000}, InvalidRequest, "options.nprobe", "1..65536"),
+        (c.Query(vector=ONE), {"ef_search": 0}, InvalidRequest, "options.ef_search", "1..4,096"),
+        (c.Query(vector=ONE), {"nprobe": 70_000}, InvalidRequest, "options.nprobe", "1..65,536"),
         (c.Query(vector=ONE), {"ef_search": 9}, Unsupported, "options.ef_search", "no ef_search"),
         (c.Query(vector=ONE), {"mode": c.SearchMode.HYBRID}, Unsupported, "options.mode",
          "no lexical index"),
@@ -97,7 +97,7 @@ async def test_a_reply_names_its_snapshot_coverage_and_source(
         (c.Query(), {}, InvalidRequest, "query", "0 of text, vector and item ids"),
         (c.Query(text="a", vector=ONE), {}, InvalidRequest, "query", "2 of text"),
         (c.Query(item_ids=("",)), {}, InvalidRequest, "query.items", "an empty id"),
-        (c.Query(item_ids=("x",) * 257), {}, InvalidRequest, "query.items", "257 ids; 1..256"),
+        (c.Query(item_ids=("x",) * 257), {}, InvalidRequest, "query.items", "257 entries; 1..256"),
         (c.Query(item_ids=("x", "y")), {}, NotFound, "query.items", "none of the 2 items ('x', "),
         (c.Query(item_ids=("x",)), {}, NotFound, "query.items", "has no such item ('x')"),
     ],
@@ -139,9 +139,9 @@ async def test_a_batch_of_a_wrong_size_is_refused(
     store: Path, open_service: OpenService, size: int
 ) -> None:
     async with open_service(store) as service:
-        with pytest.raises(InvalidRequest, match=f"{size} queries; 1..1024"):
+        with pytest.raises(InvalidRequest, match=f"queries has {size:,} entries; 1..1,024"):
             await service.search_batch([c.Query(vector=ONE)] * size)
-        with pytest.raises(InvalidRequest, match=f"{size} ids; 1..1024"):
+        with pytest.raises(InvalidRequest, match=f"ids has {size:,} entries; 1..1,024"):
             await service.get_items(["a"] * size)
 
 

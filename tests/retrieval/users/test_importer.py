@@ -187,7 +187,7 @@ def _changed(**columns: Any) -> InteractionColumns:
         (_changed(weights=[1.0, 1.0, 1e38]), r"row 14 .* in weights"),
         (_changed(times_us=[1]), "user_ids has 3 values and times_us has 1"),
         (_changed(kinds=["a"]), "a value per row in each column"),
-        (rows(0, MAX_IMPORT_ROWS + 1), "10,001 rows; at most 10,000"),
+        (rows(0, MAX_IMPORT_ROWS + 1), r"10,001 entries; 0\.\.10,000"),
     ],
 )
 def test_an_invalid_row_is_named_and_nothing_of_its_part_is_stored(

@@ -236,12 +236,12 @@ async def test_an_import_counts_more_than_changes_that_the_snapshot_has() -> Non
 @pytest.mark.parametrize(
     ("items", "versions", "key", "field", "text"),
     [
-        ([], {}, "", "items", "0 items; 1..1024"),
-        ([item(str(n)) for n in range(1_025)], {}, "", "items", "1025 items"),
+        ([], {}, "", "items", "0 entries; 1..1,024"),
+        ([item(str(n)) for n in range(1_025)], {}, "", "items", "1,025 entries"),
         ([item("a"), item("b"), item("a")], {}, "", "items", "'a' twice"),
         ([item("a")], {"b": 1}, "", "if_versions", "'b', which is not in items"),
         ([item("a")], {"a": -1}, "", "if_versions", "-1 for 'a'"),
-        ([item("a")], {}, "ä" * 65, "idempotency_key", "130 bytes; at most 128"),
+        ([item("a")], {}, "ä" * 65, "idempotency_key", "130 bytes; 0..128"),
     ],
 )
 async def test_an_invalid_request_is_rejected_as_a_whole(
