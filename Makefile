@@ -183,7 +183,8 @@ $(INTEGRATIONS)/.stamp: constraints-integrations.txt pyproject.toml server/pypro
 	@$(BIN)/python -m venv $(INTEGRATIONS)
 	@$(INTEGRATIONS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile \
 		--prefer-binary -c constraints-integrations.txt -e '.[langchain,llama-index,haystack]' -e 'server[standard]' \
-		langchain-tests openai cohere huggingface_hub hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist
+		langchain-tests openai cohere huggingface_hub schemathesis openapi-spec-validator \
+		hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist
 	@$(BIN)/python -m venv $(INTEGRATIONS)/generator
 	@$(INTEGRATIONS)/generator/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
 		--no-compile openapi-python-client==0.29.1

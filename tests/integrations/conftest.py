@@ -14,6 +14,7 @@ from nearline.clients.blocking_calls import client_loop
 from nearline_cli.local.processes import (
     EMBEDDING_SERVICES,
     GENERATION_SERVICES,
+    INGEST_SERVICES,
     RETRIEVAL_SERVICES,
     ServiceProcess,
     start_service,
@@ -22,10 +23,11 @@ from tests.redis_server import valkey
 
 
 class _Services(NamedTuple):
-    """Addresses of the router and the embedding service."""
+    """Addresses of the router, the embedding service and Redis."""
 
     router: str
     embedding: str
+    redis: str
 
 
 async def _start(
@@ -51,7 +53,7 @@ def give_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Service
         words = ["--store", str(store), "--redis", redis, "--embedding", embedding.address]
         words += ["--allow-empty", "--alias-poll-s", "0.1"]
         router = await _start(stack, "retrieval", *words, ready=RETRIEVAL_SERVICES)
-        return _Services(router.address, embedding.address)
+        return _Services(router.address, embedding.address, redis)
 
     try:
         yield client_loop.run(start())
@@ -67,13 +69,18 @@ def give_address(services: _Services) -> str:
 
 @pytest.fixture(scope="session", name="gateway")
 def give_gateway(services: _Services) -> Iterator[str]:
-    """Returns the URL of a gateway in front of router, embedding and generation service."""
+    """Returns the URL of a gateway in front of every service."""
     stack = contextlib.AsyncExitStack()
     behind = ("--retrieval", services.router, "--embedding", services.embedding)
 
     async def start() -> str:
-        generation = await _start(stack, "generation", *behind, ready=GENERATION_SERVICES)
-        own = await _start(stack, "gateway", *behind, "--generation", generation.address)
+        generation = await _start(
+            stack, "generation", *behind, "--redis", services.redis, ready=GENERATION_SERVICES
+        )
+        queue = ("--redis", services.redis, "--retrieval", services.router)
+        ingest = await _start(stack, "index_builder.ingest", *queue, ready=INGEST_SERVICES)
+        behind_own = (*behind, "--generation", generation.address, "--ingest", ingest.address)
+        own = await _start(stack, "gateway", *behind_own)
         return f"http://{own.address}"
 
     try:
