@@ -11,7 +11,7 @@ from index_builder.interactions.records import Interactions
 from nearline.errors import InvalidRequest
 from retrieval.snapshots.memory import free_bytes
 
-# Measured with `benchmarks.training_scale`: rows and their copies, matrices and windows.
+# Measured (docs/performance.md): rows and their copies, matrices and windows.
 _ROW_BYTES = 250
 # Of each item and user: 64 factors, their copies in order, and ids.
 _NUMBERED_BYTES = 1_500

@@ -1,1 +1,0 @@
-"""Measurements of `python -m benchmarks.scaling`, and the cost model that is fitted to them."""
