@@ -106,7 +106,7 @@ audit: $(VENV)/.stamp-dev $(AUDIT)/.stamp ## Write .cache/sbom.json (CycloneDX),
 
 bench: $(VENV)/.stamp-dev $(VECTORS) ## Measure embedding and retrieval; VECTORS=FILE.npy names the vectors
 	@$(BIN)/nearline bench embed --json
-	@$(BIN)/nearline bench retrieval --vectors "$(VECTORS)" --json
+	@$(BIN)/nearline bench search --vectors "$(VECTORS)" --json
 
 # Not for CI: it measures for an hour, and wants a quiet machine with redis-server 8 and PostgreSQL with pgvector.
 bench-peers: $(PEERS)/.stamp $(MILVUS)/.stamp ## Measure Nearline alongside other vector stores; ARGS="--filtered" passes options

@@ -1,4 +1,4 @@
-"""Embeds real texts into a file of vectors for `nearline bench retrieval`.
+"""Embeds real texts into a file of vectors for `nearline bench search`.
 
     python -m benchmarks.make_vectors --out vectors.npy --n 50000 CORPUS.jsonl …
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from benchmarks.workloads.redis_cluster import LocalCluster, local_cluster
+from tests.local_cluster import LocalCluster, local_cluster
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", name="primaries")

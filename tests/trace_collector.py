@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from benchmarks.baselines.trace_sink import otlp_server
+from tests.trace_sink import otlp_server
 
 
 class ReceivedSpan(NamedTuple):

@@ -1,4 +1,4 @@
-"""Baseline of `nearline bench retrieval`: FAISS in process, without a server."""
+"""Baseline of `nearline bench search`: FAISS in process, without a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The minimal gRPC server over FAISS: the floor that `nearline bench retrieval` compares with.
+"""The minimal gRPC server over FAISS: the floor that `nearline bench search` compares with.
 
 Same messages, same index file, same number of threads; no validation, payload, sharding, metrics or
 batching. It stops when its standard input closes.

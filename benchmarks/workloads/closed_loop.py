@@ -1,4 +1,4 @@
-"""Callers of `nearline bench retrieval`: searches in a closed loop, and the recall of replies."""
+"""Callers of `nearline bench search`: searches in a closed loop, and the recall of replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A catalogue for `nearline bench recommend`: items, users, and models of behaviour, made up.
+"""A catalogue for `nearline bench lists`: items, users, and models of behaviour, made up.
 
 Training on a million items takes an hour, so the tables are drawn instead: lists of the usual
 length, factors whose length follows popularity, and trees of the usual number over the usual

@@ -1,4 +1,4 @@
-"""Data set of `nearline bench retrieval`: built, and searched exactly, before the measurement.
+"""Data set of `nearline bench search`: built, and searched exactly, before the measurement.
 
 Runs in a separate process, so that the measured processes do not hold its memory.
 """

@@ -18,7 +18,6 @@ from typing import ClassVar, cast
 
 import pytest
 
-from benchmarks.workloads.redis_cluster import ClusterProcess
 from nearline.errors import NearlineError, NotReady
 from nearline.store.snapshot import partition_of
 from nearline_cli.local.bundled_redis import HOST
@@ -28,6 +27,7 @@ from retrieval.changelog.registry import ChangeLogs
 from retrieval.changelog.retention import trim_log
 from retrieval.redis_client.durability import Durability
 from tests.index_builder.live_collection import Living
+from tests.local_cluster import ClusterProcess
 from tests.redis_server import needs_redis
 from tests.retrieval.changelog.memory_log import MemoryLog
 from tests.scale import NIGHTLY, scaled

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.workloads.redis_cluster import ClusterProcess, LocalCluster
 from nearline.contract.recommendations import Interaction
 from nearline.errors import NotReady
 from nearline.store.snapshot import PARTITIONS
@@ -21,6 +20,7 @@ from retrieval.redis_client.connection import Redis, connect
 from retrieval.redis_client.durability import Durability
 from retrieval.users.states import UserStates
 from tests.index_builder.ingest.submissions import job_store_of, submission, take_all, worker_of
+from tests.local_cluster import ClusterProcess, LocalCluster
 from tests.redis_cluster import give_replicated
 from tests.redis_server import needs_redis
 from tests.retrieval.changelog.log_writes import change_logs, upsert

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.workloads.redis_cluster import ClusterProcess
 from nearline.errors import NotReady
 from nearline.store.snapshot import Store, partition_of
 from nearline_cli.local.bundled_redis import HOST
 from retrieval.changelog.archive import Archive, archive_changes
 from retrieval.changelog.change_log import ChangeLog, LogDiverged
 from retrieval.protocols.watermark import Watermark
+from tests.local_cluster import ClusterProcess
 from tests.redis_server import needs_redis
 from tests.retrieval.changelog.log_writes import change_logs, delete, upsert
 

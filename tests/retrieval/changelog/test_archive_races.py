@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.workloads.redis_cluster import ClusterProcess
 from nearline.errors import NotReady, SnapshotMismatch, StoreError
 from nearline.store.snapshot import Store
 from nearline_cli.local.bundled_redis import HOST
@@ -19,6 +18,7 @@ from retrieval.changelog.archive import Archive, archive_changes
 from retrieval.changelog.archive_segments import encode_segment
 from retrieval.changelog.change_log import LogDiverged, PartitionEnd
 from retrieval.protocols.watermark import Watermark
+from tests.local_cluster import ClusterProcess
 from tests.redis_server import needs_redis
 from tests.retrieval.changelog.log_writes import change_logs, upsert
 from tests.retrieval.changelog.test_archive_failover import (

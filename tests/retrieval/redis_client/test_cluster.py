@@ -12,7 +12,6 @@ import pytest
 import pytest_asyncio
 from redis.exceptions import ResponseError
 
-from benchmarks.workloads.redis_cluster import ClusterProcess, LocalCluster, local_cluster
 from nearline.errors import NotReady
 from retrieval.redis_client.cluster import ClusterClient, cluster_of
 from retrieval.redis_client.collection_keys import remove_keys
@@ -21,6 +20,7 @@ from retrieval.redis_client.durability import Durability
 from retrieval.redis_client.persistence import read_persistence
 from retrieval.redis_client.servers import read_info
 from retrieval.redis_client.streams import read_streams
+from tests.local_cluster import ClusterProcess, LocalCluster, local_cluster
 from tests.redis_cluster import give_primaries
 from tests.redis_server import give_redis_url, needs_redis
 

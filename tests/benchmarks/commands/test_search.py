@@ -1,10 +1,9 @@
-"""Tests of a small `nearline bench retrieval`, and of `nearline load`."""
+"""Tests of a small `nearline bench search`, and of `nearline load`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from benchmarks.commands.retrieval import bench_retrieval
+from benchmarks.commands.search import bench_search
 from nearline.errors import InvalidRequest
 from nearline_cli.commands.load import load
 from nearline_cli.local.processes import retrieval_process
@@ -49,7 +48,7 @@ def test_bench_prints_speed_recall_and_the_floor(
     path = vectors_file(tmp_path, rng)
     more = ("--separate",) if mode == "separate" else ()
     record = run(
-        bench_retrieval, "--vectors", path, "--queries", "50", "--seconds", "0.5",
+        bench_search, "--vectors", path, "--queries", "50", "--seconds", "0.5",
         "--rounds", "1", *more,
     )  # fmt: skip
     assert (record["n"], record["dim"], record["mode"]) == (2_000, 16, mode)
@@ -64,77 +63,12 @@ def test_bench_prints_speed_recall_and_the_floor(
         assert 0.9 <= value <= 1.0
 
 
-@pytest.mark.service
-@nightly
-def test_a_secured_router_is_compared_with_a_plain_one(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-    path = vectors_file(tmp_path, rng, 550)
-    words = ("--vectors", path, "--queries", "50", "--seconds", "0.5", "--rounds", "1")
-    record = run(bench_retrieval, *words, "--secured")
-    for name in ("qps", "secured_qps", "ratio_to_plain"):
-        assert float(str(record[name])) > 0
-    assert record["secured_recall@10"] == record["recall@10"]
-
-
-@pytest.mark.service
-@nightly
-def test_a_router_that_traces_is_compared_with_two_that_do_not(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-    path = vectors_file(tmp_path, rng, 550)
-    words = ("--vectors", path, "--queries", "50", "--seconds", "0.5", "--rounds", "6")
-    record = run(bench_retrieval, *words, "--trace-sample", "0.5", "--separate")
-    for side in ("traced", "untraced"):
-        ratios = record[side]
-        assert isinstance(ratios, dict)
-        for name in ("qps", "p50", "cpu"):
-            low, high = ratios[f"{name}_interval"]
-            assert 0 < low <= ratios[f"{name}_ratio"] <= high
-    spans = record["spans"]
-    assert isinstance(spans, int) and spans > 100
-    assert record["starts"] == 2
-
-
-@pytest.mark.service
-@nightly
-def test_batches_are_compared_with_faiss_in_as_many_threads(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-    path = vectors_file(tmp_path, rng)
-    record = run(
-        bench_retrieval, "--vectors", path, "--queries", "50", "--seconds", "0.5",
-        "--rounds", "2", "--batch", "16", "--concurrency", "2",
-    )  # fmt: skip
-    assert record["threads"] == max(1, len(os.sched_getaffinity(0)) - 1)
-    assert record["batch"] == 16
-    for name in ("qps", "p99_ms", "raw_qps", "ratio_to_raw"):
-        assert float(str(record[name])) > 0, name
-    # 48 of the 50 queries fill batches; each result is compared with that of its own query.
-    assert 0.9 <= float(str(record["recall@10"])) <= 1.0
-
-
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        (("--batch", "16", "--separate"), "leave out the other comparisons"),
-        (("--batch", "60"), "--batch 60 needs as many queries; --queries is 50"),
-    ],
-)
-def test_a_batch_that_cannot_be_measured_is_refused(
-    tmp_path: Path, words: tuple[str, ...], text: str
-) -> None:
-    np.save(tmp_path / "vectors.npy", np.ones((80, 4), np.float32))
-    with pytest.raises(InvalidRequest, match=text):
-        run(bench_retrieval, "--vectors", str(tmp_path / "vectors.npy"), "--queries", "50", *words)
-
-
 @nightly
 @pytest.mark.service
 def test_bench_compares_two_indexes_in_one_server(tmp_path: Path, rng: np.random.Generator) -> None:
     path = vectors_file(tmp_path, rng)
     record = run(
-        bench_retrieval, "--vectors", path, "--queries", "50", "--seconds", "0.5",
+        bench_search, "--vectors", path, "--queries", "50", "--seconds", "0.5",
         "--rounds", "2", "--index", "HNSW32,SQ8,Refine(SQfp16)", "--compare-index", "HNSW32,Flat",
         "--target-recall", "0.9",
     )  # fmt: skip
@@ -161,7 +95,7 @@ def test_bench_refuses_an_unusable_matrix(tmp_path: Path, matrix: np.ndarray, te
     path = tmp_path / "vectors.npy"
     np.save(path, matrix)
     with pytest.raises(InvalidRequest, match=text):
-        run(bench_retrieval, "--vectors", str(path), "--queries", "50")
+        run(bench_search, "--vectors", str(path), "--queries", "50")
 
 
 @pytest.mark.service

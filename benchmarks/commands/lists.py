@@ -1,4 +1,4 @@
-"""`nearline bench recommend`: lists with and without caches, compared with an empty call."""
+"""`nearline bench lists`: lists with and without caches, compared with an empty call."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ class RecommendBench(NamedTuple):
     seed: Annotated[int, typer.Option(help="Seed of the synthetic data.")] = 0
 
 
-def bench_recommend(*, bench: RecommendBench, as_json: JsonFlag = False) -> None:
+def bench_lists(*, bench: RecommendBench, as_json: JsonFlag = False) -> None:
     """Request lists of a surface for known users, without items that they already had.
 
-    For example: nearline bench recommend --items 50000 --users 100000 --surface home
+    For example: nearline bench lists --items 50000 --users 100000 --surface home
 
     Items are requested by a Zipf law with exponent 1. `hot`: every list was requested before.
     `cold`: no list is cached; requests come at a fixed rate. On the home surface, each of these

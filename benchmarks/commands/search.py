@@ -1,4 +1,4 @@
-"""`nearline bench retrieval`: speed and recall over gRPC, compared with a minimal server."""
+"""`nearline bench search`: speed and recall over gRPC, compared with a minimal server."""
 
 from __future__ import annotations
 
@@ -29,15 +29,12 @@ from benchmarks.workloads.retrieval_dataset import (
     RetrievalDataset,
     prepare_dataset,
 )
-from nearline.errors import InvalidRequest
-from nearline_cli.compose import milvus_target
-from nearline_cli.terminal.options import Backend
 from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _WARM_UP_S = 1.0
 
 
-def bench_retrieval(
+def bench_search(
     vectors: Annotated[
         Path, typer.Option(metavar="FILE.npy", help="Matrix of float32 vectors, one per row.")
     ],
@@ -64,42 +61,9 @@ def bench_retrieval(
             help="Use the smallest width of each graph that reaches this recall; 0: use --ef.",
         ),
     ] = 0.0,
-    backend: Annotated[
-        Backend,
-        typer.Option(
-            help="Search backend. With milvus, the router is compared with pymilvus alone, and "
-            "with a cache under queries of which a few are popular.",
-        ),
-    ] = Backend.FAISS,
-    milvus_uri: milvus_target.MilvusUriOption = "",
-    milvus_token: milvus_target.MilvusTokenOption = "",
     separate: Annotated[
         bool, typer.Option("--separate", help="Run the shard in a separate process.")
     ] = False,
-    secured: Annotated[
-        bool,
-        typer.Option(
-            "--secured", help="Compare a router with TLS, an API key and limits with one without."
-        ),
-    ] = False,
-    trace_sample: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Compare a router that traces this share of the requests with one that traces "
-            "none; 0: no comparison.",
-        ),
-    ] = 0.0,
-    batch: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=1024,
-            help="Send this many queries in each SearchBatch, and compare with FAISS searching as "
-            "many at once, in as many threads as the router's. 1: use Search.",
-        ),
-    ] = 1,
     seconds: Annotated[float, typer.Option(min=0.5, help="Seconds per round.")] = 4.0,
     rounds: Annotated[
         int, typer.Option(min=1, help="Rounds of each kind; medians are printed.")
@@ -109,28 +73,12 @@ def bench_retrieval(
 ) -> None:
     """Measure search by vector over gRPC, compared with raw FAISS and a minimal server.
 
-    For example: nearline bench retrieval --vectors vectors.npy
+    For example: nearline bench search --vectors vectors.npy
 
     Server and callers share this machine. Rounds of raw FAISS, the minimal server and Nearline take
     turns, so that other load on the machine affects all three. With --compare-index, rounds of the
     two indexes take turns in one server.
     """
-    if backend is Backend.MILVUS and not milvus_uri:
-        raise InvalidRequest("--backend milvus needs --milvus-uri, such as http://127.0.0.1:19530")
-    if backend is Backend.MILVUS and (compare_index or separate):
-        raise InvalidRequest(
-            "--backend milvus has no shards; leave out --compare-index and --separate"
-        )
-    if secured and (compare_index or backend is Backend.MILVUS):
-        raise InvalidRequest("--secured compares two routers; leave out the other comparisons")
-    if trace_sample and (compare_index or secured or batch > 1 or backend is Backend.MILVUS):
-        raise InvalidRequest("--trace-sample compares routers; leave out the other comparisons")
-    if batch > 1 and (compare_index or separate or secured or backend is Backend.MILVUS):
-        raise InvalidRequest("--batch compares with FAISS alone; leave out the other comparisons")
-    if batch > queries:
-        raise InvalidRequest(
-            f"--batch {batch} needs as many queries; --queries is {queries}", field="queries"
-        )
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         threads = len(os.sched_getaffinity(0))
         sides = [
@@ -148,29 +96,8 @@ def bench_retrieval(
             prepared = one.submit(
                 prepare_dataset, sides, vectors, queries, seed, target_recall
             ).result()
-        if backend is Backend.MILVUS:
-            from benchmarks.commands.retrieval_milvus import measure_milvus
-
-            target = milvus_target.MilvusTarget(milvus_uri, milvus_token)
-            work = measure_milvus(prepared, target, seconds=seconds, rounds=rounds)
-        elif secured:
-            from benchmarks.commands.retrieval_security import measure_secured
-
-            work = measure_secured(prepared, separate=separate, seconds=seconds, rounds=rounds)
-        elif trace_sample:
-            from benchmarks.commands.retrieval_traces import measure_traced
-
-            work = measure_traced(
-                prepared, trace_sample, separate=separate, seconds=seconds, rounds=rounds
-            )
-        elif batch > 1:
-            from benchmarks.commands.retrieval_batches import measure_batches
-
-            task = prepared.sides[0].task._replace(batch=batch)
-            work = measure_batches(task, seconds=seconds, rounds=rounds)
-        else:
-            take_turns = _compare if compare_index else _measure
-            work = take_turns(prepared, separate=separate, seconds=seconds, rounds=rounds)
+        take_turns = _compare if compare_index else _measure
+        work = take_turns(prepared, separate=separate, seconds=seconds, rounds=rounds)
         measured = asyncio.run(work)
     record = measured | {
         "build_s": round(prepared.build_s[0], 2),
@@ -182,7 +109,6 @@ def bench_retrieval(
         "k": k,
         "queries": queries,
         "concurrency": concurrency,
-        "batch": batch,
         "mode": "separate" if separate else "colocated",
         "cpus": threads,
         "rounds": rounds,
