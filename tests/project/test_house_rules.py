@@ -6,6 +6,7 @@ import ast
 import functools
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,8 +113,6 @@ IMPORTERS = {
         "retrieval/milvus/client.py",
         "retrieval/milvus/connection.py",
         "retrieval/milvus/schema.py",
-        # Measures pymilvus alone, to compare with.
-        "benchmarks/baselines/baseline_milvus.py",
         "benchmarks/peers/systems/milvus_server.py",
     },
     # Stores that Nearline is compared with.
@@ -233,3 +232,14 @@ def test_make_has_few_targets_and_those_that_the_readme_names() -> None:
     assert len(targets) <= 13
     named = set(re.findall(r'(?<!")\bmake ([a-z]+)', (ROOT / "README.md").read_text("utf-8")))
     assert {"demo", "test"} <= named <= set(targets)
+
+
+def test_no_package_has_more_lines_than_its_budget() -> None:
+    table = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Budget")[2]
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", table, re.M)
+    budgets = {package: int(lines.replace(",", "")) for package, lines in rows}
+    lines: Counter[str] = Counter()
+    for path in _written():
+        lines[path.relative_to(ROOT).parts[0]] += path.read_bytes().count(b"\n")
+    assert lines.keys() == budgets.keys()
+    assert {one: lines[one] for one in lines if lines[one] > budgets[one]} == {}
