@@ -203,7 +203,7 @@ class ClientWrites(ServiceClients):
     async def user(
         self, user_id: c.Id, *, collection: str | None = None, timeout_s: float | None = None
     ) -> c.UserRecord:
-        """Returns all stored data of a user."""
+        """Returns the stored data of a user, with the newest 10,000 recorded interactions."""
         return await self.retrieval.get_user(
             user_id, collection=self._name(collection), timeout_s=timeout_s
         )

@@ -388,7 +388,7 @@ class RetrievalClient(ServiceChannel):
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.UserRecord:
-        """Returns all stored data of a user; see `Recommender.get_user`."""
+        """Returns the stored data of a user; see `Recommender.get_user`."""
         request = retrieval_pb2.GetUserRequest(collection=collection, user_id=cast(str, user_id))
         return wire.user_record(await self.send(self._stub.GetUser, request, timeout_s))
 

@@ -300,7 +300,7 @@ class Recommender(Protocol):
         collection: str = DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> UserRecord:
-        """Returns all stored data of a user; empty for an unknown user.
+        """Returns the stored data of a user, with the newest 10,000 recorded interactions.
 
         Raises: See `record_interactions`.
         """

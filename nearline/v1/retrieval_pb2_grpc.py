@@ -237,7 +237,7 @@ class RetrievalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUser(self, request, context):
-        """Reads all data stored about a user.
+        """Reads the data stored about a user, of recorded interactions the newest 10,000.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,7 +56,7 @@ class RetrievalServiceStub:
     SetUser: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.SetUserRequest, _retrieval_pb2.SetUserResponse]
     """Sets the attributes of a user, such as a country or a plan, in place of any earlier ones."""
     GetUser: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.GetUserRequest, _retrieval_pb2.GetUserResponse]
-    """Reads all data stored about a user."""
+    """Reads the data stored about a user, of recorded interactions the newest 10,000."""
     DeleteUser: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.DeleteUserRequest, _retrieval_pb2.DeleteUserResponse]
     """Deletes everything stored about a user."""
 
@@ -183,7 +183,7 @@ class RetrievalServiceServicer:
         request: _retrieval_pb2.GetUserRequest,
         context: _aio.ServicerContext[_retrieval_pb2.GetUserRequest, _abc.Awaitable[_retrieval_pb2.GetUserResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.GetUserResponse]:
-        """Reads all data stored about a user."""
+        """Reads the data stored about a user, of recorded interactions the newest 10,000."""
 
     def DeleteUser(
         self,

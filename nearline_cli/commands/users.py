@@ -103,7 +103,7 @@ def show(
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show everything stored about a user; --json exports it."""
+    """Show what is stored about a user, of interactions the newest 10,000; --json exports it."""
     with BlockingRetrievalClient(address) as client:
         stored = client.get_user(user_id, collection=collection)
     if as_json:

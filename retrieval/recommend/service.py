@@ -330,7 +330,7 @@ class RecommendationService:
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.UserRecord:
-        """Returns everything stored about a user; see `Recommender.get_user`."""
+        """Returns the data stored about a user; see `Recommender.get_user`."""
         self._check_user(collection, user_id)
         new_context = context_factory(timeout_s, b"")
         async with _deadline(timeout_s):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -74,7 +75,7 @@ class UserLogEntry(NamedTuple):
 
 
 async def entries_of_user(
-    client: Redis, keys: OwnerKeys, user_id: str, last: bytes
+    client: Redis, keys: OwnerKeys, user_id: str, last: bytes, enough: float = math.inf
 ) -> Sequence[UserLogEntry]:
     """Returns the entries of a user, oldest first.
 
@@ -83,6 +84,7 @@ async def entries_of_user(
     Args:
         keys: The keys of the user.
         last: Id of the user's last entry; empty if there is none.
+        enough: Newest entries after which no older ones are read. Optional.
     Raises: NotReady.
     """
     linked: list[UserLogEntry] = []
@@ -92,7 +94,7 @@ async def entries_of_user(
         (unlinked, lua_scripts.FIND, (keys.log, keys.links), b"-", (_SCANNED, user_id)),
     ):
         after = first
-        while after:
+        while after and len(linked) < enough:
             async with translate_redis_errors(NEEDED_BY):
                 reply: Any = await client.eval(script, len(names), *names, after, *limits)
             after, found = reply

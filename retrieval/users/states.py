@@ -46,6 +46,8 @@ _USER_TTL_S = 180 * DAY_S
 _SESSION_TTL_S = 1_800
 _LOG_DAYS = 30
 _USERS_PER_CALL = 1_000
+# Interactions of a user in one reply: 25 MB if all ids are as long as they may be.
+_MOST = 10_000
 # Maximum time that a list waits for the state of its user.
 _READ_TIMEOUT_S = 0.1
 
@@ -180,7 +182,7 @@ class UserStates:
         self._durability.check_reply(kept)
 
     async def export(self, collection: str, user_id: str) -> UserRecord:
-        """Returns all recorded interactions of a user, from the log and the history.
+        """Returns the newest 10,000 recorded interactions of a user, of the log and the history.
 
         Those that only the history has are exact to the second, and lack list, event and session.
 
@@ -194,12 +196,12 @@ class UserStates:
         events = (await self._dictionary(collection).events([blob]))[0] if blob else []
         logged = [
             decode_interaction(entry.fields)
-            for entry in await entries_of_user(self._client, keys, user_id, last or b"")
+            for entry in await entries_of_user(self._client, keys, user_id, last or b"", _MOST)
         ]
-        # A user may have hundreds of thousands, which would hold the event loop.
+        # Thousands would hold the event loop.
         exported = await asyncio.to_thread(export_interactions, user_id, logged, events)
         return UserRecord(
-            interactions=exported,
+            interactions=exported[:_MOST],
             deleted=from_us(int(deleted)) if deleted else None,
             attributes=unpack_attributes(attributes or b""),
         )

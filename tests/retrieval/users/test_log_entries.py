@@ -10,7 +10,7 @@ from redis import Redis
 
 from nearline.errors import NotReady
 from nearline.store.snapshot import partition_of
-from retrieval.users import deletion, log_entries
+from retrieval.users import deletion, log_entries, states as user_states
 from retrieval.users.keys import user_keys
 from retrieval.users.states import UserStates
 from tests.redis_server import needs_redis
@@ -59,6 +59,23 @@ async def test_many_entries_are_read_page_by_page_newest_first(
         await states.record("c", [seen(f"i{n}", 0), seen(f"x{n}", n, OTHER)])
     found = (await states.export("c", "u")).interactions
     assert [one.item_id for one in found] == [f"i{n}" for n in reversed(range(10))]
+
+
+async def test_reading_a_user_costs_no_more_than_the_newest_interactions(
+    states: UserStates, shared_redis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_entries, "_FOLLOWED", 3)
+    monkeypatch.setattr(user_states, "_MOST", 5)
+    costs = []
+    with Redis.from_url(shared_redis) as client:
+        for recorded in (range(10), range(10, 300)):
+            await states.record("c", [seen(f"i{n}", n) for n in recorded])
+            costs.append(await _cost(client, lambda: states.export("c", "u")))
+    assert costs[0] == costs[1]
+    found = (await states.export("c", "u")).interactions
+    assert [one.item_id for one in found] == [f"i{n}" for n in reversed(range(295, 300))]
+    # A deletion finds the others, too.
+    assert (await states.delete("c", "u")).log_entries == 300
 
 
 async def test_a_deletion_that_ends_half_way_is_finished_by_the_next(
