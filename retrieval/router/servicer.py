@@ -193,7 +193,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
                 )
             return wire.user_response(shown)
 
-        # A user may have hundreds of thousands of interactions.
+        # Thousands of interactions would hold the event loop.
         return await asyncio.to_thread(respond)
 
     async def DeleteUser(
