@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -216,7 +217,9 @@ class CollectionAdmin:
         await asyncio.sleep(2 * self._limits.poll_s)
         queue = EmptiedQueue(0, 0)
         if self._ingest is not None:
-            queue = await empty_queue(self._ingest, name)
+            # Not for the caller, who is one of the tenants whose jobs end.
+            own = asyncio.create_task(empty_queue(self._ingest, name), context=Context())
+            queue = await own
         keys = sum([await remove_keys(one, name) for one in self._redis])
         snapshots = await asyncio.to_thread(remove_files, self._store, name, record)
         if self._drop_in_milvus is not None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from nearline import contract as c
+from nearline.access.rights import Right
 from nearline.clients import AdminClient, IngestClient, RetrievalClient
 from nearline.errors import (
     AlreadyExists,
@@ -24,12 +26,15 @@ from nearline.errors import (
     SnapshotMismatch,
 )
 from nearline.store.snapshot import Store
+from nearline_cli.local.key_store import KeyStore
 from nearline_cli.local.processes import (
+    ingest_process,
+    retrieval_process,
     service_process,
     worker_process,
 )
 from tests.live.two_routers import DIM, Running, give_running as give_running
-from tests.redis_server import needs_redis
+from tests.redis_server import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis, pytest.mark.asyncio(loop_scope="module")]
 _DENSE = c.SearchOptions(k=5, mode=c.SearchMode.DENSE)
@@ -373,3 +378,26 @@ async def test_create_fill_ask_and_drop_again_and_again_under_load(
     assert [key for key in await running.keys() if "busy" in key] == []
     await running.admin.drop_collection("steady")
     assert await running.keys() == []
+
+
+async def test_a_tenant_that_drops_a_shared_collection_ends_the_jobs_of_all(tmp_path: Path) -> None:
+    made = KeyStore(tmp_path / "keys.toml")
+    ours, _ = made.create("a", {"shared": Right.ADMIN})
+    theirs, _ = made.create("b", {"shared": Right.WRITE})
+    service, _ = made.create("*", {"*": Right.SERVICE})
+    secured = ("--keys", str(tmp_path / "keys.toml"))
+    own = {"NEARLINE_TOKEN": service}
+    async with contextlib.AsyncExitStack() as stack:
+        url = await stack.enter_async_context(valkey())
+        queue = await stack.enter_async_context(ingest_process(url, secured))
+        words = ("--redis", url, "--ingest", queue.address, "--allow-empty", *secured)
+        router = await stack.enter_async_context(
+            retrieval_process(tmp_path / "store", words, environ=own)
+        )
+        admin = await stack.enter_async_context(AdminClient(router.address, token=ours))
+        await admin.create_collection("shared", dim=DIM)
+        item = c.Item(id="late", text="late", vector=np.ones(DIM, np.float32))
+        async with IngestClient(router.address, token=theirs) as ingest:
+            job = await ingest.submit([item], collection="shared")
+            assert (await admin.drop_collection("shared")).cancelled_jobs == 1
+            assert (await ingest.job(job.job_id)).state is c.JobState.CANCELLING
