@@ -25,10 +25,14 @@ from embedding.servicer import registration
 from embedding.settings import EmbeddingSettings, cache_folder
 from embedding.tokenizer import TextTokenizer
 from nearline import BlockingEmbeddingClient, EmbeddingClient, Lane, TextRole
+from nearline.access.caller import EVERY
+from nearline.access.rights import Right
 from nearline.errors import DeadlineExceeded, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.serving import running
+from nearline.settings import ServerSettings
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc, types_pb2
 from nearline.vectors import unpack
+from nearline_cli.local.key_store import KeyStore
 from tests.embedding.fakes import FakeBackend, word_model
 from tests.metric_labels import label_values, naming
 from tests.scale import nightly
@@ -101,6 +105,41 @@ async def test_an_overload_carries_retry_info_and_pushback(tmp_path: Path) -> No
     delay = error_details_pb2.RetryInfo()
     assert any(detail.Unpack(delay) for detail in details)
     assert delay.retry_delay.ToMicroseconds() > 0
+
+
+async def test_a_tenant_that_floods_the_service_keeps_no_other_one_out(tmp_path: Path) -> None:
+    keys = KeyStore(tmp_path / "keys.toml")
+    tokens = [keys.create(tenant, {EVERY: Right.READ})[0] for tenant in ("a", "b")]
+    backend = FakeBackend()
+    settings = EmbeddingSettings(max_queued_tokens=300)
+    service = EmbeddingService(word_model(tmp_path / "m"), backend, settings, tokens_per_s=30.0)
+    await service.start()
+    guarded = ServerSettings(keys=str(tmp_path / "keys.toml"))
+    async with (
+        running([registration(lambda: service)], settings=guarded) as address,
+        EmbeddingClient(address, token=tokens[0]) as a,
+        EmbeddingClient(address, token=tokens[1]) as b,
+    ):
+        backend.hold()
+        # A text has three tokens: all of them are more than the lane holds, and 11 s of work.
+        asked = embedding_pb2.EmbedRequest(texts=["w1"])
+        stub = Stub(a.grpc_channel)
+        calls = [
+            asyncio.create_task(a.call(lambda: stub.Embed(asked, timeout=600))) for _ in range(110)
+        ]
+        queued, waiting = service._batcher._futures, set(calls)
+        while len(waiting) > len(queued):
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        held = len(queued)
+        request = embedding_pb2.EmbedRequest(texts=["w2"] * 10)
+        other = asyncio.ensure_future(Stub(b.grpc_channel).Embed(request, timeout=8))
+        while not other.done() and len(queued) == held:
+            await asyncio.sleep(0)
+        backend.release()
+        assert len((await other).reports) == 10
+        assert held == 51
+        await asyncio.gather(*calls, return_exceptions=True)
+    await service.close()
 
 
 async def test_errors_arrive_as_the_same_class_with_the_field(tmp_path: Path) -> None:
