@@ -250,16 +250,17 @@ class Batcher(Generic[Item]):
         tenant, now = current_caller().tenant, self._clock()
         with self._work:
             waiting = self._lanes.tokens(lane)
-            of_tenant = self._lanes.tokens(lane, tenant=tenant)
-            ahead = self._lanes.ahead(lane, tenant, own_tokens, now + left_s, now)
-            running = self._running_tokens
+            of_tenant = self._lanes.tokens(lane, tenant)
+            ahead = self._running_tokens
+            if not math.isinf(left_s):
+                ahead += self._lanes.ahead(lane, tenant, own_tokens, now + left_s, now)
             rate = self._meter.rate_to_trust(now)
         try:
             admit(
                 own_tokens=own_tokens,
                 lane_tokens=waiting,
                 tenant_tokens=of_tenant,
-                ahead_tokens=running + ahead,
+                ahead_tokens=ahead,
                 max_queued_tokens=self._max_queued_tokens,
                 tokens_per_s=rate,
                 left_s=left_s,
@@ -326,7 +327,7 @@ class Batcher(Generic[Item]):
 
     def _has_room(self, lane: Lane, tokens: int, tenant: str) -> bool:
         with self._work:
-            waiting, own = self._lanes.tokens(lane), self._lanes.tokens(lane, tenant=tenant)
+            waiting, own = self._lanes.tokens(lane), self._lanes.tokens(lane, tenant)
         return own == 0 or waiting + own + tokens <= self._max_queued_tokens
 
     def _finished(self, batch: Batch) -> None:

@@ -145,8 +145,10 @@ class _LaneQueue:
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
-        # Tokens that wait.
-        self.waiting: Counter[InferenceJob] = Counter()
+        self.tokens = 0
+        # Those of each tenant, and of each job.
+        self.of_tenant: Counter[str] = Counter()
+        self.of_job: Counter[InferenceJob] = Counter()
         # A heap.
         self._backlog: list[tuple[float, int, QueueEntry]] = []
         self._window: list[QueueEntry] = []
@@ -158,9 +160,13 @@ class _LaneQueue:
 
     def count(self, job: InferenceJob, tokens: int) -> None:
         """Counts tokens of a job that wait; negative ones wait no longer."""
-        self.waiting[job] += tokens
-        if not self.waiting[job]:
-            del self.waiting[job]
+        self.tokens += tokens
+        self.of_tenant[job.tenant] += tokens
+        self.of_job[job] += tokens
+        if not self.of_job[job]:
+            del self.of_job[job]
+        if not self.of_tenant[job.tenant]:
+            del self.of_tenant[job.tenant]
 
     def refill(self, window_tokens: int, now: float) -> list[InferenceJob]:
         """Removes dead entries, fills the window, and returns the expired jobs."""
@@ -235,13 +241,10 @@ class BatchQueue:
         self._interactive_seen = float("-inf")
         self._owed_to_bulk = 0.0
 
-    def tokens(self, lane: Lane, *, tenant: str | None = None, due: float = math.inf) -> int:
-        """Returns the tokens that wait in a lane: those of a tenant, if given, due by some time."""
-        return sum(
-            tokens
-            for job, tokens in self._queues[lane].waiting.items()
-            if job.due <= due and tenant in (None, job.tenant)
-        )
+    def tokens(self, lane: Lane, tenant: str | None = None) -> int:
+        """Returns the tokens that wait in a lane: all, or those of a tenant."""
+        queue = self._queues[lane]
+        return queue.tokens if tenant is None else queue.of_tenant[tenant]
 
     def ahead(self, lane: Lane, tenant: str, tokens: int, deadline: float, now: float) -> int:
         """Returns the tokens that run before a new job of a tenant is done, without its own.
@@ -249,13 +252,17 @@ class BatchQueue:
         Those of its tenant count twice: each leaves as much time to others as it takes.
         """
         due = self._due(lane, tenant, deadline, now)
-        ahead = self.tokens(lane, due=due) + self.tokens(lane, due=due, tenant=tenant)
+        ahead = sum(
+            2 * waiting if job.tenant == tenant else waiting
+            for job, waiting in self._queues[lane].of_job.items()
+            if job.due <= due
+        )
         if lane is Lane.BULK:
             ahead += min(self.tokens(Lane.INTERACTIVE), int((ahead + tokens) / _BULK_SHARE))
         return ahead
 
     def _due(self, lane: Lane, tenant: str, deadline: float, now: float) -> float:
-        waiting = self.tokens(lane, tenant=tenant)
+        waiting = self.tokens(lane, tenant)
         backlog_s = waiting / self.tokens_per_s if self.tokens_per_s else 0.0
         return min(deadline, now + PATIENCE_S + backlog_s)
 

@@ -124,8 +124,8 @@ class EmbeddingSettings(ServerSettings):
         0,
         ge=0,
         le=1 << 32,
-        description="Tokens allowed to wait in each lane, half of them for one tenant alone. 0: "
-        "262,144, or 32 batches if that is more.",
+        description="Tokens allowed to wait in each lane; one tenant may have half. 0: 262,144, "
+        "or 32 batches if that is more.",
     )
     stream_read_ahead_texts: int = Field(
         0,
