@@ -280,12 +280,12 @@ class BatchQueue:
         queue.count(job, job.tokens)
 
     def drop(self, job: InferenceJob, reason: DropReason) -> None:
-        """Removes the waiting entries of a job; running ones are not stopped."""
+        """Removes the waiting entries of a job; running ones are not stopped, but not retried."""
         for entry in job.entries:
             if entry.state in (EntryState.WAITING, EntryState.RETRYING):
-                entry.state = EntryState.DROPPED
                 self._queues[job.lane].count(job, -entry.length)
                 self.drops[job.lane, reason] += 1
+            entry.state = EntryState.DROPPED
 
     def take(self, now: float) -> QueuePoll:
         """Returns the next batch to run."""

@@ -148,6 +148,35 @@ async def test_a_poisoned_text_fails_alone_and_is_named(count: int) -> None:
     assert runs <= 1 + (2 * count + 2).bit_length()
 
 
+@pytest.mark.parametrize("bad_at", [0, 1])
+async def test_of_two_callers_in_a_failed_batch_only_the_one_at_fault_fails(bad_at: int) -> None:
+    ids = [5, 5]
+    ids[bad_at] = 666
+    backend = FakeBackend(poison=[666])
+    async with running(backend) as batcher:
+        first = await busy(backend, batcher)
+        callers = [asyncio.create_task(batcher.infer(texts([one]), BULK)) for one in ids]
+        await settled()
+        backend.release()
+        with pytest.raises(InternalError):
+            await callers[bad_at]
+        np.testing.assert_array_equal((await callers[1 - bad_at]).rows[0], expected([5]))
+        await first
+
+
+async def test_the_texts_of_a_caller_that_left_while_its_batch_failed_are_not_tried_again() -> None:
+    backend = FakeBackend(poison=[666])
+    async with running(backend) as batcher:
+        backend.hold()
+        gone = asyncio.create_task(batcher.infer(texts([7], [666]), BULK))
+        await entered(backend)
+        gone.cancel()
+        await settled()
+        backend.release()
+        await batcher.infer(texts([9]), BULK)
+    assert backend.batches == [[[7], [666]], [[9]]]
+
+
 async def test_a_model_that_fails_on_everything_is_reported_once() -> None:
     backend = FakeBackend(poison=[5])
     reported: list[None] = []

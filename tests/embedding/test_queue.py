@@ -227,6 +227,24 @@ def test_halves_of_a_failed_batch_run_next_and_keep_the_count() -> None:
     assert lanes.tokens(BULK) == 0
 
 
+@pytest.mark.parametrize("retrying", [False, True])
+def test_a_job_that_is_given_up_is_in_neither_half_of_a_failed_batch(*, retrying: bool) -> None:
+    lanes = BatchQueue(64)
+    gone, kept = make_job([4] * 3), make_job([4] * 2)
+    lanes.push(gone, 0.0)
+    lanes.push(kept, 0.0)
+    batch = take(lanes)
+    if retrying:
+        lanes.split(batch)
+    lanes.drop(gone, DropReason.CANCELLED)
+    if not retrying:
+        lanes.split(batch)
+    assert lanes.tokens(BULK) == 8
+    assert take(lanes).entries == kept.entries
+    assert lanes.take(0.0).batch is None
+    assert lanes.tokens(BULK) == 0
+
+
 def test_a_text_longer_than_the_budget_runs_alone() -> None:
     lanes = BatchQueue(16)
     lanes.push(make_job([100, 4]), 0.0)
