@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nearline import contract as c
 from nearline.admission import leave_out
-from nearline.errors import InvalidRequest, NearlineError
+from nearline.errors import InvalidRequest, NearlineError, first_of
 from nearline.tracing.spans import stage
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols import metrics
@@ -93,25 +93,31 @@ async def rerank(
     await payloads.fill_payloads(collection, pools, read, context)
     slots = asyncio.Semaphore(_QUERIES_AT_ONCE)
 
-    async def reordered(text: str, pool: _RankedHits) -> _RankedHits:
+    async def scores_of(text: str, pool: _RankedHits) -> Sequence[float]:
         if not text or len(pool) < 2:
-            return pool
+            return ()
         async with slots:
             until = context.share_of_time(_SHARE_OF_TIME)
             left_s = math.inf if until is None else until - asyncio.get_running_loop().time()
-            scores = await embedders.rerank(
+            return await embedders.rerank(
                 text,
                 [f"{hit.title or ''}\n{hit.text or ''}" for _, hit in pool],
                 collection.fingerprint,
                 f"{collection.name}/{collection.snapshot_id}",
                 min(_TIMEOUT_S, max(0.0, left_s)),
             )
-        return _in_order(pool, np.array(scores, np.float64), collection)
 
     try:
         with stage("rerank"):
-            pools = await asyncio.gather(*map(reordered, batch.texts, pools))
-    except NearlineError as error:
+            async with asyncio.TaskGroup() as tasks:
+                reads = [tasks.create_task(one) for one in map(scores_of, batch.texts, pools)]
+        # Not before all are read: if one query fails, the hits of no other are reordered.
+        pools = [
+            _in_order(pool, one.result(), collection)
+            for pool, one in zip(pools, reads, strict=True)
+        ]
+    except* NearlineError as errors:
+        error = first_of(errors)
         metrics.rerank_failures.labels(collection.name, error.reason).inc()
         _note(context, error.message)
     for pool in pools:
@@ -135,11 +141,13 @@ def combined(
 
 
 def _in_order(
-    pool: _RankedHits, scores: NDArray[np.float64], collection: ServedCollection
+    pool: _RankedHits, scores: Sequence[float], collection: ServedCollection
 ) -> _RankedHits:
     assert collection.reranker is not None
+    if not scores:
+        return pool
     found = np.array([hit.score for _, hit in pool], np.float64)
-    both = combined(found, scores, collection.reranker.weight)
+    both = combined(found, np.array(scores, np.float64), collection.reranker.weight)
     ordered = [pool[place] for place in np.argsort(-both, kind="stable").tolist()]
     for (_, hit), score in zip(ordered, found.tolist(), strict=True):
         hit.score = score

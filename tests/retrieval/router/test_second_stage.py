@@ -34,13 +34,15 @@ RERANKED = replace(PLAIN, rerank=None)
 class RankingEmbedder(WordEmbedder):
     """Reranks by a number at the end of the title: the larger, the better.
 
-    asked: Snapshot and number of texts of each call.
+    asked: Snapshot and number of texts of each call. fault: Raised by the calls after the first
+    `answered`.
     """
 
     def __init__(self) -> None:
         super().__init__(DIM)
         self.asked: list[tuple[str, int]] = []
         self.fault: Exception | None = None
+        self.answered = 0
 
     async def rerank(
         self,
@@ -53,7 +55,7 @@ class RankingEmbedder(WordEmbedder):
     ) -> Sequence[float]:
         assert query == QUERY.text and timeout_s is not None and 0 < timeout_s <= 1
         self.asked.append((snapshot, len(texts)))
-        if self.fault is not None:
+        if self.fault is not None and len(self.asked) > self.answered:
             raise self.fault
         return [float(text.split("\n")[0].removeprefix("T")) for text in texts]
 
@@ -150,3 +152,15 @@ async def test_without_the_reranker_the_order_of_the_search_stays_and_the_reply_
         reply = await service.search(QUERY, RERANKED)
         assert [hit.id for hit in reply.hits] == [hit.id for hit in found]
         assert "not reranked: the server is overloaded" in reply.info.served_by.reason
+
+
+async def test_if_one_query_of_a_batch_is_not_reranked_all_keep_their_hits_with_their_scores(
+    store: Path, embedder: RankingEmbedder
+) -> None:
+    embedder.fault, embedder.answered = Overloaded("too much to do", retry_after_s=1.0), 1
+    async with opened(OBJECT, store, embedder) as service:
+        found = [(hit.id, hit.score) for hit in (await service.search(QUERY, PLAIN)).hits]
+        reply = await service.search_batch([QUERY] * 2, replace(PLAIN, rerank=READ))
+        assert len(embedder.asked) == 2
+        assert [[(hit.id, hit.score) for hit in one.hits] for one in reply.results] == [found] * 2
+        assert "not reranked" in reply.info.served_by.reason
