@@ -6,9 +6,11 @@ import json
 import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from nearline.access import audit_log
 from nearline.access.audit_log import AuditLog
 from nearline.access.caller import Caller
 from nearline.errors import SettingsError
@@ -16,12 +18,12 @@ from nearline.errors import SettingsError
 ANNA = Caller("shop", name="k1")
 
 
-def write(log: AuditLog, request_id: str) -> None:
+def write(log: AuditLog, request_id: str, caller: Caller | None = ANNA, result: str = "OK") -> None:
     log.write(
-        ANNA,
+        caller,
         "DeleteItems",
         collection="products",
-        result="OK",
+        result=result,
         request_id=request_id,
         peer="ipv4:127.0.0.1:1",
     )
@@ -93,3 +95,28 @@ def test_a_log_that_cannot_be_opened_is_named_at_the_start(tmp_path: Path) -> No
     with pytest.raises(SettingsError, match="--audit-log"):
         AuditLog(tmp_path / "absent" / "audit.jsonl")
     assert not os.path.exists(tmp_path / "absent")
+
+
+def test_refusals_are_left_out_for_a_minute_of_each_caller_apart_and_all_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 1_000.0
+    monkeypatch.setattr(audit_log, "time", SimpleNamespace(monotonic=lambda: now_s))
+    log = AuditLog(tmp_path / "audit.jsonl")
+
+    def refuse(caller: Caller | None, count: int) -> None:
+        for _ in range(count):
+            write(log, "a", caller, "PERMISSION_DENIED")
+
+    refuse(ANNA, 103)
+    refuse(None, 1)
+    now_s += 59.0
+    refuse(ANNA, 1)
+    # A minute from the first refusal, whenever the last one was.
+    now_s += 1.0
+    refuse(ANNA, 102)
+    write(log, "b")
+    log.close()
+    lines = map(json.loads, (tmp_path / "audit.jsonl").read_text("utf-8").splitlines())
+    first, second = [("k1", 0)] * 100 + [("", 3)], [("k1", 1)] + [("k1", 0)] * 99 + [("k1", 2)]
+    assert [(one["caller"], one.get("left_out", 0)) for one in lines] == first + second
