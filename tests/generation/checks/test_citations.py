@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
+import numpy as np
+import pytest
 from hypothesis import given, strategies as st
 
-from generation.checks.citations import check_citation, clean_text, span_matches, text_hash
+from generation.checks.citations import (
+    CitationVerifier,
+    check_citation,
+    clean_text,
+    span_matches,
+    text_hash,
+)
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
+from nearline import contract as c
+from nearline.access.caller import ANONYMOUS
+from nearline.access.readers import ReaderFilter
 from nearline.contract import Citation, CitationCheck, Verdict
+from nearline.errors import NotReady
+from nearline.filters import Equals
+from nearline.store.snapshot import shard_of
+from retrieval.router.service import RetrievalService
+from tests.retrieval.fakes import FailingShard, WordEmbedder
+from tests.retrieval.service_modes import OBJECT, opened
 
 
 def cite(text: str, start: int, end: int) -> Citation:
@@ -74,3 +96,24 @@ def test_a_span_outside_the_read_text_does_not_match() -> None:
 def test_stored_text_can_neither_imitate_a_marker_nor_hide_text() -> None:
     assert clean_text("as in [12],\n  [a] and [3-5]") == "as in (12), [a] and (3-5)"
     assert clean_text("pay\u200b \u202eme\u00ad") == "pay me"
+
+
+async def test_a_document_whose_shard_is_away_is_neither_valid_nor_gone(tmp_path: Path) -> None:
+    text = "The dose is 5 mg."
+    ids = [next(f"{n}" for n in range(99) if shard_of(f"{n}", 2) == shard) for shard in (0, 1)]
+    items = [
+        c.Item(id=one, text=text, vector=np.ones(2, np.float32), attributes={"n": n})
+        for n, one in enumerate(ids)
+    ]
+    await build_snapshot(items, BuildOptions(store=str(tmp_path), shards=2))
+    cited = [replace(cite(text, 0, 17), document_id=one) for one in ids]
+    async with opened(OBJECT, tmp_path, WordEmbedder(2)) as retriever:
+        verifier = CitationVerifier(retriever, ReaderFilter())
+        reply = await verifier.check(cited, "default", 10.0, ANONYMOUS, Equals("n", 0))
+        # What the filter of a question excludes counts as gone.
+        assert [one.verdict for one in reply.checks] == [Verdict.VALID, Verdict.GONE]
+        (served,) = cast(RetrievalService, retriever).collections
+        served.shards = (served.shards[0], FailingShard(NotReady("away")))
+        with pytest.raises(NotReady, match=f"shard of document '{ids[1]}' does not respond"):
+            await verifier.check(cited, "default", 10.0, ANONYMOUS)
+        assert await verifier.all_valid(cited[:1], "default", 10.0, ANONYMOUS)

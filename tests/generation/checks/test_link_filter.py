@@ -71,6 +71,11 @@ REMOVED_FORMS = [
     ("[![a](http://evil.com/i)](http://evil.com)", "a"),
     ("[a]: http://evil.com", f"[a] : {REMOVED_LINK}"),
     ("[a]: /x", "[a] : /x"),
+    # Each of several.
+    ("[a](http://evil.com) [b](/x)", "a b"),
+    ("![a](/x) ![b](/y)", "a b"),
+    ("https://docs.org/guide。http://evil.com", f"https://docs.org/guide 。{REMOVED_LINK}"),
+    ("http://evil.com。http://evil.org", f"{REMOVED_LINK}。{REMOVED_LINK}"),
     ("click. me](javascript:x)", f"click. me] ({REMOVED_LINK})"),
     ("<img src=/x onerror=y>", "< img src=/x onerror=y>"),
     ("<script>fetch('/x')</script>", "< script>fetch('/x')< /script>"),

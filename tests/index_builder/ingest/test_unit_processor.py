@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import pytest_asyncio
@@ -21,9 +22,10 @@ from nearline import contract as c
 from nearline.access.caller import Caller
 from nearline.access.method_guard import delegated_caller
 from nearline.access.rights import Right
-from nearline.errors import InternalError, NearlineError
+from nearline.errors import FeedBlocked, InternalError, NearlineError
 from nearline.retry import Backoff
 from retrieval.redis_client.connection import Redis, connect
+from retrieval.writes.feed_block import FeedBlock
 from tests.index_builder.ingest.submissions import job_store_of, submission, worker_of
 from tests.index_builder.ingest.test_document_writer import FaultyWriter
 from tests.redis_server import needs_redis, valkey
@@ -238,3 +240,45 @@ async def test_a_file_waits_in_the_queue_while_there_is_no_room_for_its_document
         assert await processor.process(await queue.take(10)) == 2
     finally:
         processor.close()
+
+
+async def test_a_worker_that_was_overtaken_neither_adds_rows_nor_ends_their_file(
+    redis: Redis,
+) -> None:
+    rows = b"".join(b'{"id": "r%d", "text": "text"}\n' % number for number in range(3))
+    asked = submission("job", [c.SourceFile("rows.jsonl", rows)])
+    await job_store_of(redis).submit(replace(asked, collection="books"))
+    slow, other = worker_of(redis, "slow", lease_s=0.0), worker_of(redis)
+    overtaken = await slow.take(1)
+    file = await other.take(1)
+    assert [one.entry for one in file] == [one.entry for one in overtaken]
+    late = UnitProcessor(slow, DocumentWriter(FaultyWriter()), RETRIES, (), 10.0)
+    processor = processor_of(redis, FaultyWriter())
+    try:
+        assert await late.process(overtaken) == 0
+        state = await LoadStatsReader(redis).read()
+        assert (state.in_hand, state.delayed, state.waiting) == (1, 0, 0)
+        await processor.process(file)
+        assert await processor.process(await other.take(10)) == 3
+    finally:
+        late.close()
+        processor.close()
+    job = await job_store_of(redis).job("job")
+    assert (job.indexed, job.dead, job.state) == (3, 0, c.JobState.SUCCEEDED)
+
+
+async def test_a_file_of_rows_that_waits_for_room_in_redis_has_not_failed(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def check(self, what: str) -> None:
+            raise FeedBlocked("nearly full")
+
+    monkeypatch.setattr(unit_processor, "_QUEUE_FULL_RETRY_S", 0.0)
+    await job_store_of(redis).submit(submission("job", [c.SourceFile("rows.jsonl", b"{}")]))
+    processor = processor_of(redis, FaultyWriter())
+    processor._feed_block = cast(FeedBlock, Full())
+    for _ in range(RETRIES.attempts + 1):
+        [file] = await worker_of(redis).take(10)
+        assert file.failed == 0
+        assert await processor.process([file]) == 0

@@ -23,6 +23,7 @@ from nearline.access.delegation import delegation_of
 from nearline.access.rights import Right
 from nearline.admission import Admission
 from nearline.channel import ServiceChannel
+from nearline.errors import Overloaded
 from nearline.serving import Registration, running
 from nearline.settings import ServerSettings
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
@@ -46,6 +47,7 @@ class Held(retrieval_pb2_grpc.RetrievalServiceServicer):
         self.go = asyncio.Event()
         self.go.set()
         self.arrived = 0
+        self.error: Exception = ZeroDivisionError()
 
     async def Search(self, request: Any, context: Any) -> retrieval_pb2.SearchResponse:
         self.arrived += 1
@@ -60,7 +62,7 @@ class Held(retrieval_pb2_grpc.RetrievalServiceServicer):
         return retrieval_pb2.UpsertItemsStreamResponse()
 
     async def ListItems(self, request: Any, context: Any) -> retrieval_pb2.ListItemsResponse:
-        raise ZeroDivisionError
+        raise self.error
 
 
 @dataclass
@@ -179,6 +181,16 @@ async def test_a_refusal_that_is_held_back_does_not_count_as_running(
         for one in waiting:
             one.cancel()
         await asyncio.wait(waiting)
+
+
+async def test_a_call_that_began_is_not_held_back_whatever_it_ends_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Admission, "hold_s", lambda _: 60.0)
+    async with limited_server(tmp_path) as limited, asyncio.timeout(10):
+        limited.held.error = Overloaded("the service behind has too much to do")
+        call = await limited.call("a1", "ListItems")
+    assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_refusals_are_not_held_back_for_a_service_that_calls_for_others(

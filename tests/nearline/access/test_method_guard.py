@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from nearline.access import method_guard
 from nearline.access.access_control import AccessControl
 from nearline.access.audit_log import AuditLog
 from nearline.access.caller import Caller
@@ -18,7 +20,7 @@ from nearline.access.limits import LimitFile
 from nearline.access.method_guard import MethodGuard, acting_for, current_item_limit
 from nearline.access.rate_limiter import RateLimiter
 from nearline.access.rights import Right
-from nearline.errors import PermissionDenied, Unauthenticated
+from nearline.errors import NotReady, PermissionDenied, Unauthenticated
 from nearline.v1 import retrieval_pb2
 
 SERVICE = "nearline.v1.RetrievalService"
@@ -118,3 +120,33 @@ async def test_the_item_limit_of_a_call_is_that_of_its_tenant(tmp_path: Path) ->
     with acting_for(Caller("other")):
         # What this service asks of another one is limited there.
         assert current_item_limit() is None
+
+
+class Outage:
+    """Access to an identity provider that knows a token, is away, and refuses the token."""
+
+    required = True
+
+    def __init__(self) -> None:
+        self.errors = [None, NotReady("away"), NotReady("away"), Unauthenticated("revoked")]
+
+    async def identify(self, metadata: object) -> Caller:
+        if (error := self.errors.pop(0)) is not None:
+            raise error
+        return CALLER
+
+
+async def test_a_stream_outlasts_an_outage_of_the_provider_but_no_refusal_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(method_guard, "_LOOK_EVERY_S", 0.0)
+    access = Outage()
+    guard = MethodGuard(SERVICE, "UpsertItemsStream", cast(AccessControl, access))
+    await guard.identify(Context())
+    with pytest.raises(Unauthenticated, match="revoked"):
+        async with asyncio.timeout(10), guard.valid_credential():
+            await asyncio.Event().wait()
+    assert access.errors == []
+    # The task of the call is not cancelled any more: it sends the status.
+    task = asyncio.current_task()
+    assert task is not None and not task.cancelling()

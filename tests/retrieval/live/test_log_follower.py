@@ -12,11 +12,17 @@ import pytest
 import pytest_asyncio
 
 from nearline.errors import NotReady, SnapshotMismatch
+from nearline.retry import Backoff
 from nearline.store.snapshot import PARTITIONS
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import ChangeEntry
-from retrieval.live import published_state
-from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
+from retrieval.live import log_follower, published_state
+from retrieval.live.delta_protocol import (
+    ChangeUnusable,
+    DeltaStats,
+    FollowedDelta,
+    FollowedShard,
+)
 from retrieval.live.log_follower import LogFollower
 from retrieval.live.progress import LiveState, LiveView
 from retrieval.protocols.watermark import AppliedState, Watermark
@@ -26,7 +32,8 @@ from tests.retrieval.live.followed_collection import Followed, in_partition, ups
 class ExternalStore:
     """A fake external store that receives changes and outlives its deltas.
 
-    at: The position applied. error: Raised by `apply`. refused: Why no delta can be created.
+    at: The position applied. error: Raised by `apply`. faults: Raised by it once each, in order.
+    unusable: Id whose changes cannot be applied. refused: Why no delta can be created.
     closed: Number of deltas that were closed. expired_at: The times that deltas expired at.
     """
 
@@ -34,6 +41,8 @@ class ExternalStore:
         self.at = Watermark("")
         self.seen: list[str] = []
         self.error: Exception | None = None
+        self.faults: list[Exception] = []
+        self.unusable = ""
         self.refused = ""
         self.reported_set_backs: list[str] = []
         self.expired_at: list[datetime] = []
@@ -73,7 +82,11 @@ class _Delta:
         there.tried += 1
         if there.error is not None:
             raise there.error
+        if there.faults:
+            raise there.faults.pop(0)
         for entry in entries:
+            if there.unusable and entry.change.document_id == there.unusable:
+                raise ChangeUnusable(entry)
             there.seen.append(entry.change.document_id)
             there.at = there.at.advanced({entry.partition: entry.position})
 
@@ -317,3 +330,33 @@ async def test_a_tick_expires_documents_and_refreshes_progress_and_staleness(
     monkeypatch.setattr(published_state, "_STALE_AFTER_S", 0.0)
     await following.tick(noon)
     assert "the other server is away" in there.applied.stale
+
+
+async def test_a_failure_after_a_recovery_is_retried_as_soon_as_the_first_one(
+    external_collection: ExternalCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The second failure in a row would wait for hours.
+    monkeypatch.setattr(log_follower, "_BACKOFF", Backoff(0.001, factor=1e8))
+    one, there = external_collection.one, external_collection.there
+    await (await external_collection.begin()).ready()
+    for name in ("d0", "d1"):
+        there.faults.append(ZeroDivisionError("a bug"))
+        head = await one.write(upsert(name))
+        await until(lambda head=head: there.applied.watermark.covers(head))
+    assert (there.seen, there.faults) == (["d0", "d1"], [])
+
+
+async def test_where_a_change_was_skipped_another_one_is_applied_after_a_set_back(
+    external_collection: ExternalCollection,
+) -> None:
+    one, there = external_collection.one, external_collection.there
+    bad, good = in_partition(5, 2)
+    there.unusable = bad
+    await (await external_collection.begin()).ready()
+    await one.write(upsert(bad))
+    # In its place nothing is deleted.
+    await until(lambda: there.seen == [""])
+    there.at = Watermark(one.log.log_id)
+    one.log.set_back(5, 0)
+    await one.write(upsert(good))
+    await until(lambda: there.seen[1:] == [good])

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.admission import note_overload
 from nearline.errors import InvalidRequest, SnapshotGone
@@ -390,3 +392,30 @@ async def test_under_overload_a_search_does_without_further_rounds_and_says_so(s
             assert await asyncio.create_task(in_overload(service, options)) == await found(
                 service, options
             )
+
+
+async def test_groups_are_filled_for_the_query_they_are_of_without_its_examples(
+    tmp_path: Path,
+) -> None:
+    degrees = {"a": 0, "c": 45, "d": 105, "b": 90, "e": 40, "f": -20}
+    items = [
+        c.Item(
+            id=one,
+            vector=np.array([np.cos(np.radians(at)), np.sin(np.radians(at))], np.float32),
+            attributes={"shape": "round" if one in "acd" else "flat"},
+        )
+        for one, at in degrees.items()
+    ]
+    await build_snapshot(items, BuildOptions(store=str(tmp_path), shards=2))
+    # No example is the best of its group.
+    west = c.Query(vector=np.array([-1, 0], np.float32))
+    queries = [west, c.Query(item_ids=("a", "b")), c.Query(item_ids=("a", "b", "d", "f"))]
+    options = c.SearchOptions(k=2, grouping=c.Grouping("shape", 2))
+    async with opened(OBJECT, tmp_path, WordEmbedder(2)) as service:
+        reply = await service.search_batch(queries, options)
+    found = [[(hit.group, hit.id) for hit in one.hits] for one in reply.results]
+    assert found == [
+        [("round", "d"), ("round", "c"), ("flat", "b"), ("flat", "e")],
+        [("round", "c"), ("round", "d"), ("flat", "e"), ("flat", "f")],
+        [("round", "c"), ("flat", "e")],
+    ]

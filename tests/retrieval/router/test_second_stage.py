@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from nearline.admission import note_overload
 from nearline.errors import InvalidRequest, Overloaded
 from nearline.store.snapshot import RERANKER_FILE, Store
 from nearline.v1 import snapshot_pb2
+from retrieval.search.second_stage import _in_order
 from tests.retrieval.fakes import WordEmbedder
 from tests.retrieval.service_modes import MODES, OBJECT, opened
 
@@ -164,3 +167,10 @@ async def test_if_one_query_of_a_batch_is_not_reranked_all_keep_their_hits_with_
         assert len(embedder.asked) == 2
         assert [[(hit.id, hit.score) for hit in one.hits] for one in reply.results] == [found] * 2
         assert "not reranked" in reply.info.served_by.reason
+
+
+def test_hits_that_both_stages_score_alike_stay_in_their_order() -> None:
+    pool = [(0, c.Hit(id=one, score=1.0)) for one in "abc"]
+    served: Any = SimpleNamespace(reranker=SimpleNamespace(weight=2.0))
+    for scores, wanted in (([0.5] * 3, "abc"), ([0.5, 0.7, 0.5], "bac")):
+        assert "".join(hit.id for _, hit in _in_order(pool, scores, served)) == wanted
