@@ -194,14 +194,15 @@ async def test_a_worker_gets_no_more_than_it_asks_for(redis: Redis, limit: int) 
 
 
 async def test_the_watermark_of_a_job_covers_all_its_indexed_documents(redis: Redis) -> None:
-    await job_store_of(redis).submit(submission("a", 4))
+    await job_store_of(redis).submit(submission("a", 10))
     worker = worker_of(redis)
     units = await take_all(worker)
-    for one in (units[2], units[0], units[3]):
+    # As numbers: ten is more than nine.
+    for one in (units[2], units[0], units[8], units[9], units[7]):
         await worker.settle([ended(one)])
     mark = decode_watermark((await job_store_of(redis).job("a")).watermark)
     assert mark is not None and mark.log_id == LOG
-    assert mark.positions == tuple(4 if one == 5 else 0 for one in range(PARTITIONS))
+    assert mark.positions == tuple(10 if one == 5 else 0 for one in range(PARTITIONS))
 
 
 async def test_results_expire_with_their_job_once_it_has_finished(redis: Redis) -> None:

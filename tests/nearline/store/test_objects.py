@@ -122,6 +122,10 @@ def test_the_cache_keeps_the_snapshots_used_last(files: ObjectFiles) -> None:
     files.fetch(f"{names[0]}/shards/dense", digest_of(DATA))
     assert (files.folder / names[0] / "shards/dense").read_bytes() == DATA
     assert not (files.folder / names[-KEPT]).exists()
+    # One that is read again from the cache is used as well.
+    files.fetch(f"{names[-2]}/shards/dense", digest_of(DATA))
+    publish(files, f"{SNAPSHOT[:-1]}9", dense=DATA)
+    assert (files.folder / names[-2]).exists() and not (files.folder / names[-1]).exists()
 
 
 def test_a_snapshot_in_use_stays_readable_after_its_removal_from_the_cache(
