@@ -21,6 +21,8 @@ _BYTES_PER_S: Final = 64 << 10
 _MOST_UNFINISHED: Final = 256 << 20
 _SMALL_BYTES: Final = 64 << 10
 _RETRY_AFTER_S: Final = 1.0
+# White space of JSON; other control characters are not.
+_BLANK: Final = b" \t\r\n"
 # What texts in other encodings begin with.
 _MARKS: Final = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\x1f\x8b": "gzip"}
 
@@ -73,13 +75,13 @@ async def read_lines(request: Request, limit: int) -> AsyncIterator[tuple[int, b
             for other in others:
                 if len(rest) > limit:
                     break
-                if rest.strip():
+                if rest.strip(_BLANK):
                     yield number, bytes(rest)
                 rest, number = bytearray(other), number + 1
             if len(rest) > limit:
                 raise _too_large(len(rest), limit, f"line {number}")
             held = _hold(request, held, len(rest))
-        if rest.strip():
+        if rest.strip(_BLANK):
             yield number, bytes(rest)
     finally:
         _hold(request, held, 0)
@@ -140,7 +142,7 @@ def parse_json(data: bytes) -> Any:
 
     Raises: InvalidRequest: it is not JSON.
     """
-    if not data.strip():
+    if not data.strip(_BLANK):
         return {}
     try:
         return orjson.loads(data)

@@ -102,8 +102,10 @@ def _check(row: Any) -> None:
             field="body",
         )
     for name in ("user_id", "item_id", "kind"):
-        if not isinstance(row.get(name) or "", str):
+        if not isinstance(row.get(name), str | None):
             raise InvalidRequest(f"{name} is not a string; put it in quotes", field=name)
+    if isinstance(row.get("weight"), bool | list | dict):
+        raise InvalidRequest("weight is not a number; send one, or leave it out", field="weight")
 
 
 def _time_us(value: Any) -> int:

@@ -251,7 +251,9 @@ def _decode_vectors(value: Any, path: str) -> Any:
     if rows and not isinstance(rows[0], list):
         rows = [rows]
     try:
-        # Beyond binary32 is infinite, which is refused below.
+        # numpy takes truth values and texts, too. Beyond binary32 is infinite, refused below.
+        if not all({*map(type, row)} <= {int, float} for row in rows):
+            raise TypeError
         with np.errstate(over="ignore"):
             matrix = np.array(rows, np.float32)
     except (ValueError, TypeError, OverflowError):

@@ -66,7 +66,7 @@ _SPECIAL: Final[Mapping[str, _Schema]] = {
     },
     "nearline.v1.Filter": {
         "description": 'A filter: a text, "price < 80 AND brand = acme", or JSON.',
-        "anyOf": [{"type": "string"}, {"type": "object"}],
+        "anyOf": [{"type": "string", "minLength": 1}, {"type": "object"}],
     },
     "nearline.v1.Vectors": {
         "description": "Vectors.",

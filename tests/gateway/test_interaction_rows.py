@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -70,6 +71,14 @@ async def test_a_line_of_csv_is_an_interaction(served: Served) -> None:
         ("7", "ä,b", 1_714_521_600_000_000, "", 0.0),
         ("8", "c", 1_714_557_600_000_000, "", 0.5),
     ]
+
+
+@pytest.mark.parametrize("name", ["user_id", "item_id", "kind", "weight", "time"])
+@pytest.mark.parametrize("value", [[], {}, [1], {"a": 1}, False, True])
+async def test_a_value_of_another_type_is_refused(served: Served, name: str, value: object) -> None:
+    row = {"user_id": "u", "item_id": "i", "time": 7, name: value}
+    found = await send(served, json.dumps(row).encode())
+    assert found.status_code == 400 and "line 1" in found.json()["detail"], found.text
 
 
 @pytest.mark.parametrize(

