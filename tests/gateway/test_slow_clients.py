@@ -133,7 +133,7 @@ async def test_clients_that_do_not_read_keep_nobody_else_out() -> None:
         with _unread(port, 40):
             start = time.monotonic()
             assert await asyncio.to_thread(health.check, f"127.0.0.1:{port}") == ""
-            assert time.monotonic() - start < 2
+            assert time.monotonic() - start < 5
             # Another address has places left.
             with contextlib.closing(_connect(port, "127.0.0.2")) as other:
                 async with asyncio.timeout(10):

@@ -216,6 +216,7 @@ async def test_tenants_see_only_their_own_items(tmp_path: Path) -> None:
 
 
 @needs_redis
+@pytest.mark.long
 async def test_one_tenant_cannot_fill_redis_with_conversations(store: Path) -> None:
     callers = CallerFile(
         {hashlib.sha256(one.encode()).hexdigest(): Caller(one) for one in ("shop", "other")}

@@ -52,7 +52,7 @@ async def test_a_deletion_without_a_filter_is_refused(running: Running) -> None:
             await channel.send(stub.DeleteItemsByFilter, request)
         request = retrieval_pb2.DeleteItemsByFilterRequest(limit=10_001)
         request.filter.exists.field = "n"
-        with pytest.raises(InvalidRequest, match=r"limit is 10001; 0..10000"):
+        with pytest.raises(InvalidRequest, match=r"limit is 10001; 0..10,000"):
             await channel.send(stub.DeleteItemsByFilter, request)
 
 
