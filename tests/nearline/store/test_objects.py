@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +128,24 @@ def test_the_cache_keeps_the_snapshots_used_last(files: ObjectFiles) -> None:
     files.fetch(f"{names[-2]}/shards/dense", digest_of(DATA))
     publish(files, f"{SNAPSHOT[:-1]}9", dense=DATA)
     assert (files.folder / names[-2]).exists() and not (files.folder / names[-1]).exists()
+
+
+def test_what_another_process_downloaded_meanwhile_is_not_read_again(
+    files: ObjectFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranges, locked = Ranges(monkeypatch), objects._locked
+
+    @contextlib.contextmanager
+    def locked_later(snapshots: Path) -> Iterator[None]:
+        monkeypatch.setattr(objects, "_locked", locked)
+        # The other process had the lock first.
+        files.fetch(PATH, digest_of(DATA))
+        with locked(snapshots):
+            yield
+
+    monkeypatch.setattr(objects, "_locked", locked_later)
+    files.fetch(PATH, digest_of(DATA))
+    assert sorted(ranges.starts) == list(range(0, 100, 10))
 
 
 def test_a_snapshot_in_use_stays_readable_after_its_removal_from_the_cache(
