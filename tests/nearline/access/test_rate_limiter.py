@@ -87,7 +87,12 @@ def test_calls_at_once_are_counted_until_they_end(tmp_path: Path) -> None:
     limited.begin(OTHER)
     first.end()
     limited.begin(SHOP)
-    second.end()
+    # However often it is told, a call ends once.
+    for _ in range(3):
+        second.end()
+    limited.begin(SHOP)
+    with pytest.raises(Overloaded, match="2 calls of tenant 'shop' are running"):
+        limited.begin(SHOP)
     assert first.trailers() == ()
 
 
@@ -101,7 +106,15 @@ def test_a_key_is_limited_beside_its_tenant_and_a_refused_call_costs_nothing(
     # The smallest is told.
     assert call.trailers() == (("ratelimit", "limit=3, remaining=2, reset=0.333"),)
     assert limited.allowed(SHOP, 50) == 2
+    # Nor does a refused request of a stream.
+    for _ in range(5):
+        with pytest.raises(Overloaded, match="key 'key of shop'"):
+            limited.limiter.count(SHOP)
     assert limited.allowed(Caller("shop", rights=READS, name="second key"), 50) == 7
+    # The smallest may be that of the tenant.
+    limited.now += 1_000
+    assert limited.allowed(Caller("shop", rights=READS, name="second key"), 9) == 9
+    assert limited.begin(SHOP).trailers() == (("ratelimit", "limit=10, remaining=0, reset=1.000"),)
 
 
 def test_a_large_request_is_refused_with_its_limit(tmp_path: Path) -> None:
@@ -140,6 +153,16 @@ def test_tenants_beyond_counting_are_forgotten_unless_they_call_now(
     with pytest.raises(Overloaded, match="1 calls of tenant 'shop'"):
         limited.begin(SHOP)
     running.end()
+
+
+def test_the_tenant_that_called_least_recently_is_forgotten_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limiter, "_MAX_ACCOUNTS", 2)
+    limited = Limited(tmp_path, "[default]\nrequests_per_s = 1")
+    third = Caller("third", rights=READS)
+    assert [limited.allowed(one, 1) for one in (SHOP, OTHER, SHOP, third)] == [1, 1, 0, 1]
+    assert [limited.allowed(one, 1) for one in (SHOP, OTHER)] == [0, 1]
 
 
 def test_each_request_of_a_stream_counts_for_the_rate_alone(tmp_path: Path) -> None:
