@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from gateway.body import read_body
+from gateway.body import read_body, read_lines
 from nearline.errors import InvalidRequest
 
 
@@ -26,3 +26,13 @@ async def test_all_parts_of_a_body_together_are_limited() -> None:
     assert await read_body(in_parts(b"ab", b"cd", b"e"), 5) == b"abcde"
     with pytest.raises(InvalidRequest, match="the body has 6 bytes or more; 5 are allowed"):
         await read_body(in_parts(b"ab", b"cd", b"ef", b"gh"), 5)
+
+
+async def test_each_line_of_a_body_is_limited_and_numbered_however_the_body_is_cut() -> None:
+    lines = read_lines(in_parts(b"ab\n\n", b"cde", b"fg\nh"), 5)
+    assert [one async for one in lines] == [(1, b"ab"), (3, b"cdefg"), (4, b"h")]
+    for parts in ((b"a\nbcdef", b"g\nh\n"), (b"a\nbcdefg\nh\n",)):
+        lines = read_lines(in_parts(*parts), 5)
+        assert await anext(lines) == (1, b"a")
+        with pytest.raises(InvalidRequest, match="line 2 has 6 bytes or more; 5 are allowed"):
+            await anext(lines)

@@ -92,7 +92,10 @@ def test_one_probe_is_admitted_and_its_success_closes_the_breaker() -> None:
     assert breaker.admit() is None and breaker.wait_s > 0
     breaker.succeed(probe)
     assert state_of(breaker) is BreakerState.CLOSED
-    permit(breaker)
+    # The failures that opened it count no more.
+    for _ in range(2):
+        breaker.fail(permit(breaker))
+    assert state_of(breaker) is BreakerState.CLOSED
 
 
 def test_failed_probes_double_the_open_time_up_to_the_maximum() -> None:
@@ -131,6 +134,7 @@ def test_outcomes_from_an_earlier_state_are_ignored() -> None:
     probe = permit(breaker)
     breaker.fail(old[1])
     breaker.release(old[2])
+    breaker.succeed(old[0])
     assert state_of(breaker) is BreakerState.HALF_OPEN and breaker.admit() is None
     breaker.succeed(probe)
     assert state_of(breaker) is BreakerState.CLOSED
