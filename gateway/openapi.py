@@ -280,7 +280,9 @@ def _one(field: FieldDescriptor) -> _Schema:
             return {"type": "array", "items": {"type": "number"}}
         return _ref(field.message_type)
     if field.enum_type is not None:
-        return {"type": "string", "enum": [*enum_words(field.enum_type), ""]}
+        # "" is unset, which no entry of a list is.
+        words = [*enum_words(field.enum_type), *([] if field.is_repeated else [""])]
+        return {"type": "string", "enum": words}
     if field.type == FieldDescriptor.TYPE_BYTES:
         return _BASE64
     return _SCALARS[field.cpp_type]

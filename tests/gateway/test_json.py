@@ -130,7 +130,9 @@ def _fill(data: st.DataObject, message: Any, field: FieldDescriptor, depth: int)
 
 def _scalar(data: st.DataObject, field: FieldDescriptor) -> Any:
     if field.enum_type is not None:
-        return data.draw(st.sampled_from([one.number for one in field.enum_type.values]))
+        # No entry of a list is unset.
+        numbers = [one.number for one in field.enum_type.values][1 if field.is_repeated else 0 :]
+        return data.draw(st.sampled_from(numbers))
     match field.cpp_type:
         case FieldDescriptor.CPPTYPE_STRING if field.type == FieldDescriptor.TYPE_BYTES:
             return data.draw(st.binary(max_size=5))
