@@ -69,7 +69,7 @@ def test_values_out_of_range_are_rejected(change: dict[str, Any], field: str) ->
 
 def test_a_request_has_one_to_1024_interactions() -> None:
     for number in (0, 1_025):
-        with pytest.raises(InvalidRequest, match=f"has {number} entries; 1..1,024") as caught:
+        with pytest.raises(InvalidRequest, match=f"has {number:,} entries; 1..1,024") as caught:
             check(*[GOOD] * number)
         assert caught.value.field == "interactions"
 
