@@ -192,7 +192,7 @@ async def test_a_batch_names_what_the_first_one_names(running: World) -> None:
             yield one
         yield c.InteractionColumns(["u"] * (c.MAX_IMPORT_ROWS + 1))
 
-    with pytest.raises(InvalidRequest, match="user_ids has 10,001 entries; 0..10,000"):
+    with pytest.raises(InvalidRequest, match=r"user_ids has 10,001 entries; 0\.\.10,000"):
         await running.client.import_interactions(endless(), import_id="wide")
     with pytest.raises(NotFound):
         await running.client.import_interactions(endless(), import_id="wide", collection="none")
