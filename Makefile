@@ -195,7 +195,7 @@ $(PEERS)/.stamp: benchmarks/peers/requirements.txt constraints.txt pyproject.tom
 	@echo "installing nearline with the clients of other vector stores into $(PEERS)"
 	@$(BIN)/python -m venv $(PEERS)
 	@$(PEERS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --prefer-binary \
-		-c constraints.txt -e . -e 'server[standard,calibration]' pymilvus -r benchmarks/peers/requirements.txt
+		-c constraints.txt -e . -e 'server[standard]' pymilvus -r benchmarks/peers/requirements.txt
 	@touch $@
 
 # What a client in JavaScript imports; without npm, its test is skipped.

@@ -1,96 +1,122 @@
-"""A measured system: a server, a blocking client, and what has to be installed."""
+"""The interface of a measured system, and the process of its server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.dataset import Condition, PeerDataset
-from nearline.errors import Unsupported
+from nearline.errors import NotReady
 
-DEFAULT_WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_START_S = 120.0
+_POLL_S = 0.05
+_GRACE_S = 15.0
+_LOG_BYTES = 2_000
+_Client = TypeVar("_Client")
 
 
-class Place(NamedTuple):
-    """Where a system runs.
+class System:
+    """A measured system: its server, and a blocking client that the calling threads share.
 
-    dataset: Folder of the data set. folder: Its own folder; a server that starts there again has
-    its data back. live: Whether it is written to while it is searched.
+    requirements: How to install program, the server, and packages, the client. filters: Whether it
+    has filters. width: Width of searches, the setting that trades speed for recall.
     """
 
-    dataset: Path
-    folder: Path
-    live: bool
+    name = ""
+    requirements = ""
+    program = sys.executable
+    packages: Sequence[str] = ()
+    filters = True
+    width = 64
 
+    def available(self) -> bool:
+        """Returns whether the program of its server and the packages of its client are here."""
+        return bool(shutil.which(self.program)) and all(map(find_spec, self.packages))
 
-class PeerClient:
-    """Blocking client of a system, shared by the threads of one process.
-
-    Args:
-        address: What the system's `serve` yields.
-        dataset: The data set.
-    """
-
-    def __init__(self, address: str, dataset: PeerDataset) -> None:
-        self.address = address
-        self.dataset = dataset
-
-    def load(self) -> None:
-        """Writes all rows, and waits until they are indexed. Does nothing if the server has them
-        from the start.
-        """
-
-    def use_width(self, width: int) -> None:
-        """Sets the width of searches, where it is no argument of them: see `width_at_start`."""
-
-    def search(
-        self, vector: NDArray[np.float32], width: int, condition: Condition | None, payload: bool
-    ) -> Sequence[int]:
-        """Returns the k best rows for a vector, best first; with `payload`, also fetches their
-        texts.
-        """
+    def serve(self, dataset: PeerDataset, folder: Path) -> AbstractAsyncContextManager[object]:
+        """Runs the server, with a client, for the duration of the block. folder: Empty, its own."""
         raise NotImplementedError
 
-    def upsert(self, rows: Sequence[int], vectors: NDArray[np.float32]) -> None:
-        """Adds or replaces rows. Rows beyond those of the data set are new.
+    def build(self, dataset: PeerDataset) -> None:
+        """Writes all rows, and waits until they are indexed. Does nothing if `serve` did."""
 
-        Raises Unsupported: The system has no writes.
-        """
-        raise Unsupported("this system has no writes")
+    async def use_width(self, width: int) -> None:
+        """Sets the width of searches."""
+        self.width = width
 
-    def search_written(self, vector: NDArray[np.float32], width: int) -> Sequence[int]:
-        """Searches what was written by this client, too, where the system can wait for that."""
-        return self.search(vector, width, None, False)
-
-    def close(self) -> None:
-        """Closes the connection."""
+    def search(self, vector: NDArray[np.float32], condition: Condition | None) -> Sequence[int]:
+        """Returns the k best rows for a vector, best first."""
+        raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class System:
-    """A measured system.
+@contextlib.asynccontextmanager
+async def server_process(
+    command: Sequence[str],
+    folder: Path,
+    connect: Callable[[], _Client],
+    user: str | None = None,
+) -> AsyncIterator[_Client]:
+    """Runs a server for the duration of the block; yields what `connect` returns.
 
-    name: As `--systems` names it. label: As tables and plots name it, with settings of its index.
-    client: Opened in the process of the callers and in that of the writer. serve: Runs the server
-    for the duration of the block; yields its address. missing: Returns what to install; empty if
-    nothing. widths: Widths to measure. writes, filters: Whether it has them. shared_snapshot:
-    Whether it serves the snapshot that Nearline builds. width_at_start: Whether the width is a
-    setting that the server reads when it starts.
+    Args:
+        command: Program and arguments.
+        folder: Its working directory, which also gets its log.
+        connect: Raises while the server is starting.
+        user: Runs the server as this user. Optional.
+    Raises:
+        NotReady: It ended, or did not serve in time; the text has its last output.
     """
+    log = folder / "server.log"
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            process_group=0,
+            user=user,
+            group=user,
+            extra_groups=[] if user else None,
+            cwd=folder,
+        )
+    try:
+        yield await _connected(process, log, connect)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _GRACE_S)
+        finally:
+            # Also its children, which may outlive it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
-    name: str
-    label: str
-    client: type[PeerClient]
-    serve: Callable[[Place], AbstractAsyncContextManager[str]]
-    missing: Callable[[], str] = str
-    widths: Sequence[int] = DEFAULT_WIDTHS
-    writes: bool = True
-    filters: bool = True
-    shared_snapshot: bool = False
-    width_at_start: bool = False
+
+async def _connected(
+    process: asyncio.subprocess.Process, log: Path, connect: Callable[[], _Client]
+) -> _Client:
+    deadline = time.monotonic() + _START_S
+    while True:
+        # A server that is starting refuses in many ways.
+        try:
+            return await asyncio.to_thread(connect)
+        except Exception as error:
+            if process.returncode is not None or time.monotonic() > deadline:
+                output = log.read_bytes()[-_LOG_BYTES:].decode("utf-8", "replace")
+                raise NotReady(f"it does not serve; its last output:\n{output}") from error
+        await asyncio.sleep(_POLL_S)

@@ -76,7 +76,9 @@ def prepare_dataset(
     build_s, chosen = [], []
     for side in sides:
         start = time.perf_counter()
-        _build(side, (Item(id=one, vector=row) for one, row in zip(ids, base, strict=True)))
+        build_collection(
+            side, (Item(id=one, vector=row) for one, row in zip(ids, base, strict=True))
+        )
         build_s.append(time.perf_counter() - start)
         if target_recall and side.task.ef:
             side = side._replace(
@@ -96,7 +98,8 @@ def index_file(task: SearchTask) -> Path:
     return shard_folder(store.snapshot_folder(task.collection, snapshot_id), 0) / INDEX_FILE
 
 
-def _build(side: IndexVariant, documents: Iterator[Item]) -> None:
+def build_collection(side: IndexVariant, documents: Iterator[Item]) -> None:
+    """Builds the collection of a variant, with default options."""
     from index_builder.options.build_options import BuildOptions, IndexOptions
     from index_builder.pipeline.builder import build_snapshot
 

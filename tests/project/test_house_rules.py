@@ -41,7 +41,6 @@ IMPORTERS = {
         "benchmarks/baselines/baseline_faiss.py",
         "benchmarks/baselines/baseline_faiss_gpu.py",
         "benchmarks/baselines/floor_server.py",
-        "benchmarks/peers/systems/faiss_threads.py",
     },
     "torch": {
         "retrieval/index/gpu/matrix.py",
@@ -81,7 +80,7 @@ IMPORTERS = {
         "retrieval/redis_client/servers.py",
         "retrieval/redis_client/urls.py",
         # Measures a vector set of Redis, to compare with.
-        "benchmarks/peers/systems/redis_vectors.py",
+        "benchmarks/peers/systems.py",
     },
     "theine": {"retrieval/cache/tiered_cache.py"},
     "openai": {"generation/backends/openai_chat.py"},
@@ -90,7 +89,6 @@ IMPORTERS = {
         "generation/training/calibrator.py",
         "benchmarks/answers/fit_defaults.py",
         "benchmarks/answers/train_judge.py",
-        "benchmarks/peers/vectors.py",
     },
     "lightgbm": {"index_builder/behaviour/lambdamart.py"},
     "opentelemetry": {
@@ -113,13 +111,12 @@ IMPORTERS = {
         "retrieval/milvus/client.py",
         "retrieval/milvus/connection.py",
         "retrieval/milvus/schema.py",
-        "benchmarks/peers/systems/milvus_server.py",
+        "benchmarks/peers/systems.py",
     },
     # Stores that Nearline is compared with.
-    "chromadb": {"benchmarks/peers/systems/chroma_server.py"},
-    "lancedb": {"benchmarks/peers/systems/lance_table.py"},
-    "pgvector": {"benchmarks/peers/systems/pgvector_table.py"},
-    "psycopg": {"benchmarks/peers/systems/pgvector_table.py"},
+    "chromadb": {"benchmarks/peers/systems.py"},
+    "pgvector": {"benchmarks/peers/systems.py"},
+    "psycopg": {"benchmarks/peers/systems.py"},
 }
 # A tracked file must mean the same on every machine.
 MACHINE = re.compile(

@@ -1,92 +1,95 @@
-"""Tests of the comparison at equal recall."""
+"""Tests of the rounds, with systems that search by brute force."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from benchmarks.peers.comparison import Standing, fastest, frontier, standings
-from benchmarks.peers.measurement import Point
-
-
-def point(system: str, recall: float, qps: float, *, width: int = 64, attribute: str = "") -> Point:
-    return Point(
-        system, attribute, width, qps=qps, p50_ms=1.0, p99_ms=2.0, recall=recall, inserted=0.0
-    )
+from benchmarks.peers.comparison import PeerRound, compare, least_width, run_round, summary
+from benchmarks.peers.dataset import CALLERS, Condition, Judge, K, PeerDataset, make_dataset
+from benchmarks.peers.system import System
 
 
-OURS = [point("ours", 0.9, 1_000.0), point("ours", 0.96, 600.0), point("ours", 0.999, 200.0)]
-PEER = [point("peer", 0.93, 900.0), point("peer", 0.955, 300.0), point("peer", 0.98, 250.0)]
+class BruteForce(System):
+    """Finds the whole width of 64 or more, and the best row alone below."""
+
+    def __init__(self, name: str, dataset: PeerDataset) -> None:
+        self.name = name
+        self.dataset = dataset
+        self.searches_left: float = float("inf")
+
+    @contextlib.asynccontextmanager
+    async def serve(self, dataset: PeerDataset, folder: Path) -> AsyncIterator[None]:
+        yield
+
+    def search(self, vector: NDArray[np.float32], condition: Condition | None) -> Sequence[int]:
+        self.searches_left -= 1
+        if self.searches_left < 0:
+            raise ConnectionError("it was killed")
+        scores = self.dataset.base @ vector
+        if condition:
+            scores[self.dataset.values[condition.attribute] != condition.value] = -np.inf
+        rows: list[int] = np.argsort(-scores)[: K if self.width >= 64 else 1].tolist()
+        return rows
 
 
-def only(found: list[Standing], system: str) -> Standing:
-    (one,) = [standing for standing in found if standing.system == system]
-    return one
+@pytest.fixture(scope="module")
+def dataset() -> PeerDataset:
+    vectors = np.random.default_rng(2).normal(size=(140, 8)).astype(np.float32)
+    return make_dataset(vectors, queries=40)
 
 
-@pytest.mark.parametrize(
-    ("recall", "qps"), [(0.5, 1_000.0), (0.9, 1_000.0), (0.95, 600.0), (0.96, 600.0), (0.97, 200.0)]
-)
-def test_the_fastest_point_is_chosen_among_those_that_reach_the_recall(
-    recall: float, qps: float
+@pytest.fixture
+def callers() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(CALLERS) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize(("width", "recall"), [(64, 1.0), (10, 1 / K)])
+@pytest.mark.parametrize("attribute", ["", "half"])
+def test_a_round_judges_what_was_found(
+    dataset: PeerDataset, callers: ThreadPoolExecutor, width: int, recall: float, attribute: str
 ) -> None:
-    found = fastest(OURS, recall)
-    assert found is not None
-    assert found.qps == qps
+    system = BruteForce("peer", dataset)
+    system.width = width
+    found = run_round(system, Judge(dataset, attribute), callers, seconds=0.01)
+    assert found.recall == pytest.approx(recall)
+    assert found.qps > 0
+    assert 0 < found.p50_ms <= found.p99_ms
 
 
-def test_a_recall_that_no_width_reaches_has_no_fastest_point() -> None:
-    assert fastest(OURS, 0.9999) is None
+@pytest.mark.parametrize(("target", "width"), [(1 / K - 0.01, 10), (0.95, 64), (1.01, None)])
+async def test_the_smallest_width_that_reaches_the_recall_is_set(
+    dataset: PeerDataset, callers: ThreadPoolExecutor, target: float, width: int | None
+) -> None:
+    system = BruteForce("peer", dataset)
+    assert await least_width(system, Judge(dataset), callers, target) == width
+    assert width is None or system.width == width
 
 
-def test_a_wider_search_is_chosen_if_it_is_faster() -> None:
-    points = [point("a", 0.95, 100.0, width=32), point("a", 0.97, 120.0, width=64)]
-    assert fastest(points, 0.95) == points[1]
+def test_the_ratio_is_of_rounds_of_the_same_turn() -> None:
+    ours = [PeerRound(qps, 1.0, 2.0, 0.99) for qps in (100.0, 300.0, 900.0)]
+    theirs = [PeerRound(qps, 3.0, 4.0, 0.96) for qps in (200.0, 300.0, 300.0)]
+    assert summary(theirs, ours) == (PeerRound(300.0, 3.0, 4.0, 0.96), 1.0)
+    assert summary(theirs, []) == (PeerRound(300.0, 3.0, 4.0, 0.96), None)
+    assert summary([], ours) == (None, None)
 
 
-def test_the_frontier_leaves_out_points_that_another_beats_in_both() -> None:
-    beaten = point("ours", 0.95, 500.0)
-    assert frontier([OURS[2], beaten, OURS[0], OURS[1]]) == OURS
-
-
-def test_the_ratio_is_of_our_fastest_point_at_the_recall_of_the_peer_or_better() -> None:
-    # The peer reaches 0.95 with 0.955 at 300; we have 0.96 at 600.
-    one = only(standings([*OURS, *PEER], "ours", [0.95]), "peer")
-    assert (one.best, one.ours, one.ratio) == (PEER[1], OURS[1], 2.0)
-
-
-def test_a_peer_with_more_recall_is_compared_with_a_slower_point_of_ours() -> None:
-    # The peer reaches 0.97 with 0.98 at 250; 0.96 of ours is not enough.
-    one = only(standings([*OURS, *PEER], "ours", [0.97]), "peer")
-    assert (one.ours, one.ratio) == (OURS[2], 0.8)
-
-
-def test_a_target_that_a_peer_misses_has_no_point_and_no_ratio() -> None:
-    one = only(standings([*OURS, *PEER], "ours", [0.99]), "peer")
-    assert (one.best, one.ours, one.ratio) == (None, None, None)
-
-
-def test_a_recall_that_we_miss_has_no_ratio() -> None:
-    exact = point("exact", 1.0, 10.0)
-    one = only(standings([*OURS, exact], "ours", [0.95]), "exact")
-    assert (one.best, one.ours, one.ratio) == (exact, None, None)
-
-
-def test_without_ours_there_are_points_but_no_ratios() -> None:
-    one = only(standings(PEER, "ours", [0.95]), "peer")
-    assert (one.best, one.ratio) == (PEER[1], None)
-
-
-def test_points_are_compared_under_the_same_filter_alone() -> None:
-    points = [
-        point("ours", 1.0, 100.0, attribute="half"),
-        point("ours", 1.0, 900.0, attribute="tenant"),
-        point("peer", 1.0, 50.0, attribute="half"),
-        point("peer", 1.0, 300.0, attribute="tenant"),
+async def test_a_system_that_fails_is_left_out_and_the_others_are_measured(
+    dataset: PeerDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, dying = BruteForce("nearline", dataset), BruteForce("dying", dataset)
+    # It dies when its width is chosen.
+    dying.searches_left = 50
+    found = await compare([ours, dying], dataset, tmp_path, ["", "half"], seconds=0.01)
+    assert [(one.system, one.attribute, one.target, one.width) for one in found] == [
+        ("nearline", attribute, target, 64) for attribute in ("", "half") for target in (0.95, 0.99)
     ]
-    found = standings(points, "ours", [0.9])
-    assert [(one.attribute, one.system, one.ratio) for one in found] == [
-        ("half", "ours", 1.0),
-        ("half", "peer", 2.0),
-        ("tenant", "ours", 1.0),
-        ("tenant", "peer", 3.0),
-    ]
+    assert all(one.ratio == 1.0 for one in found)
+    assert "dying failed and is left out: ConnectionError: it was killed" in capsys.readouterr().err
