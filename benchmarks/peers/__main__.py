@@ -101,7 +101,7 @@ def _row(one: Standing) -> list[object]:
     if one.width is None or one.figures is None:
         return [*row, "not reached", "", "", "", "", ""]
     found = one.figures
-    row += [one.width, round(found.recall, 4), f"{found.qps:,.0f}", f"{found.p50_ms:.2f}"]
+    row += [one.width, f"{found.recall:.3f}", f"{found.qps:,.0f}", f"{found.p50_ms:.2f}"]
     return [*row, f"{found.p99_ms:.2f}", "" if one.ratio is None else f"{one.ratio:.2f}"]
 
 
