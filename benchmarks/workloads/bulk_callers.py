@@ -35,6 +35,8 @@ class BulkCallers:
         info: Card of the embedder.
         batch_texts: Texts per request.
         in_flight: Concurrent requests.
+    Attributes:
+        fallbacks: Reasons of replies that the CPU gave in place of a GPU.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class BulkCallers:
         batch_texts: int,
         in_flight: int,
     ) -> None:
+        self.fallbacks: set[str] = set()
         self._client = client
         self._in_flight = in_flight
         self._max_tokens = info.max_tokens
@@ -72,6 +75,8 @@ class BulkCallers:
             while time.perf_counter() < end:
                 batch = next(batches)
                 reply = await self._client.embed(batch, lane=Lane.BULK, timeout_s=_TIMEOUT_S)
+                if reply.served_by.reason:
+                    self.fallbacks.add(reply.served_by.reason)
                 # Every started request counts, over the time until the last one was answered.
                 texts += len(batch)
                 tokens += int(np.minimum(reply.tokens, self._max_tokens).sum())

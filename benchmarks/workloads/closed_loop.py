@@ -60,7 +60,8 @@ class SearchRound:
     """A round of closed-loop calls.
 
     qps: Queries per second. latencies_s: One per call. recall: Over all replies. replies: Number of
-        replies, including the lead-in. cached: Share of replies from a cache.
+        replies, including the lead-in. cached: Share of replies from a cache. fallbacks: Batches
+        that the CPU answered in place of a GPU.
     """
 
     qps: float
@@ -68,6 +69,7 @@ class SearchRound:
     recall: float
     replies: int
     cached: float = 0.0
+    fallbacks: int = 0
 
 
 def run_round(
@@ -127,6 +129,7 @@ def run_batches(task: SearchTask, address: str, seconds: float) -> SearchRound:
         latencies_s=calls.latencies_s,
         recall=mean_recall(task, found),
         replies=len(replies),
+        fallbacks=sum(bool(reply.info.served_by.reason) for _, reply in replies),
     )
 
 

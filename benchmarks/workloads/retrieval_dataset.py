@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,22 +18,28 @@ from benchmarks.workloads.closed_loop import TIE, SearchTask, exact_answers
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
 
+if TYPE_CHECKING:
+    from index_builder.pipeline.build_result import BuildResult
+
 INDEX_FILE = "dense.faiss"
 # Widths of the graph search that are tried.
 WIDTHS = (10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512)
 
 
 class IndexVariant(NamedTuple):
-    """An index to measure: its FAISS factory string, and its search task."""
+    """An index to measure: its FAISS factory string, its search task, and the device that builds
+    it.
+    """
 
     factory: str
     task: SearchTask
+    device: str = "auto"
 
 
 class RetrievalDataset(NamedTuple):
     """The built data set.
 
-    sides: The variants, with the chosen widths. build_s, index_bytes: One per variant.
+    sides: The variants, with the chosen widths. build_s, index_bytes, builds: One per variant.
     """
 
     sides: Sequence[IndexVariant]
@@ -41,6 +47,7 @@ class RetrievalDataset(NamedTuple):
     index_bytes: Sequence[int]
     rows: int
     dim: int
+    builds: Sequence[BuildResult]
 
 
 def prepare_dataset(
@@ -73,12 +80,11 @@ def prepare_dataset(
     task.ids.write_text("\n".join(ids), "utf-8")
     np.savez(task.folder / "exact.npz", queries=held_out, edge=exact_edges(base, held_out, task.k))
     np.save(task.folder / "base.npy", base)
-    build_s, chosen = [], []
+    build_s, builds, chosen = [], [], []
     for side in sides:
         start = time.perf_counter()
-        build_collection(
-            side, (Item(id=one, vector=row) for one, row in zip(ids, base, strict=True))
-        )
+        items = (Item(id=one, vector=row) for one, row in zip(ids, base, strict=True))
+        builds.append(build_collection(side, items))
         build_s.append(time.perf_counter() - start)
         if target_recall and side.task.ef:
             side = side._replace(
@@ -86,7 +92,7 @@ def prepare_dataset(
             )
         chosen.append(side)
     sizes = [index_file(side.task).stat().st_size for side in chosen]
-    return RetrievalDataset(chosen, build_s, sizes, len(base), base.shape[1])
+    return RetrievalDataset(chosen, build_s, sizes, len(base), base.shape[1], builds)
 
 
 def index_file(task: SearchTask) -> Path:
@@ -98,7 +104,7 @@ def index_file(task: SearchTask) -> Path:
     return shard_folder(store.snapshot_folder(task.collection, snapshot_id), 0) / INDEX_FILE
 
 
-def build_collection(side: IndexVariant, documents: Iterator[Item]) -> None:
+def build_collection(side: IndexVariant, documents: Iterator[Item]) -> BuildResult:
     """Builds the collection of a variant, with default options."""
     from index_builder.options.build_options import BuildOptions, IndexOptions
     from index_builder.pipeline.builder import build_snapshot
@@ -107,8 +113,9 @@ def build_collection(side: IndexVariant, documents: Iterator[Item]) -> None:
         store=str(side.task.store),
         collection=side.task.collection,
         index=IndexOptions(factory=side.factory, ef_search=side.task.ef or 64),
+        device=side.device,
     )
-    asyncio.run(build_snapshot(documents, options))
+    return asyncio.run(build_snapshot(documents, options))
 
 
 def _least_width(side: IndexVariant, base: NDArray[np.float32], target_recall: float) -> int:

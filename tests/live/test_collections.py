@@ -163,7 +163,7 @@ async def test_a_name_in_use_is_refused_and_one_that_never_was_cannot_be_dropped
         ({"dim": 65_537}, "dim is 65537; 0..65,536"),
         ({}, "no embedding service answers"),
         ({"dim": 8, "metric": "l2"}, "metric is l2; cosine or inner_product"),
-        ({"dim": 8, "shards": 65}, r"shards is 65; 0..64 is allowed"),
+        ({"dim": 8, "shards": 65}, r"shards is 65; 1..64 is allowed"),
         ({"dim": 8, "language": "klingon"}, "klingon"),
         ({"dim": 8, "attributes": {"": "int"}}, r"attributes\[0\].name is ''"),
         ({"dim": 8, "attributes": {"n": "float"}}, "kind of attribute 'n' is 'float'"),

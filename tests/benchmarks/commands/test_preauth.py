@@ -34,8 +34,7 @@ def test_bodies_are_of_the_route_and_have_the_size() -> None:
     assert set(json.loads(json_payloads(None, 9_000, lines=False)["all fields"])) > {"documents"}
 
 
-@pytest.fixture(scope="module", name="missed")
-def find_missed() -> list[dict[str, Any]]:
+def find_missed() -> dict[tuple[str, ...], dict[str, Any]]:
     made = Typer()
     made.command()(bench_preauth)
     result = CliRunner().invoke(made, ["--brief", "--json"])
@@ -43,7 +42,15 @@ def find_missed() -> list[dict[str, Any]]:
     missed = [row for row in rows if row["ratio"] > 10 or row["stall_ms"] > 50]
     # The worst five are shown, whether they miss a bar or not.
     assert len(rows) >= 5 and result.exit_code == bool(missed), result.output
-    return missed
+    return {(row["server"], row["request"], row["payload"]): row for row in missed}
+
+
+@pytest.fixture(scope="module", name="missed")
+def give_missed() -> list[dict[str, Any]]:
+    missed = find_missed()
+    # Whatever else a process does may take memory; a request that is dear is so twice.
+    again = find_missed() if missed else {}
+    return [row for key, row in missed.items() if key in again]
 
 
 @pytest.mark.service

@@ -179,7 +179,7 @@ async def test_each_query_of_a_batch_has_its_own_words(service: c.Retriever) -> 
 
 async def test_a_passage_has_limits(service: c.Retriever) -> None:
     options = c.SearchOptions(highlight=c.Highlighting(2_001))
-    with pytest.raises(InvalidRequest, match=r"1\.\.2000") as refused:
+    with pytest.raises(InvalidRequest, match=r"1\.\.2,000") as refused:
         await service.search(c.Query(text="steel"), options, collection="one")
     assert refused.value.field == "options.highlight.passage_chars"
 

@@ -1,4 +1,4 @@
-"""A service whose GPU the CPU stands in for: python -m benchmarks.gpu_parts.stand_in MODULE ….
+"""A service whose GPU the CPU stands in for: python -m benchmarks.gpu_stand_in MODULE ….
 
 For rehearsals. The service runs as it would with a GPU: its workers are processes of their own, and
 can be killed. With the argument WORKER it is the worker of the embedding service.
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from nearline.workers.process import Message, WorkerCommand, serve_calls
 
-_MODULE = "benchmarks.gpu_parts.stand_in"
+_MODULE = "benchmarks.gpu_stand_in"
 _WORKER = "WORKER"
 _MEMORY_BYTES = 1 << 30
 
