@@ -105,7 +105,9 @@ def test_they_end_when_their_owner_is_gone(tmp_path: Path) -> None:
     assert services._process.wait(10) == 0
     services._lifeline = os.open(os.devnull, os.O_RDONLY)
     services.close()
-    services._reader.join(10)
+    for thread in threading.enumerate():
+        if thread.name == "nearline-services":
+            thread.join(10)
     assert services._lines[-1] == "the owner is gone\n"
 
 
