@@ -149,6 +149,11 @@ def run(main: Coroutine[None, None, None], service: str) -> None:
         sys.exit(2 if isinstance(error, SettingsError) else 1)
 
 
+def _is_no_lost_reply(record: logging.LogRecord) -> bool:
+    """Leaves out of a log that the peer of a call has gone before it took the reply."""
+    return not record.getMessage().startswith("ExecuteBatchError")
+
+
 class _Host:
     """A started server with health, reflection and the call guard."""
 
@@ -175,6 +180,8 @@ class _Host:
         callers: CallerFile | None,
         forwarded: Sequence[ForwardedService],
     ) -> _Host:
+        # Strangers lose replies at will, and a traceback costs more than the call.
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_lost_reply)
         server = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", int(settings.reuse_port)),

@@ -274,6 +274,20 @@ async def test_refusals_of_calls_that_have_ended_leave_no_tracebacks(
     assert [one.message for one in caplog.records if one.exc_info] == []
 
 
+async def test_replies_to_peers_that_have_gone_leave_no_tracebacks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running([Large().registration()]) as address:
+        with HostilePeer(address) as peer:
+            for _ in range(50):
+                peer.call(HEALTH, b"")
+            # Their replies wait for its window.
+            await asyncio.to_thread(peer.settle)
+            assert await serves(address)
+        assert await serves(address)
+    assert [one.message for one in caplog.records if one.exc_info] == []
+
+
 async def test_the_health_of_all_services_is_listed() -> None:
     async with running([Large().registration()]) as address:
         async with grpc.aio.insecure_channel(address) as channel:
