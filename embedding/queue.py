@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from embedding.backend import round_up
 from nearline.contract import Lane
+from nearline.counts import add_to
 
 # A window of this many budgets is sorted by length: enough to fill batches with little padding.
 _WINDOW_BUDGETS = 8
@@ -161,12 +162,8 @@ class _LaneQueue:
     def count(self, job: InferenceJob, tokens: int) -> None:
         """Counts tokens of a job that wait; negative ones wait no longer."""
         self.tokens += tokens
-        self.of_tenant[job.tenant] += tokens
-        self.of_job[job] += tokens
-        if not self.of_job[job]:
-            del self.of_job[job]
-        if not self.of_tenant[job.tenant]:
-            del self.of_tenant[job.tenant]
+        add_to(self.of_tenant, job.tenant, tokens)
+        add_to(self.of_job, job, tokens)
 
     def refill(self, window_tokens: int, now: float) -> list[InferenceJob]:
         """Removes dead entries, fills the window, and returns the expired jobs."""

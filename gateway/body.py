@@ -11,6 +11,7 @@ import orjson
 from starlette.requests import Request
 
 from gateway.problem import HttpError
+from nearline.counts import add_to
 from nearline.errors import DeadlineExceeded, InvalidRequest, Overloaded
 
 # Of a transfer that stands still, and the slowest that goes on.
@@ -104,9 +105,7 @@ def _hold(request: Request, held: int, size: int) -> int:
                 retry_after_s=_RETRY_AFTER_S,
             )
     for whose in (address, ""):
-        _unfinished[whose] += size - held
-        if not _unfinished[whose]:
-            del _unfinished[whose]
+        add_to(_unfinished, whose, size - held)
     return size
 
 

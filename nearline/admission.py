@@ -6,13 +6,14 @@ import asyncio
 import time
 from asyncio import Future
 from collections import Counter, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from prometheus_client import Counter as CounterMetric, Gauge, Histogram
 
 from nearline.contract import Lane
+from nearline.counts import add_to
 from nearline.errors import Overloaded
 from nearline.wait_times import WAITS, WaitTimes
 
@@ -125,20 +126,11 @@ def note_overload() -> None:
     _overloaded.set(True)
 
 
-_Counted = TypeVar("_Counted", bound=Hashable)
-
-
 class _Party(NamedTuple):
     """Whose calls wait in one queue."""
 
     tenant: str
     lane: Lane
-
-
-def _take(counts: Counter[_Counted], whose: _Counted, count: int = 1) -> None:
-    counts[whose] -= count
-    if not counts[whose]:
-        del counts[whose]
 
 
 class Admission:
@@ -240,7 +232,7 @@ class Admission:
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._streams[party] += 1
-        return lambda: _take(self._streams, party)
+        return lambda: add_to(self._streams, party, -1)
 
     def hold_reply(self, tenant: str, size: int) -> EndCall:
         """Counts a reply that a tenant has not taken yet; returns what to call once it has.
@@ -253,7 +245,7 @@ class Admission:
         """
         size = max(size, _LEAST_REPLY_BYTES)
         self._unread[tenant] += size
-        return lambda: _take(self._unread, tenant, size)
+        return lambda: add_to(self._unread, tenant, -size)
 
     def hold_s(self) -> float:
         """Returns the seconds for which to hold back a refusal; counts it.
@@ -344,10 +336,10 @@ class Admission:
 
     def _end(self, party: _Party) -> None:
         self._calls -= 1
-        _take(self._running, party.tenant)
+        add_to(self._running, party.tenant, -1)
         if party.lane is Lane.BULK:
             self._bulk -= 1
-            _take(self._running_bulk, party.tenant)
+            add_to(self._running_bulk, party.tenant, -1)
         if self._queues:
             self._give_turns(self._clock())
 

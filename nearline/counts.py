@@ -1,6 +1,19 @@
-"""Counts in texts: a number with its noun."""
+"""Counts: of what is held, by whose it is, and in texts."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from typing import TypeVar
+
+_Counted = TypeVar("_Counted", bound=Hashable)
+
+
+def add_to(counts: Counter[_Counted], whose: _Counted, number: int) -> None:
+    """Adds a number, which may be negative, to a count; one of 0 is forgotten."""
+    counts[whose] += number
+    if not counts[whose]:
+        del counts[whose]
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

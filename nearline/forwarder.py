@@ -28,6 +28,7 @@ from nearline.calls.outcomes import REQUEST_ID_KEY, Context, abort_call, end_ear
 from nearline.calls.request_reader import RequestReader
 from nearline.channel import ServiceChannel, send_requests
 from nearline.channel_security import ChannelSecurity
+from nearline.counts import add_to
 from nearline.errors import (
     NearlineError,
     Overloaded,
@@ -164,9 +165,7 @@ class _Places:
         self._running[party] += 1
 
     def free(self, party: str) -> None:
-        self._running[party] -= 1
-        if not self._running[party]:
-            del self._running[party]
+        add_to(self._running, party, -1)
 
 
 class _Connection:
