@@ -267,16 +267,12 @@ async def test_the_headers_of_each_request_of_a_connection_count_alone(
 
 
 async def test_a_client_that_sends_no_request_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "HEADER_S", 0.1)
-    async with gateway() as (client, behind):
-        _answer(behind)
-        port = client.base_url.port
-        assert port is not None
-        for begun in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nhost: x\r\n"):
-            assert (await _exchange((client.base_url.host, port), begun))[0] == 0
-        assert (await _exchange((client.base_url.host, port), _query({"text": "x"})))[0] == 200
+    for begun in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nhost: x\r\n"):
+        assert (await _exchange(address, begun))[0] == 0
+    assert (await _exchange(address, _query({"text": "x"})))[0] == 200
 
 
 async def test_the_time_for_headers_holds_for_each_request_and_for_nothing_else(

@@ -1,4 +1,4 @@
-"""What a list of a tenant's jobs costs Redis is what the tenant has, not what others have."""
+"""Listing the jobs of a tenant costs Redis what that tenant has, not what others have."""
 
 from __future__ import annotations
 

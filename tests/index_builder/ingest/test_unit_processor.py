@@ -14,6 +14,7 @@ import pytest_asyncio
 from index_builder.ingest import unit_processor
 from index_builder.ingest.document_writer import DocumentWriter
 from index_builder.ingest.file_reader import read_document
+from index_builder.ingest.lease_queue import LeaseQueue
 from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.records import ALONE_AFTER, MAX_LOSSES, QueueLimits
 from index_builder.ingest.unit_processor import RetryPolicy, UnitProcessor
@@ -42,8 +43,17 @@ async def give_redis() -> AsyncIterator[Redis]:
         await client.aclose()
 
 
-def processor_of(redis: Redis, writer: FaultyWriter) -> UnitProcessor:
-    return UnitProcessor(worker_of(redis), DocumentWriter(writer), RETRIES, (), 10.0)
+def processor_of(
+    redis: Redis, writer: FaultyWriter, queue: LeaseQueue | None = None
+) -> UnitProcessor:
+    return UnitProcessor(queue or worker_of(redis), DocumentWriter(writer), RETRIES, (), 10.0)
+
+
+async def submit_rows(redis: Redis, count: int) -> None:
+    """Submits a file of rows with the ids r0, r1 and so on."""
+    rows = b"".join(b'{"id": "r%d", "text": "text"}\n' % number for number in range(count))
+    asked = submission("job", [c.SourceFile("rows.jsonl", rows)])
+    await job_store_of(redis).submit(replace(asked, collection="books"))
 
 
 async def submit(redis: Redis, *names: str) -> None:
@@ -198,12 +208,10 @@ async def test_a_file_that_waited_for_room_more_often_than_it_may_fail_is_expand
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unit_processor, "_QUEUE_FULL_RETRY_S", 0.0)
-    rows = b"".join(b'{"id": "r%d", "text": "text"}\n' % number for number in range(3))
-    asked = submission("job", [c.SourceFile("rows.jsonl", rows)])
-    await job_store_of(redis).submit(replace(asked, collection="books"))
+    await submit_rows(redis, 3)
     # Room for the file and one of its documents.
     queue = worker_of(redis, limits=QueueLimits(units=2))
-    processor = UnitProcessor(queue, DocumentWriter(FaultyWriter()), RETRIES, (), 10.0)
+    processor = processor_of(redis, FaultyWriter(), queue)
     try:
         [file] = await queue.take(1)
         await processor.process([file])
@@ -225,12 +233,10 @@ async def test_a_file_that_waited_for_room_more_often_than_it_may_fail_is_expand
 async def test_a_file_waits_in_the_queue_while_there_is_no_room_for_its_documents(
     redis: Redis,
 ) -> None:
-    rows = b"".join(b'{"id": "r%d", "text": "text"}\n' % number for number in range(5))
-    asked = submission("job", [c.SourceFile("rows.jsonl", rows)])
-    await job_store_of(redis).submit(replace(asked, collection="books"))
+    await submit_rows(redis, 5)
     # Room for the file and two of its documents.
     queue = worker_of(redis, limits=QueueLimits(units=3))
-    processor = UnitProcessor(queue, DocumentWriter(FaultyWriter()), RETRIES, (), 10.0)
+    processor = processor_of(redis, FaultyWriter(), queue)
     try:
         [file] = await queue.take(10)
         assert await processor.process([file]) == 0
@@ -245,14 +251,12 @@ async def test_a_file_waits_in_the_queue_while_there_is_no_room_for_its_document
 async def test_a_worker_that_was_overtaken_neither_adds_rows_nor_ends_their_file(
     redis: Redis,
 ) -> None:
-    rows = b"".join(b'{"id": "r%d", "text": "text"}\n' % number for number in range(3))
-    asked = submission("job", [c.SourceFile("rows.jsonl", rows)])
-    await job_store_of(redis).submit(replace(asked, collection="books"))
+    await submit_rows(redis, 3)
     slow, other = worker_of(redis, "slow", lease_s=0.0), worker_of(redis)
     overtaken = await slow.take(1)
     file = await other.take(1)
     assert [one.entry for one in file] == [one.entry for one in overtaken]
-    late = UnitProcessor(slow, DocumentWriter(FaultyWriter()), RETRIES, (), 10.0)
+    late = processor_of(redis, FaultyWriter(), slow)
     processor = processor_of(redis, FaultyWriter())
     try:
         assert await late.process(overtaken) == 0
