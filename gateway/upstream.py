@@ -113,7 +113,7 @@ class Method:
 
 @contextlib.asynccontextmanager
 async def _begun(method: Any, request: _Requests, context: CallContext) -> AsyncIterator[Any]:
-    """Gives the call of a method, which ends with the block; a stream is sent meanwhile.
+    """Yields the call of a method, which ends with the block; a stream is sent meanwhile.
 
     Raises: An error with which a stream of requests ends.
     """

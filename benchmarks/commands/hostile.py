@@ -68,7 +68,7 @@ class Port(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What an attack on a port did. stop_s: Seconds from SIGTERM until the end of the process."""
+    """Figures of an attack on a port. stop_s: Seconds from SIGTERM until the process has ended."""
 
     attack: str
     process: str

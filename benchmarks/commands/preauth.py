@@ -66,7 +66,7 @@ class Case(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a request cost; see the columns of the command."""
+    """The cost of a request; see the columns of the command."""
 
     server: str
     request: str

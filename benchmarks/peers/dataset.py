@@ -27,7 +27,7 @@ class Condition(NamedTuple):
 
 
 class PeerDataset(NamedTuple):
-    """What all systems load and search.
+    """The data that all systems load and search.
 
     base: Rows, (n, d) float32 of unit length. queries: (q, d). values: A value per row, by
     attribute.

@@ -40,8 +40,8 @@ IMPORT_ID: Final = Limit(1, 64, "[a-z0-9][a-z0-9_-]{0,63}")
 JOB_ID: Final = Limit(1, c.MAX_JOB_ID, f"[A-Za-z0-9_-]{{1,{c.MAX_JOB_ID}}}")
 TEXT: Final = Limit(1, c.MAX_QUERY_CHARACTERS)
 BATCH: Final = Limit(1, c.MAX_BATCH)
-# A map by the ids of a batch.
-BY_ID: Final = Limit(0, c.MAX_BATCH)
+# Of a batch, where some or all entries may be missing: a map by its ids, or one of its columns.
+PART_OF_BATCH: Final = Limit(0, c.MAX_BATCH)
 USER_ATTRIBUTES: Final = Limit(0, c.MAX_USER_ATTRIBUTES)
 IMPORT_ROWS: Final = Limit(0, c.MAX_IMPORT_ROWS)
 SHARE: Final = Limit(0, 1)
@@ -100,7 +100,7 @@ LIMITS: Final[Mapping[str, Limit]] = {
             "VerifyCitationRequest.citations",
         ),
         (
-            BY_ID,
+            PART_OF_BATCH,
             "DeleteItemsRequest.if_versions UpsertItemsRequest.as_of "
             "UpsertItemsRequest.if_versions",
         ),

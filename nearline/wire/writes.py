@@ -12,7 +12,7 @@ from nearline.times import in_utc
 from nearline.v1 import embedding_pb2, retrieval_pb2
 from nearline.wire.enums import LANE_OF, LANES, OUTCOME_OF, OUTCOMES, lookup
 from nearline.wire.items import item_from_proto, item_to_proto
-from nearline.wire.limits import BATCH, BY_ID, bounded
+from nearline.wire.limits import BATCH, PART_OF_BATCH, bounded
 from nearline.wire.values import time_from_proto
 
 _UINT64 = range(1 << 64)
@@ -64,7 +64,7 @@ def as_of_of(request: retrieval_pb2.UpsertItemsRequest) -> dict[str, datetime]:
 
     Raises: InvalidRequest: a time outside the years 1 to 9999.
     """
-    times = bounded(request.as_of.items(), "as_of", BY_ID)
+    times = bounded(request.as_of.items(), "as_of", PART_OF_BATCH)
     return {key: time_from_proto(time, f"as_of[{key}]") for key, time in times}
 
 
@@ -75,7 +75,7 @@ def if_versions_of(
 
     Raises: InvalidRequest: there are too many.
     """
-    return dict(bounded(request.if_versions.items(), "if_versions", BY_ID))
+    return dict(bounded(request.if_versions.items(), "if_versions", PART_OF_BATCH))
 
 
 def lane_of(request: retrieval_pb2.UpsertItemsRequest) -> c.Lane | None:

@@ -13,7 +13,7 @@ from nearline.errors import InvalidRequest
 from nearline.internal.v1 import shard_pb2
 from nearline.v1 import retrieval_pb2
 from nearline.vectors import count_rows, pack, unpack
-from nearline.wire.limits import BY_ID
+from nearline.wire.limits import PART_OF_BATCH
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.shard import (
     TITLE_SCORE,
@@ -77,10 +77,10 @@ def queries_from_proto(message: shard_pb2.SearchShardRequest, dim: int) -> Shard
 
     Raises: InvalidRequest: a different dim, or unequal numbers of texts and vectors.
     """
-    texts = tuple(wire.bounded(message.texts, "texts", BY_ID))
+    texts = tuple(wire.bounded(message.texts, "texts", PART_OF_BATCH))
     if not message.HasField("vectors"):
         return ShardQueries(np.empty((0, dim), np.float32), texts)
-    wire.check_count(count_rows(message.vectors), "vectors", BY_ID)
+    wire.check_count(count_rows(message.vectors), "vectors", PART_OF_BATCH)
     vectors = unpack(message.vectors)
     if vectors.shape[1] != dim:
         raise InvalidRequest(
