@@ -10,6 +10,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,8 @@ import grpc
 import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from prometheus_client import Gauge, start_http_server
+from prometheus_client import REGISTRY, Gauge, start_http_server
+from prometheus_client.exposition import choose_encoder
 
 from nearline.access.access_control import AccessControl
 from nearline.access.api_keys import KeyFile
@@ -350,6 +353,7 @@ def start_metrics(settings: ListenerSettings) -> None:
             f"cannot serve metrics on {host}:{port}: {error.strerror}; "
             "choose another --metrics-port"
         ) from error
+    server.set_app(_metrics_app())
     # Instead of the library's 5: a connection that finds no room is tried again after a second.
     server.socket.listen(1_024)
     newest: deque[socket.socket] = deque(maxlen=_METRICS_CONNECTIONS)
@@ -363,6 +367,25 @@ def start_metrics(settings: ListenerSettings) -> None:
         return True
 
     vars(server).update(verify_request=begin, handle_error=lambda *_: None)
+
+
+def _metrics_app() -> Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]:
+    """Returns a WSGI application for metrics, whose text is made once for all who wait for it."""
+    lock = threading.Lock()
+    newest = ("", 0.0, b"")
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        nonlocal newest
+        encode, kind = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+        arrived = time.monotonic()
+        with lock:
+            if newest[0] != kind or newest[1] <= arrived:
+                newest = (kind, time.monotonic(), encode(REGISTRY))
+            text = newest[2]
+        start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(text)))])
+        return [text]
+
+    return answer
 
 
 def _read_expiry(file: str) -> float:

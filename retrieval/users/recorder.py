@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import chain, islice, starmap
 from typing import NamedTuple
 
-from nearline.contract.recommendations import Interaction, RecordReply
+from nearline.contract.recommendations import MAX_EVENT_ID_BYTES, Interaction, RecordReply
 from nearline.errors import NotReady
 from nearline.retry import SAME_KEY
 from nearline.times import from_us, to_us
@@ -80,7 +80,7 @@ def partition_by_owner(
     sessions: dict[str, OwnerBatch] = {}
     for place, one in enumerate(interactions):
         time = from_us(now_us) if one.time is None else one.time
-        event_id = one.event_id or (f"{idempotency_key}/{place}" if idempotency_key else "")
+        event_id = one.event_id or _made_event_id(idempotency_key, place)
         digest = event_digest(event_id) if event_id else b""
         words = encode_entry(one, to_us(time), event_id)
         entry = OwnerInteraction(one.item_id, one.kind, to_us(time), one.weight, digest, words)
@@ -95,6 +95,15 @@ def partition_by_owner(
                 sessions[one.session_id] = OwnerBatch(keys, ttl_s[1], [])
             sessions[one.session_id].interactions.append(entry)
     return [*users.values(), *sessions.values()]
+
+
+def _made_event_id(idempotency_key: str, place: int) -> str:
+    if not idempotency_key:
+        return ""
+    made = f"{idempotency_key}/{place}"
+    if len(made.encode()) <= MAX_EVENT_ID_BYTES:
+        return made
+    return f"{hashlib.blake2b(idempotency_key.encode(), digest_size=32).hexdigest()}/{place}"
 
 
 def event_digest(event_id: str) -> bytes:

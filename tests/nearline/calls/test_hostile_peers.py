@@ -15,6 +15,7 @@ import threading
 import urllib.request
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,8 @@ from typing import Any, cast
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import REGISTRY, Metric
+from prometheus_client.registry import Collector
 
 from benchmarks.workloads.hostile_peer import HostilePeer
 from nearline import admission, forwarder, serving, status
@@ -538,6 +541,42 @@ async def test_half_requests_for_metrics_take_a_few_threads_and_no_others_time(
             reply = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=20).read())
             assert b"nearline_server_call_limit" in reply
             await until(is_true(lambda: threading.active_count() < before + 20))
+
+
+async def test_metrics_are_read_once_for_all_who_wait_for_them() -> None:
+    asked, waiting = 10, threading.Event()
+    begun: list[int] = []
+
+    class Slow(Collector):
+        def describe(self) -> list[Metric]:
+            return []
+
+        def collect(self) -> list[Metric]:
+            begun.append(len(begun))
+            assert waiting.wait(20)
+            return []
+
+    def scrape() -> bytes:
+        with urllib.request.urlopen(url, timeout=20) as reply:
+            return cast(bytes, reply.read())
+
+    settings = ServerSettings(metrics_port=free_port())
+    url = f"http://127.0.0.1:{settings.metrics_port}/metrics"
+    async with running([], settings=settings):
+        callers, collector = ThreadPoolExecutor(asked), Slow()
+        REGISTRY.register(collector)
+        try:
+            before = threading.active_count()
+            replies = [callers.submit(scrape) for _ in range(asked)]
+            # A thread for each that asks, and one that answers it.
+            await until(is_true(lambda: threading.active_count() >= before + 2 * asked))
+            waiting.set()
+            await asyncio.to_thread(callers.shutdown)
+            assert all(b"nearline_server_call_limit" in one.result() for one in replies)
+        finally:
+            waiting.set()
+            REGISTRY.unregister(collector)
+    assert 1 < len(begun) < asked
 
 
 def test_connections_to_metrics_wait_while_their_process_is_busy() -> None:

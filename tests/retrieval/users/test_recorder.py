@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nearline.contract import MAX_EVENT_ID_BYTES
 from retrieval.users import recorder
 from retrieval.users.keys import session_keys, user_keys
 from retrieval.users.recorder import (
@@ -53,6 +54,21 @@ def test_users_come_first_and_are_kept_as_long_as_users() -> None:
         name: event_digest(event)
         for name, event in {"a": "key/0", "b": "key/1", "c": "e", "d": "key/3"}.items()
     }
+
+
+def test_an_event_id_made_from_a_long_idempotency_key_has_the_size_of_an_event_id() -> None:
+    def made(key: str) -> list[str]:
+        (batch,) = partition_by_owner("c", [seen("a", 1), seen("b", 2)], key, 0, (1, 1))
+        fields = [
+            dict(zip(one.words[::2], one.words[1::2], strict=True)) for one in batch.interactions
+        ]
+        return [one["event"] for one in fields]
+
+    keys = ["k" * (MAX_EVENT_ID_BYTES - 2), "k" * MAX_EVENT_ID_BYTES, "ä" * 64]
+    ids = [one for key in keys for one in made(key)]
+    assert ids[:2] == [f"{keys[0]}/0", f"{keys[0]}/1"]
+    assert len(set(ids)) == 6
+    assert max(len(one.encode()) for one in ids) == MAX_EVENT_ID_BYTES
 
 
 @pytest.mark.parametrize(
