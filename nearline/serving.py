@@ -12,7 +12,6 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,7 +48,7 @@ LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
 # For connections to close once their calls have ended.
 _CLOSE_S = 0.5
 # Each has a thread. A new connection takes the place of the oldest one.
-_METRICS_CONNECTIONS, _METRICS_TIMEOUT_S = 16, 10.0
+_METRICS_CONNECTIONS, _METRICS_TIMEOUT_S = 64, 10.0
 _NEVER = (1 << 31) - 1  # gRPC's value for no limit.
 _log = logging.getLogger(__name__)
 _certificate_expiry = Gauge(
@@ -356,17 +355,31 @@ def start_metrics(settings: ListenerSettings) -> None:
     server.set_app(_metrics_app())
     # Instead of the library's 5: a connection that finds no room is tried again after a second.
     server.socket.listen(1_024)
-    newest: deque[socket.socket] = deque(maxlen=_METRICS_CONNECTIONS)
+    open_ones: dict[socket.socket, None] = {}  # Oldest first.
+    close = server.shutdown_request
 
     def begin(connection: Any, _: object) -> bool:
-        if len(newest) == _METRICS_CONNECTIONS:
+        try:
+            connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass  # Its request has not arrived.
+        except OSError:
+            return False  # It was reset, and needs no thread.
+        if len(open_ones) >= _METRICS_CONNECTIONS:
+            oldest = list(open_ones)[0]  # noqa: RUF015 - in one step: other threads change it.
+            open_ones.pop(oldest, None)
             with contextlib.suppress(OSError):  # It is closed already.
-                newest[0].shutdown(socket.SHUT_RDWR)
-        newest.append(connection)
+                oldest.shutdown(socket.SHUT_RDWR)
+        open_ones[connection] = None
         connection.settimeout(_METRICS_TIMEOUT_S)
         return True
 
-    vars(server).update(verify_request=begin, handle_error=lambda *_: None)
+    def end(connection: Any) -> None:
+        open_ones.pop(connection, None)
+        close(connection)
+
+    changed = {"verify_request": begin, "shutdown_request": end, "handle_error": lambda *_: None}
+    vars(server).update(changed)
 
 
 def _metrics_app() -> Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]:
