@@ -47,7 +47,7 @@ from nearline.tracing.start import traced_calls
 LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
 # For connections to close once their calls have ended.
 _CLOSE_S = 0.5
-# Each has a thread. A new connection takes the place of the oldest one.
+# Each has a thread. When there is no room, a new connection takes the place of the oldest one.
 _METRICS_CONNECTIONS, _METRICS_TIMEOUT_S = 64, 10.0
 _NEVER = (1 << 31) - 1  # gRPC's value for no limit.
 _log = logging.getLogger(__name__)

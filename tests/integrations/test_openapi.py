@@ -78,10 +78,20 @@ def _adapted(document: Any) -> Any:
     del item["properties"]["vector"], event["properties"]["position"]
     item["required"] += ["text"]
     item["properties"]["text"] |= {"minLength": 1}
-    event["required"] += ["user_id"]
-    event["properties"]["user_id"] |= {"minLength": 1}
     schemas["UpsertItemsRequest"]["properties"]["items"]["items"] = item
-    schemas["RecordInteractionsRequest"]["properties"]["interactions"]["items"] = event
+    owners = [
+        {one: event["properties"][one] | {"minLength": 1}} for one in ("user_id", "session_id")
+    ]
+    schemas["RecordInteractionsRequest"]["properties"]["interactions"]["items"] = {
+        "anyOf": [
+            event
+            | {
+                "properties": event["properties"] | owner,
+                "required": [*event["required"], *owner],
+            }
+            for owner in owners
+        ]
+    }
     schemas["Query"]["properties"]["vector"] |= {"minItems": 4, "maxItems": 4}
     # The same as exactly one property, in words from which Schemathesis makes right ones.
     alone = {"type": "object", "additionalProperties": False}
