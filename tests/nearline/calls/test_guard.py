@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -28,6 +28,7 @@ from nearline.v1 import (
     types_pb2,
 )
 from nearline_cli.local.processes import free_port
+from tests.waits import until
 
 
 class Gate(embedding_pb2_grpc.EmbeddingServiceServicer):
@@ -62,12 +63,6 @@ class Gate(embedding_pb2_grpc.EmbeddingServiceServicer):
             "nearline.v1.EmbeddingService",
             lambda server: embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(self, server),
         )
-
-
-async def until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not claim():
-            await asyncio.sleep(0.001)
 
 
 async def test_calls_beyond_the_limit_are_refused_with_a_time_and_status_is_still_given() -> None:

@@ -9,7 +9,8 @@ import json
 import os
 import signal
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +31,7 @@ from nearline.settings import ServerSettings
 from nearline.v1 import embedding_pb2, retrieval_pb2, retrieval_pb2_grpc
 from nearline_cli.local.processes import free_port
 from tests.nearline.doors import EMBEDDING, MANY, Behind, front
+from tests.waits import until
 
 pytestmark = pytest.mark.service
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -96,12 +98,6 @@ async def call(
         metadata = tuple(bearer(tenant).items())
         one = channel.unary_unary(path)(request, timeout=20, metadata=metadata, **options)
         return str((await one.code()).name)
-
-
-async def until(claim: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
-        while not await claim():
-            await asyncio.sleep(0.01)
 
 
 async def serves(address: str, service: str = "", wanted: int = SERVING) -> bool:
@@ -423,7 +419,7 @@ async def test_requests_of_a_write_stream_have_their_turn_in_the_lane_bulk() -> 
         large.go.clear()
         # Half of the calls that may run.
         held = [asyncio.create_task(call(address, UPSERT, tenant="b")) for _ in range(4)]
-        await until(is_true(lambda: large.written == 4))
+        await until(lambda: large.written == 4)
         metadata = tuple(bearer("a").items())
         both = {
             asyncio.create_task(one.details()): one
@@ -440,7 +436,7 @@ async def test_requests_of_a_write_stream_have_their_turn_in_the_lane_bulk() -> 
         assert await call(address, GET) == "OK"
         assert large.streamed == 0
         large.go.set()
-        await until(is_true(lambda: large.streamed == 1))
+        await until(lambda: large.streamed == 1)
         assert await asyncio.gather(*held) == ["OK"] * 4
         # A stream that waits for its sender keeps no other write waiting.
         assert [await call(address, UPSERT, tenant="b") for _ in range(4)] == ["OK"] * 4
@@ -467,7 +463,7 @@ async def test_a_request_of_a_stream_is_forgotten_while_the_next_one_is_awaited(
         for _ in range(3):
             await stream.write(b"one")
             one = await asyncio.wait_for(seen.get(), 20)
-            await until(is_forgotten(one))
+            await until(partial(is_forgotten, one))
         await stream.done_writing()
         assert await stream == b""
 
@@ -479,15 +475,8 @@ class Decoded:
         self.data = data
 
 
-def is_forgotten(one: weakref.ref[Decoded]) -> Callable[[], Awaitable[bool]]:
-    return is_true(lambda: one() is None)
-
-
-def is_true(claim: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
-    async def found() -> bool:
-        return claim()
-
-    return found
+def is_forgotten(one: weakref.ref[Decoded]) -> bool:
+    return one() is None
 
 
 async def test_a_flood_of_refusals_neither_fills_nor_blinds_the_audit_log(tmp_path: Path) -> None:

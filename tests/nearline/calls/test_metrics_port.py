@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
@@ -22,14 +21,9 @@ from nearline import serving
 from nearline.serving import running
 from nearline.settings import ServerSettings
 from nearline_cli.local.processes import free_port
+from tests.waits import until
 
 pytestmark = pytest.mark.service
-
-
-async def until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not claim():
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("timeout_s", [0.2, 60.0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -27,6 +26,7 @@ from retrieval.redis_client.connection import connect
 from tests.redis_server import needs_redis, valkey
 from tests.retrieval.changelog.log_writes import change_logs, delete, set_attribute, upsert
 from tests.retrieval.changelog.memory_log import MemoryLog
+from tests.waits import until
 
 
 def manifest(watermark: Watermark | None = None) -> snapshot_pb2.Manifest:
@@ -51,12 +51,6 @@ async def following(
         yield touched
     finally:
         await touched.close()
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(15):
-        while not holds():
-            await asyncio.sleep(0.005)
 
 
 async def test_changes_after_the_snapshot_are_tracked() -> None:

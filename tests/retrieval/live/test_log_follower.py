@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from retrieval.live.log_follower import LogFollower
 from retrieval.live.progress import LiveState, LiveView
 from retrieval.protocols.watermark import AppliedState, Watermark
 from tests.retrieval.live.followed_collection import Followed, in_partition, upsert
+from tests.waits import until
 
 
 class ExternalStore:
@@ -67,6 +69,9 @@ class ExternalStore:
         """The applied state reported to searches."""
         assert self.live is not None
         return self.live.view.applied
+
+    def covers(self, head: Watermark) -> bool:
+        return self.applied.watermark.covers(head)
 
 
 class _Delta:
@@ -130,13 +135,6 @@ async def give_external_collection(tmp_path: Path) -> AsyncIterator[ExternalColl
     opened = ExternalCollection(tmp_path)
     yield opened
     await opened.one.close()
-
-
-async def until(reached: object) -> None:
-    assert callable(reached)
-    async with asyncio.timeout(10):
-        while not reached():
-            await asyncio.sleep(0.005)
 
 
 async def test_changes_that_a_delta_contains_are_not_read_again(
@@ -342,7 +340,7 @@ async def test_a_failure_after_a_recovery_is_retried_as_soon_as_the_first_one(
     for name in ("d0", "d1"):
         there.faults.append(ZeroDivisionError("a bug"))
         head = await one.write(upsert(name))
-        await until(lambda head=head: there.applied.watermark.covers(head))
+        await until(partial(there.covers, head))
     assert (there.seen, there.faults) == (["d0", "d1"], [])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 import pytest
 
@@ -26,6 +26,7 @@ from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas.hedged_calls import HedgedCalls
 from retrieval.shards.replicas.load_balancer import choose_replica
 from retrieval.shards.replicas.replica import Replica
+from tests.waits import until
 
 KEY = ShardKey("default", "s1", 0)
 
@@ -69,12 +70,6 @@ async def replicas_of(*servers: Server) -> list[Replica[Server]]:
 
 def send(server: Server) -> Awaitable[str]:
     return server.answer()
-
-
-async def until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not claim():
-            await asyncio.sleep(0)
 
 
 async def slow_percentile(seconds: float) -> RecentQuantiles:

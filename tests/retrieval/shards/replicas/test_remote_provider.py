@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,6 +18,7 @@ from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas import remote_provider, replica, rolling_loader
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
 from retrieval.snapshots.memory import MemoryLimit
+from tests.waits import until
 
 
 class Server:
@@ -76,12 +77,6 @@ def snapshot(snapshot_id: str, collection: str = "default", shards: int = 2) -> 
     entries = [snapshot_pb2.ShardEntry(shard=number) for number in range(shards)]
     manifest = snapshot_pb2.Manifest(snapshot_id=snapshot_id, shards=entries)
     return SnapshotRef(collection=collection, epoch=1, manifest=manifest)
-
-
-async def until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not claim():
-            await asyncio.sleep(0.001)
 
 
 async def lose_all(server: Server, loaded_again: tuple[str, str]) -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from retrieval.shards.client import ShardClient
 from retrieval.shards.replicas.replica import Replica
 from tests.retrieval.router.test_processes import router, shard_servers
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
+from tests.waits import until
 
 pytestmark = pytest.mark.service
 QUERY = c.Query(vector=np.ones(4, np.float32))
@@ -158,12 +159,6 @@ def late_server(
 async def until_whole(client: RetrievalClient) -> None:
     async with asyncio.timeout(30):
         while (await client.search(QUERY, timeout_s=5.0)).info.coverage.missing_shards:
-            await asyncio.sleep(0.05)
-
-
-async def until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not claim():
             await asyncio.sleep(0.05)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 
 import pytest
 
@@ -16,6 +16,7 @@ from retrieval.shards.replicas import rolling_loader as loading_module
 from retrieval.shards.replicas.replica import Replica
 from retrieval.shards.replicas.rolling_loader import SnapshotLoader
 from retrieval.shards.topology import replica_groups
+from tests.waits import until
 
 
 class Server:
@@ -59,12 +60,6 @@ async def loading_on(
         yield loading, replicas
     finally:
         await loading.close()
-
-
-async def until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not claim():
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture(autouse=True)
