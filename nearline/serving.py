@@ -16,14 +16,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from prometheus_client import REGISTRY, Gauge, start_http_server
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import Gauge, make_wsgi_app, start_http_server
 
 from nearline.access.access_control import AccessControl
 from nearline.access.api_keys import KeyFile
@@ -49,7 +48,10 @@ LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
 _CLOSE_S = 0.5
 # Each has a thread. When there is no room, a new connection takes the place of the oldest one.
 _METRICS_CONNECTIONS, _METRICS_TIMEOUT_S = 64, 10.0
+# What a reply with metrics depends on.
+_WISH = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING")
 _NEVER = (1 << 31) - 1  # gRPC's value for no limit.
+_WsgiApp: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]
 _log = logging.getLogger(__name__)
 _certificate_expiry = Gauge(
     "nearline_server_certificate_expiry_timestamp_seconds",
@@ -352,7 +354,7 @@ def start_metrics(settings: ListenerSettings) -> None:
             f"cannot serve metrics on {host}:{port}: {error.strerror}; "
             "choose another --metrics-port"
         ) from error
-    server.set_app(_metrics_app())
+    server.set_app(_shared(make_wsgi_app()))
     # Instead of the library's 5: a connection that finds no room is tried again after a second.
     server.socket.listen(1_024)
     open_ones: dict[socket.socket, None] = {}  # Oldest first.
@@ -382,21 +384,23 @@ def start_metrics(settings: ListenerSettings) -> None:
     vars(server).update(changed)
 
 
-def _metrics_app() -> Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]:
-    """Returns a WSGI application for metrics, whose text is made once for all who wait for it."""
+def _shared(app: _WsgiApp) -> _WsgiApp:
+    """Returns an application whose reply is made once for all who wait for the same one."""
     lock = threading.Lock()
-    newest = ("", 0.0, b"")
+    newest: tuple[tuple[Any, ...], float, Any, list[bytes]] = (), 0.0, (), []
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         nonlocal newest
-        encode, kind = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+        wish = tuple(environ.get(name) for name in _WISH)
         arrived = time.monotonic()
         with lock:
-            if newest[0] != kind or newest[1] <= arrived:
-                newest = (kind, time.monotonic(), encode(REGISTRY))
-            text = newest[2]
-        start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(text)))])
-        return [text]
+            if newest[0] != wish or newest[1] <= arrived:
+                begun, heads = time.monotonic(), list[Any]()
+                parts = app(environ, lambda *head: heads.append(head))
+                newest = wish, begun, heads[0], parts
+            _, _, head, parts = newest
+        start_response(*head)
+        return parts
 
     return answer
 

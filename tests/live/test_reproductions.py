@@ -38,8 +38,8 @@ from tests.nearline.calls.test_hostile_peers import (
     channel_to,
     is_answered,
     serves,
+    until,
 )
-from tests.waits import until
 
 pytestmark = [pytest.mark.service, pytest.mark.long]
 MIB = 1 << 20

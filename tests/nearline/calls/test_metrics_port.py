@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import cast
 
 import pytest
@@ -21,9 +26,10 @@ from nearline import serving
 from nearline.serving import running
 from nearline.settings import ServerSettings
 from nearline_cli.local.processes import free_port
-from tests.waits import until
+from tests import waits
 
 pytestmark = pytest.mark.service
+until = partial(waits.until, timeout_s=20)
 
 
 @pytest.mark.parametrize("timeout_s", [0.2, 60.0])
@@ -87,8 +93,9 @@ async def test_metrics_are_read_once_for_all_who_wait_for_them() -> None:
     assert 1 < len(begun) < asked
 
 
-def test_connections_to_metrics_wait_while_their_process_is_busy() -> None:
-    port = free_port()
+@contextlib.contextmanager
+def stopped_process(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a process that serves metrics, and stops it (SIGSTOP)."""
     code = f"""
 import signal
 from nearline.serving import start_metrics
@@ -98,13 +105,51 @@ print(flush=True)
 signal.pause()
 """
     command = (sys.executable, "-c", code)
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE) as process,
-        contextlib.ExitStack() as held,
-    ):
-        held.callback(process.kill)
-        assert process.stdout is not None and process.stdout.readline()
-        process.send_signal(signal.SIGSTOP)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline()
+            process.send_signal(signal.SIGSTOP)
+            yield process
+        finally:
+            process.kill()
+
+
+def test_connections_to_metrics_wait_while_their_process_is_busy() -> None:
+    port = free_port()
+    with stopped_process(port), contextlib.ExitStack() as held:
         # Refused ones would be tried again after a second.
         for _ in range(200):
             held.enter_context(socket.create_connection(("127.0.0.1", port), 0.9))
+
+
+def test_connections_that_were_reset_take_no_others_place() -> None:
+    port = free_port()
+    with (
+        stopped_process(port) as process,
+        socket.create_connection(("127.0.0.1", port), 20) as half,
+    ):
+        half.sendall(b"GET /metrics HTTP/1.1\r\n")
+        for _ in range(200):
+            with socket.create_connection(("127.0.0.1", port), 20) as one:
+                one.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        process.send_signal(signal.SIGCONT)
+        # It is accepted after those that were reset.
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as reply:
+            assert reply.status == 200
+        half.sendall(b"\r\n")
+        assert half.recv(1 << 16).startswith(b"HTTP/1.0 200")
+
+
+def test_metrics_are_compressed_for_callers_that_ask_for_it() -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/metrics"
+    with stopped_process(port) as process:
+        process.send_signal(signal.SIGCONT)
+        wanted = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
+        with urllib.request.urlopen(wanted, timeout=20) as reply:
+            assert b"nearline_server_call_limit" in gzip.decompress(reply.read())
+        with urllib.request.urlopen(url, timeout=20) as reply:
+            assert b"nearline_server_call_limit" in reply.read()
+        with pytest.raises(urllib.error.HTTPError, match="405"):
+            urllib.request.urlopen(url, data=b"x", timeout=20)

@@ -17,8 +17,8 @@ from tests.retrieval.shards.replicas.test_hedged_calls import (
     replicas_of,
     send,
     slow_percentile,
+    until,
 )
-from tests.waits import until
 
 
 def counted(metric: str, collection: str) -> dict[str, float]:

@@ -21,8 +21,8 @@ from tests.retrieval.shards.replicas.test_hedged_calls import (
     replicas_of,
     send,
     slow_percentile,
+    until,
 )
-from tests.waits import until
 
 
 async def test_half_of_the_hedges_are_reserved() -> None:

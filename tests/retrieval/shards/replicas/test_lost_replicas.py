@@ -17,8 +17,8 @@ from tests.retrieval.shards.replicas.test_hedged_calls import (
     replicas_of,
     send,
     slow_percentile,
+    until,
 )
-from tests.waits import until
 
 
 async def test_a_call_that_its_replicas_die_of_reaches_two_of_them() -> None:
