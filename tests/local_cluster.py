@@ -7,14 +7,17 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nearline_cli.local.bundled_redis import HOST, command, find_program
 from nearline_cli.local.processes import free_port
 from retrieval.redis_client.connection import REDIS_FAILURES, connect
+from tests import waits
 
 _START_S = 30.0
+_until = partial(waits.until, timeout_s=_START_S, every_s=0.02)
 _SLOTS = 16_384
 # Becomes the server, which ends with this process, however that ends.
 _LAUNCHER = """
@@ -144,7 +147,7 @@ class LocalCluster:
     async def wait_until_whole(self) -> None:
         """Waits until every server sees all others, and all slots are served."""
         for node in self.nodes:
-            await _until(lambda node=node: node.sees_all(len(self.nodes)))
+            await _until(partial(node.sees_all, len(self.nodes)))
 
 
 @contextlib.asynccontextmanager
@@ -173,9 +176,3 @@ async def local_cluster(
             yield cluster
         finally:
             await asyncio.gather(*(one.close() for one in nodes))
-
-
-async def _until(holds: Any) -> None:
-    async with asyncio.timeout(_START_S):
-        while not await holds():
-            await asyncio.sleep(0.02)

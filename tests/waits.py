@@ -7,11 +7,13 @@ import inspect
 from collections.abc import Awaitable, Callable
 
 
-async def until(claim: Callable[[], object | Awaitable[object]]) -> None:
-    """Waits until a claim, which may be a coroutine, holds."""
-    async with asyncio.timeout(30):
+async def until(
+    claim: Callable[[], object | Awaitable[object]], timeout_s: float = 10, every_s: float = 0.005
+) -> None:
+    """Waits until a claim, which may be a coroutine, holds; raises TimeoutError if it does not."""
+    async with asyncio.timeout(timeout_s):
         while True:
             found = claim()
             if await found if inspect.isawaitable(found) else found:
                 return
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(every_s)

@@ -27,6 +27,7 @@ from tests.deploy.fleet_parts import (
     visits,
     write_documents,
 )
+from tests.waits import until
 
 pytestmark = [pytest.mark.service, pytest.mark.long, needs_containers]
 SHARDS = ("shards-a", "shards-b")
@@ -94,9 +95,7 @@ async def kill(running: Cluster, name: str) -> None:
     """Kills the first pod's container of a workload, and waits until it is back."""
     container = running.of(name)[0].containers[-1]
     container.kill()
-    async with asyncio.timeout(10):
-        while container.ready:
-            await asyncio.sleep(0.05)
+    await until(lambda: not container.ready)
     await container.wait_ready(200)
     assert container.restarts == 1
 

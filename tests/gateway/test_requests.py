@@ -34,6 +34,7 @@ from nearline.v1 import (
     retrieval_pb2,
 )
 from tests.gateway.gateways import Behind, gateway
+from tests.waits import until
 
 pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="module")]
 SEARCH = "/v1/collections/shop/search"
@@ -185,9 +186,7 @@ async def test_a_request_whose_client_has_gone_is_cancelled(served: Served) -> N
     while not behind.seen:
         await asyncio.sleep(0)
     waiting.cancel()
-    async with asyncio.timeout(10):
-        while behind.cancelled != ["Search"]:
-            await asyncio.sleep(0.001)
+    await until(lambda: behind.cancelled == ["Search"])
 
 
 async def test_an_answer_comes_as_events_and_its_error_too(served: Served) -> None:
@@ -309,13 +308,9 @@ async def test_a_caller_whose_calls_take_every_place_of_its_connection_keeps_few
         behind.seen.clear()
         behind.go.clear()
         flood = [search("flood") for _ in range(6)]
-        async with asyncio.timeout(10):
-            while len(behind.seen) < 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(behind.seen) >= 2)
         others = [search(f"key {number}") for number in range(8)]
-        async with asyncio.timeout(10):
-            while len(behind.seen) < 2 + 4:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(behind.seen) >= 2 + 4)
         behind.go.set()
         replies = await asyncio.gather(*flood, *others)
     assert {reply.status_code for reply in replies} == {200}

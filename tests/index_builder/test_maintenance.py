@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from retrieval.changelog.archive import Archive
 from retrieval.embedders.endpoints import Embedders
 from retrieval.snapshots import aliases
 from retrieval.snapshots.proposals import read_proposals
+from tests import waits
 from tests.index_builder.live_collection import Living
 from tests.index_builder.pipeline.maintained_collection import Requests
 from tests.retrieval.changelog.memory_log import MemoryLog
@@ -80,10 +82,7 @@ async def _running(maintenance: Maintenance) -> AsyncIterator[None]:
         await asyncio.wait((task,))
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
+_until = partial(waits.until, timeout_s=20, every_s=0.01)
 
 
 def _maintenance(living: Living, *logs: MemoryLog, **options: object) -> Maintenance:

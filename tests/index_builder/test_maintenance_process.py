@@ -8,7 +8,8 @@ import resource
 import signal
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from nearline.store.snapshot import Store
 from nearline_cli.local.processes import free_port, service_process
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.changelog.registry import ChangeLogs
+from tests import waits
 from tests.redis_server import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]
@@ -105,10 +107,7 @@ async def _read_until(process: asyncio.subprocess.Process, word: str) -> list[st
     return lines
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.05)
+_until = partial(waits.until, timeout_s=60, every_s=0.05)
 
 
 @contextlib.contextmanager

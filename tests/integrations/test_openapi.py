@@ -81,19 +81,11 @@ def _adapted(document: Any) -> Any:
     item["required"] += ["text"]
     item["properties"]["text"] |= {"minLength": 1}
     schemas["UpsertItemsRequest"]["properties"]["items"]["items"] = item
-    owners = [
-        {one: event["properties"][one] | {"minLength": 1}} for one in ("user_id", "session_id")
+    event["anyOf"] = [
+        {"required": [one], "properties": {one: {"minLength": 1}}}
+        for one in ("user_id", "session_id")
     ]
-    schemas["RecordInteractionsRequest"]["properties"]["interactions"]["items"] = {
-        "anyOf": [
-            event
-            | {
-                "properties": event["properties"] | owner,
-                "required": [*event["required"], *owner],
-            }
-            for owner in owners
-        ]
-    }
+    schemas["RecordInteractionsRequest"]["properties"]["interactions"]["items"] = event
     schemas["Query"]["properties"]["vector"] |= {"minItems": 4, "maxItems": 4}
     # The same as exactly one property, in words from which Schemathesis makes right ones.
     alone = {"type": "object", "additionalProperties": False}

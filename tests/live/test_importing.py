@@ -31,6 +31,7 @@ from tests.index_builder.behaviour.trained_snapshots import history_ids
 from tests.live.test_recommending import build
 from tests.live.world import World, world
 from tests.redis_server import needs_redis
+from tests.waits import until
 
 pytestmark = [pytest.mark.service, needs_redis, pytest.mark.asyncio(loop_scope="module")]
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -125,9 +126,7 @@ async def test_a_command_that_is_killed_and_run_again_imports_the_same_state(
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    async with asyncio.timeout(60):
-        while not contents(running, "killed"):
-            await asyncio.sleep(0.01)
+    await until(lambda: contents(running, "killed"), timeout_s=60)
     client.send_signal(signal.SIGKILL)
     await client.wait()
     before = len(contents(running, "killed"))
@@ -211,6 +210,4 @@ async def test_a_dropped_collection_leaves_no_interactions(running: World) -> No
     assert reply == c.ImportReply(1, 1, 0)
     assert (running.store / "short" / "interactions" / "a").is_dir()
     await running.admin.drop_collection("short", why="test")
-    async with asyncio.timeout(30):
-        while (running.store / "short" / "interactions").exists():
-            await asyncio.sleep(0.05)
+    await until(lambda: not (running.store / "short" / "interactions").exists(), timeout_s=30)

@@ -20,6 +20,7 @@ from nearline_cli.local.processes import free_port
 from tests.live.test_recommending import served
 from tests.live.world import World
 from tests.redis_server import needs_redis
+from tests.waits import until
 
 pytestmark = [
     pytest.mark.service,
@@ -45,9 +46,7 @@ async def command(running: World, *words: str, kill_at: Path | None = None) -> t
         stderr=asyncio.subprocess.STDOUT,
     )
     if kill_at is not None:
-        async with asyncio.timeout(60):
-            while not kill_at.exists():
-                await asyncio.sleep(0.005)
+        await until(kill_at.exists, timeout_s=60)
         process.send_signal(signal.SIGKILL)
     said, _ = await process.communicate()
     assert process.returncode is not None

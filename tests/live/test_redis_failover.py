@@ -24,6 +24,7 @@ from tests.local_cluster import ClusterProcess, LocalCluster
 from tests.redis_cluster import give_replicated
 from tests.redis_server import needs_redis
 from tests.retrieval.changelog.log_writes import change_logs, upsert
+from tests.waits import until
 
 __all__ = ["give_replicated"]
 pytestmark = [pytest.mark.service, pytest.mark.long, needs_redis]
@@ -120,9 +121,7 @@ async def test_a_killed_primary_of_a_cluster_loses_nothing_acknowledged(
         for primary, replica in zip(replicated.primaries, replicated.replicas, strict=True):
             await until_acknowledged(kinds, 50)
             await primary.kill()
-            async with asyncio.timeout(30):
-                while not await replica.is_primary():
-                    await asyncio.sleep(0.02)
+            await until(replica.is_primary, timeout_s=30)
             # It has no replica of its own yet, so it acknowledges nothing.
             await primary.start()
             await until_acknowledged(kinds, 50)
@@ -182,16 +181,12 @@ async def test_a_killed_server_that_sentinel_watches_loses_nothing_acknowledged(
         await primary.start()
         await replica.start()
         await replica.ask("REPLICAOF", HOST, primary.port)
-        async with asyncio.timeout(30):
-            while not await replica.in_sync():
-                await asyncio.sleep(0.02)
+        await until(replica.in_sync, timeout_s=30)
         async with sentinels(primary, tmp_path) as url:
             async with writing(tmp_path / "store", url) as kinds:
                 await until_acknowledged(kinds, 100)
                 await primary.kill()
-                async with asyncio.timeout(30):
-                    while not await replica.is_primary():
-                        await asyncio.sleep(0.02)
+                await until(replica.is_primary, timeout_s=30)
                 await primary.start()
                 await until_acknowledged(kinds, 100)
             assert kinds.refused

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from nearline import contract as c
 from nearline.contract import Audience, RecommendOptions
 from nearline_cli.local.processes import service_process
 from retrieval.trends.trend_lists import TrendLists, trend_keys
+from tests import waits
 from tests.live.world import World, world
 from tests.redis_server import needs_redis
 
 pytestmark = [pytest.mark.service, pytest.mark.long, needs_redis]
+until = partial(waits.until, every_s=0.1)
 IDS = [f"i{number:02d}" for number in range(12)]
 KEYS = trend_keys("default")
 
@@ -29,12 +31,6 @@ KEYS = trend_keys("default")
 async def first_of(running: World, audience: Audience) -> str:
     reply = await running.client.recommend(audience, RecommendOptions(n=3))
     return reply.recommendations[0].hit.id
-
-
-async def until(holds: Callable[[], Awaitable[bool]], limit_s: float) -> None:
-    async with asyncio.timeout(limit_s):
-        while not await holds():
-            await asyncio.sleep(0.1)
 
 
 async def visit(running: World, item_id: str, *users: str) -> None:

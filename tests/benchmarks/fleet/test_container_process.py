@@ -12,6 +12,7 @@ from benchmarks.fleet.container_process import Folders, RunningContainer
 from benchmarks.fleet.containers import Check, Container, ExecCheck, Mount, Probe, TcpCheck
 from benchmarks.fleet.network import Addresses, write_hosts
 from benchmarks.fleet.volumes import fleet_folders, owned_folder
+from tests.waits import until
 
 pytestmark = [
     pytest.mark.service,
@@ -95,9 +96,7 @@ async def test_a_probe_decides_whether_it_is_ready_and_a_killed_one_comes_back(
         await running.wait_ready(30)
         before = running.pid
         running.kill()
-        async with asyncio.timeout(10):
-            while running.ready:
-                await asyncio.sleep(0.01)
+        await until(lambda: not running.ready)
         await running.wait_ready(30)
         assert running.pid != before and running.restarts == 1
     finally:
@@ -134,9 +133,7 @@ async def test_a_failed_check_of_life_restarts_the_container(folders: Folders) -
     try:
         await running.wait_ready(30)
         (state / "ill").touch()
-        async with asyncio.timeout(30):
-            while not running.restarts:
-                await asyncio.sleep(0.01)
+        await until(lambda: running.restarts, timeout_s=30)
         (state / "ill").unlink()
         await running.wait_ready(30)
     finally:

@@ -21,6 +21,7 @@ from gateway.upstream import CallContext, Upstream
 from nearline import errors
 from nearline.v1 import generation_pb2, retrieval_pb2
 from tests.gateway.gateways import Behind, gateway
+from tests.waits import until
 
 pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="module")]
 Served = tuple[httpx2.AsyncClient, Behind]
@@ -285,9 +286,7 @@ async def test_a_call_whose_client_has_gone_is_cancelled(served: Served, version
             await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
-    async with asyncio.timeout(10):
-        while behind.cancelled != ["Search"]:
-            await asyncio.sleep(0.001)
+    await until(lambda: behind.cancelled == ["Search"])
 
 
 async def test_long_texts_come_in_parts(served: Served) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import cast
 
@@ -21,6 +21,7 @@ from nearline.contract import IngestWorker, Item, JobPriority
 from nearline.errors import NotReady
 from nearline.tracing.spans import Span, carry
 from nearline.tracing.tracer import Tracer, use_tracer
+from tests.waits import until
 
 
 def _unit(entry: str) -> Unit:
@@ -115,18 +116,12 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "_AWAY_S", 0.001)
 
 
-async def _until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not claim():
-            await asyncio.sleep(0.001)
-
-
 async def test_a_worker_goes_on_when_the_queue_is_back() -> None:
     unit = _unit("1-0")
     queue, processor, stats = Queue(NotReady("away"), [unit]), Processor(), Stats()
     worker = _worker(queue, processor, stats)
     worker.start()
-    await _until(lambda: processor.processed == [unit])
+    await until(lambda: processor.processed == [unit])
     assert list(stats.workers) == ["w1"]
     await worker.stop()
     assert (queue.given_back, stats.workers) == ([], {})
@@ -137,7 +132,7 @@ async def test_units_are_given_back_if_what_they_need_is_away() -> None:
     queue, processor = Queue([first], [second]), Processor(NotReady("away"))
     worker = _worker(queue, processor, Stats())
     worker.start()
-    await _until(lambda: processor.processed == [second])
+    await until(lambda: processor.processed == [second])
     await worker.stop()
     assert queue.given_back == [first]
 
@@ -147,7 +142,7 @@ async def test_a_batch_that_fails_is_left_to_its_lease_and_the_next_is_taken() -
     queue, processor = Queue([first], [second]), Processor(ValueError("a fault"))
     worker = _worker(queue, processor, Stats())
     worker.start()
-    await _until(lambda: processor.processed == [second])
+    await until(lambda: processor.processed == [second])
     await worker.stop()
     assert queue.given_back == []
 
@@ -158,7 +153,7 @@ async def test_a_worker_that_stops_takes_nothing_more_and_gives_back_what_is_not
     processor.gate.clear()
     worker = _worker(queue, processor, Stats(), notice_s=0.01)
     worker.start()
-    await _until(lambda: queue.taken == 1)
+    await until(lambda: queue.taken == 1)
     worker.drain()
     await worker.stop()
     assert queue.given_back == [unit]
@@ -183,7 +178,7 @@ async def test_the_span_of_a_batch_ends_with_what_ended_the_batch(
         processor.gate.clear()
         worker = _worker(queue, processor, Stats(), notice_s=0.01)
         worker.start()
-        await _until(lambda: queue.taken == 1 if error is None else bool(ended))
+        await until(lambda: queue.taken == 1 if error is None else bool(ended))
         await worker.stop()
     finally:
         use_tracer(None)
@@ -201,11 +196,11 @@ async def test_leases_of_held_units_are_extended_and_counted_in_the_status(
     processor.gate.clear()
     worker = _worker(queue, processor, stats, lease_s=1.0)
     worker.start()
-    await _until(lambda: queue.extended == [[unit]])
-    await _until(lambda: stats.workers["w1"].in_hand == 1)
+    await until(lambda: queue.extended == [[unit]])
+    await until(lambda: stats.workers["w1"].in_hand == 1)
     processor.gate.set()
-    await _until(lambda: stats.workers["w1"].in_hand == 0)
-    await _until(lambda: stats.workers["w1"].documents_per_s > 0)
+    await until(lambda: stats.workers["w1"].in_hand == 0)
+    await until(lambda: stats.workers["w1"].documents_per_s > 0)
     await worker.stop()
 
 
@@ -231,7 +226,7 @@ async def test_a_lease_outlasts_an_extension_that_fails(monkeypatch: pytest.Monk
     processor.gate.clear()
     worker = _worker(queue, processor, Stats(), lease_s=60.0)
     worker.start()
-    await _until(lambda: len(queue.extended) >= 2)
+    await until(lambda: len(queue.extended) >= 2)
     processor.gate.set()
     await worker.stop()
     assert queue.extended[1] == [unit]

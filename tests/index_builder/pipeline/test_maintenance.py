@@ -23,6 +23,7 @@ from tests.index_builder.pipeline.maintained_collection import (
     maintenance_of,
     proposal_of,
 )
+from tests.waits import until
 
 __all__ = ["give_living"]
 
@@ -219,9 +220,7 @@ async def test_metrics_show_the_log_and_when_it_was_maintained(living: Living) -
 
     start_s = time.time()
     running = asyncio.create_task(maintenance.run())
-    async with asyncio.timeout(20):
-        while (gauge("round_timestamp_seconds") or 0.0) < start_s:
-            await asyncio.sleep(0.01)
+    await until(lambda: (gauge("round_timestamp_seconds") or 0.0) >= start_s, timeout_s=20)
     running.cancel()
     await asyncio.wait((running,))
     assert (gauge("success_timestamp_seconds", collection="default") or 0.0) >= start_s

@@ -30,10 +30,11 @@ from nearline.serving import Registration, running, serve
 from nearline.settings import ServerSettings
 from nearline.v1 import embedding_pb2, retrieval_pb2, retrieval_pb2_grpc
 from nearline_cli.local.processes import free_port
+from tests import waits
 from tests.nearline.doors import EMBEDDING, MANY, Behind, front
-from tests.waits import until
 
 pytestmark = pytest.mark.service
+until = partial(waits.until, timeout_s=20)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 HEALTH = "/grpc.health.v1.Health/Check"

@@ -20,6 +20,7 @@ from nearline_cli.main import main
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.changelog.registry import ChangeLogs
 from tests.redis_server import needs_redis, valkey
+from tests.waits import until
 
 pytestmark = [pytest.mark.service, needs_redis]
 
@@ -164,9 +165,7 @@ async def test_upkeep_runs_as_a_service(collection: _Collection) -> None:
     words = ("--store", collection.store, "--redis", collection.redis, "--every-s", "0.1")
     module = "index_builder.maintenance"
     async with service_process(module, (*words, "--share", "0", "--golden-queries", "0")):
-        async with asyncio.timeout(30):
-            while collection.ids() != {"a", "c", "live"}:
-                await asyncio.sleep(0.05)
+        await until(lambda: collection.ids() == {"a", "c", "live"}, timeout_s=30)
 
 
 async def test_the_batch_job_requires_the_log(collection: _Collection) -> None:

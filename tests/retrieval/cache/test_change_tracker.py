@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -23,10 +24,12 @@ from retrieval.changelog.creation import start_new_log
 from retrieval.changelog.retention import log_lineage
 from retrieval.protocols.watermark import Watermark
 from retrieval.redis_client.connection import connect
+from tests import waits
 from tests.redis_server import needs_redis, valkey
 from tests.retrieval.changelog.log_writes import change_logs, delete, set_attribute, upsert
 from tests.retrieval.changelog.memory_log import MemoryLog
-from tests.waits import until
+
+until = partial(waits.until, timeout_s=15)
 
 
 def manifest(watermark: Watermark | None = None) -> snapshot_pb2.Manifest:

@@ -23,6 +23,7 @@ from retrieval.protocols import metrics
 from retrieval.redis_client.connection import connect
 from tests.redis_server import needs_redis, valkey
 from tests.retrieval.cache.sample_lists import KEY, Clock, Maker, mark, number, until_idle
+from tests.waits import until
 
 pytestmark = [pytest.mark.service, needs_redis]
 
@@ -120,9 +121,7 @@ async def test_one_of_two_routers_refreshes_and_the_other_serves_the_stale_list(
         clock.goes_on(20)
         mine.may.clear()
         assert (await one.get(KEY, mine))[1] is CacheLevel.STALE
-        async with asyncio.timeout(10):
-            while mine.made < 2:
-                await asyncio.sleep(0.005)
+        await until(lambda: mine.made >= 2)
         for _ in range(20):
             hot, level = await two.get(KEY, theirs)
             assert (number(hot), level) == (1, CacheLevel.STALE)
@@ -191,9 +190,7 @@ async def test_a_failed_refresh_lets_another_router_refresh(empty_redis: str) ->
         clock.goes_on(20)
         mine.error = ValueError("broken")
         assert (await one.get(KEY, mine))[1] is CacheLevel.STALE
-        async with asyncio.timeout(10):
-            while mine.made < 2:
-                await asyncio.sleep(0.005)
+        await until(lambda: mine.made >= 2)
         # Long before the lock would end by itself.
         await until_kept(client)
         await until_number(two, theirs, 11)

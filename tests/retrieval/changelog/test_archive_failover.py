@@ -19,6 +19,7 @@ from retrieval.protocols.watermark import Watermark
 from tests.local_cluster import ClusterProcess
 from tests.redis_server import needs_redis
 from tests.retrieval.changelog.log_writes import change_logs, delete, upsert
+from tests.waits import until
 
 pytestmark = [pytest.mark.service, needs_redis]
 A = partition_of("a")
@@ -46,9 +47,7 @@ async def pair(folder: Path) -> AsyncIterator[tuple[ClusterProcess, ClusterProce
 
 
 async def until_in_sync(replica: ClusterProcess) -> None:
-    async with asyncio.timeout(30):
-        while not await replica.in_sync():
-            await asyncio.sleep(0.02)
+    await until(replica.in_sync, timeout_s=30)
 
 
 async def until_equal(servers: tuple[ClusterProcess, ClusterProcess]) -> None:

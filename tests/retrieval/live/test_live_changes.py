@@ -35,6 +35,7 @@ from tests.retrieval.live.followed_collection import (
     until_texts,
     upsert,
 )
+from tests.waits import until
 
 _REFUSED = "nearline_retrieval_changes_refused_total"
 
@@ -131,9 +132,7 @@ async def test_during_a_log_outage_the_last_state_is_served_and_marked_stale(
     await one.load()
     await one.texts(await one.write(upsert("d0")))
     one.log.away = True
-    async with asyncio.timeout(10):
-        while not any(each.away_s for each in one.progress().values()):
-            await asyncio.sleep(0.005)
+    await until(lambda: any(each.away_s for each in one.progress().values()))
     assert await one.stale() == ""
     monkeypatch.setattr(published_state, "_STALE_AFTER_S", 0.0)
     await until_stale(one, "live changes are not being followed since 20")
@@ -291,9 +290,7 @@ async def test_a_load_that_waits_for_the_log_can_be_cancelled_and_repeated(opene
     one.log.away = True
     for _ in range(2):
         loading = asyncio.ensure_future(one.load())
-        async with asyncio.timeout(10):
-            while not one.live._followers:
-                await asyncio.sleep(0.002)
+        await until(lambda: one.live._followers)
         await one.hosting.release("default", one.snapshot.snapshot_id)
         with pytest.raises(SnapshotGone, match="released before it was ready"):
             await loading

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 import pytest
 
@@ -14,6 +12,7 @@ from retrieval.recommend.policies import default_policies
 from retrieval.recommend.stored_policies import MAX_BYTES, StoredPolicies
 from retrieval.snapshots import aliases
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
+from tests.waits import until
 
 PINNED = 'version = 2\n[surfaces.home]\npinned = ["a"]\n'
 
@@ -42,9 +41,7 @@ async def test_a_set_applies_at_once_here_and_soon_elsewhere(store: Store) -> No
             == default_policies().for_surface("cart").label
         )
         assert here.of("other").for_surface("home").pinned == ()
-        async with asyncio.timeout(10):
-            while elsewhere.of("default").for_surface("home").pinned != ("a",):
-                await asyncio.sleep(0.01)
+        await until(lambda: elsewhere.of("default").for_surface("home").pinned == ("a",))
         assert (await elsewhere.read("default")).toml == PINNED
         assert (await here.write("default", "", expected=1, who="", why="")).number == 2
         assert here.of("default").for_surface("home").pinned == ()

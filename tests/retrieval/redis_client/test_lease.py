@@ -17,6 +17,7 @@ from retrieval.redis_client import lease as leases
 from retrieval.redis_client.connection import Redis, connect
 from retrieval.redis_client.lease import RedisLease
 from tests.redis_server import needs_redis, valkey
+from tests.waits import until
 
 pytestmark = [pytest.mark.service, needs_redis]
 NAME = "nl:{default}:lease"
@@ -40,9 +41,7 @@ async def client_of(url: str) -> AsyncIterator[Redis]:
 
 
 async def until_ended(lease: RedisLease) -> None:
-    async with asyncio.timeout(10):
-        while lease.remaining_s:
-            await asyncio.sleep(0.01)
+    await until(lambda: not lease.remaining_s)
 
 
 async def test_one_process_holds_the_lease_until_it_releases_it(client: Redis) -> None:
@@ -87,9 +86,7 @@ async def test_the_lease_is_renewed_while_held_and_expires_without_its_holder(
         await asyncio.sleep(0.1)
         assert first.remaining_s and not await second.acquire()
     await first._stop_renewing()
-    async with asyncio.timeout(10):
-        while not await second.acquire():
-            await asyncio.sleep(0.01)
+    await until(second.acquire)
     assert first.remaining_s == 0.0, "it ends here before it ends there"
     assert first.term == second.term == 1
     await second.release()
@@ -116,8 +113,6 @@ async def test_without_redis_the_lease_expires_with_an_error(tmp_path: Path) -> 
         with pytest.raises(NotReady, match="tests need it"):
             await lease.acquire()
         async with valkey(tmp_path, port):
-            async with asyncio.timeout(10):
-                while not await lease.acquire():
-                    await asyncio.sleep(0.01)
+            await until(lease.acquire)
             assert lease.term == 2
             await lease.release()

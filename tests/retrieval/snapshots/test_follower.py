@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from retrieval.snapshots import aliases
 from retrieval.snapshots.follower import AliasFollower
 from retrieval.snapshots.loaded_snapshots import LoadedSnapshots
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
+from tests.waits import until
 
 DOCUMENTS = documents_of(np.ones((2, 2), np.float32))
 
@@ -82,13 +82,8 @@ class Followed:
         self.loads.held_up[second] = asyncio.Event()
         aliases.promote(self.store, "default", second)
         await self.follower.poll()
-        await self.until(lambda: second in self.loads.asked)
+        await until(lambda: second in self.loads.asked)
         return first, second
-
-    async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not holds():
-                await asyncio.sleep(0.001)
 
 
 async def test_a_snapshot_rolled_back_while_loading_never_goes_live(tmp_path: Path) -> None:
@@ -97,7 +92,7 @@ async def test_a_snapshot_rolled_back_while_loading_never_goes_live(tmp_path: Pa
     aliases.roll_back(one.store, "default")
     await one.follower.poll()
     pursuit = one.follower.desired_states["default"]
-    await one.until(lambda: pursuit.served_epoch == 3)
+    await until(lambda: pursuit.served_epoch == 3)
     assert one.current == first
     assert one.loaded.get("default", second) is None
     # Whoever was told to load it is told to let go.
@@ -116,14 +111,14 @@ async def test_a_snapshot_loaded_for_a_router_stays_when_the_follower_drops_it(
     aliases.roll_back(one.store, "default")
     await one.follower.poll()
     pursuit = one.follower.desired_states["default"]
-    await one.until(lambda: pursuit.served_epoch == 3)
+    await until(lambda: pursuit.served_epoch == 3)
     assert one.current == first
     assert one.loaded.get("default", second) is not None
     assert one.loads.unloaded == []
     # It goes when its time has come, as ever.
     one.now += 10.0
     await one.follower.poll()
-    await one.until(lambda: one.loads.unloaded == [second])
+    await until(lambda: one.loads.unloaded == [second])
     await one.follower.close()
 
 
@@ -137,19 +132,19 @@ async def test_a_failure_keeps_the_old_snapshot_and_is_retried(
     aliases.promote(one.store, "default", second)
     await one.follower.poll()
     pursuit = one.follower.desired_states["default"]
-    await one.until(lambda: pursuit.has_failed)
+    await until(lambda: pursuit.has_failed)
     assert (one.current, pursuit.problem) == (first, "NotReady: shard 1 has no replica")
     # Until then what is served is asked for, so that no shard server releases it.
-    await one.until(lambda: one.loads.asked[-1] == first)
+    await until(lambda: one.loads.asked[-1] == first)
     assert one.loads.asked.count(second) == 1
     one.loads.errors.clear()
     one.now += 3600.0
     await one.follower.poll()
-    await one.until(lambda: one.current == second)
+    await until(lambda: one.current == second)
     assert not pursuit.has_failed
     one.now += 10.0
     await one.follower.poll()
-    await one.until(lambda: one.loads.unloaded == [first])
+    await until(lambda: one.loads.unloaded == [first])
     await one.follower.close()
 
 
@@ -187,7 +182,7 @@ async def test_a_faulty_collection_does_not_block_the_others(tmp_path: Path) -> 
     (tmp_path / "bad/aliases/0000000002.json").write_text("{")
     new = one.make(promote=True)
     await one.follower.poll()
-    await one.until(lambda: one.current == new)
+    await until(lambda: one.current == new)
     for each in (one, named):
         await each.follower.close()
 
@@ -203,8 +198,8 @@ async def test_finished_work_is_not_kept_in_memory(tmp_path: Path) -> None:
     one = Followed(tmp_path)
     for _ in range(3):
         one.follower.forget("default", "s1")
-    await one.until(lambda: len(one.loads.tasks) == 3)
-    await one.until(lambda: gc.collect() >= 0 and not any(task() for task in one.loads.tasks))
+    await until(lambda: len(one.loads.tasks) == 3)
+    await until(lambda: gc.collect() >= 0 and not any(task() for task in one.loads.tasks))
     await one.follower.close()
 
 
@@ -234,5 +229,5 @@ async def test_gauges_of_a_dropped_collection_go_with_it(tmp_path: Path) -> None
     # Requests that have begun end on it first.
     one.now += 10.0
     await one.follower.poll()
-    await one.until(lambda: not gauges())
+    await until(lambda: not gauges())
     await one.follower.close()

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable
+from functools import partial
 
 import pytest
 
@@ -26,8 +27,9 @@ from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas.hedged_calls import HedgedCalls
 from retrieval.shards.replicas.load_balancer import choose_replica
 from retrieval.shards.replicas.replica import Replica
-from tests.waits import until
+from tests import waits
 
+until = partial(waits.until, every_s=0)
 KEY = ShardKey("default", "s1", 0)
 
 

@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,11 +23,12 @@ from nearline.errors import DeadlineExceeded
 from nearline_cli.local.processes import SHARD_SERVICES, ServiceProcess, free_port, service_process
 from retrieval.shards.client import ShardClient
 from retrieval.shards.replicas.replica import Replica
+from tests import waits
 from tests.retrieval.router.test_processes import router, shard_servers
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
-from tests.waits import until
 
 pytestmark = pytest.mark.service
+until = partial(waits.until, timeout_s=30, every_s=0.05)
 QUERY = c.Query(vector=np.ones(4, np.float32))
 ALL = c.SearchOptions(k=60)
 
