@@ -387,7 +387,7 @@ def start_metrics(settings: ListenerSettings) -> None:
 def _shared(app: _WsgiApp) -> _WsgiApp:
     """Returns an application whose reply is made once for all who wait for the same one."""
     lock = threading.Lock()
-    newest: tuple[tuple[Any, ...], float, Any, list[bytes]] = (), 0.0, (), []
+    newest: tuple[tuple[Any, ...], float, Any, list[bytes]] = (), 0.0, ("", []), []
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         nonlocal newest
@@ -398,8 +398,8 @@ def _shared(app: _WsgiApp) -> _WsgiApp:
                 begun, heads = time.monotonic(), list[Any]()
                 parts = app(environ, lambda *head: heads.append(head))
                 newest = wish, begun, heads[0], parts
-            _, _, head, parts = newest
-        start_response(*head)
+            _, _, (status, headers), parts = newest
+        start_response(status, headers.copy())  # The server adds its own to the list.
         return parts
 
     return answer
