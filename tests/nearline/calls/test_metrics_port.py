@@ -33,6 +33,11 @@ pytestmark = pytest.mark.service
 until = partial(waits.until, timeout_s=20)
 
 
+def threads_in(function: str) -> int:
+    stacks = map(traceback.walk_stack, sys._current_frames().values())
+    return sum(any(one.f_code.co_qualname == function for one, _ in stack) for stack in stacks)
+
+
 @pytest.mark.parametrize("timeout_s", [0.2, 60.0])
 async def test_half_requests_for_metrics_take_a_few_threads_and_no_others_time(
     monkeypatch: pytest.MonkeyPatch, timeout_s: float
@@ -71,10 +76,8 @@ async def test_metrics_are_read_once_for_all_who_wait_for_them() -> None:
         with urllib.request.urlopen(url, timeout=20) as reply:
             return cast(bytes, reply.read())
 
-    def answering() -> int:
-        stacks = map(traceback.walk_stack, sys._current_frames().values())
-        return sum(any(one.f_code.co_name == "answer" for one, _ in stack) for stack in stacks)
-
+    # Half requests of tests before this one are answered once their callers have gone.
+    await until(lambda: threads_in("ThreadingMixIn.process_request_thread") == 0)
     settings = ServerSettings(metrics_port=free_port())
     url = f"http://127.0.0.1:{settings.metrics_port}/metrics"
     async with running([], settings=settings):
@@ -82,7 +85,7 @@ async def test_metrics_are_read_once_for_all_who_wait_for_them() -> None:
         REGISTRY.register(collector)
         try:
             replies = [callers.submit(scrape) for _ in range(asked)]
-            await until(lambda: answering() == asked)
+            await until(lambda: threads_in("_shared.<locals>.answer") == asked)
             waiting.set()
             await asyncio.to_thread(callers.shutdown)
             assert all(b"nearline_server_call_limit" in one.result() for one in replies)
