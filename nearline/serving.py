@@ -361,11 +361,8 @@ def start_metrics(settings: ListenerSettings) -> None:
     close = server.shutdown_request
 
     def begin(connection: Any, _: object) -> bool:
-        try:
-            connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            pass  # Its request has not arrived.
-        except OSError:
+        # Reading would not show it: what had arrived before can still be read.
+        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return False  # It was reset, and needs no thread.
         if len(open_ones) >= _METRICS_CONNECTIONS:
             oldest = list(open_ones)[0]  # noqa: RUF015 - in one step: other threads change it.

@@ -97,11 +97,15 @@ async def test_metrics_are_read_once_for_all_who_wait_for_them() -> None:
 
 @contextlib.contextmanager
 def stopped_process(port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a process that serves metrics, and stops it (SIGSTOP)."""
+    """Runs a process that serves metrics, and how often it was asked, and stops it (SIGSTOP)."""
     code = f"""
+import functools
+import itertools
 import signal
+from prometheus_client import Gauge
 from nearline.serving import start_metrics
 from nearline.settings import ServerSettings
+Gauge("asked_before", "x").set_function(functools.partial(next, itertools.count()))
 start_metrics(ServerSettings(metrics_port={port}))
 print(flush=True)
 signal.pause()
@@ -124,21 +128,22 @@ def test_connections_to_metrics_wait_while_their_process_is_busy() -> None:
             held.enter_context(socket.create_connection(("127.0.0.1", port), 0.9))
 
 
-def test_connections_that_were_reset_take_no_others_place() -> None:
+def test_connections_that_were_reset_are_not_answered_and_take_no_others_place() -> None:
     port = free_port()
     with (
         stopped_process(port) as process,
         socket.create_connection(("127.0.0.1", port), 20) as half,
     ):
         half.sendall(b"GET /metrics HTTP/1.1\r\n")
-        for _ in range(200):
+        for number in range(200):
             with socket.create_connection(("127.0.0.1", port), 20) as one:
-                one.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+                # Who asks for another text shares no reply.
+                one.sendall(b"GET /metrics HTTP/1.1\r\nAccept: text/x%d\r\n\r\n" % number)
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         process.send_signal(signal.SIGCONT)
         # It is accepted after those that were reset.
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as reply:
-            assert reply.status == 200
+            assert b"\nasked_before 0.0\n" in reply.read()
         half.sendall(b"\r\n")
         assert half.recv(1 << 16).startswith(b"HTTP/1.0 200")
 
