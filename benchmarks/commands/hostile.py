@@ -9,7 +9,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -175,6 +175,7 @@ def bench_hostile(
     than drain and grace.
     """
     most_stop_s = ServerSettings().drain_s + grace_s + _END_S
+    attacks = _chosen("--attack", attack, ATTACKS)
 
     async def run(folder: Path) -> list[Row]:
         environ = await key_environ(folder, tls=True)
@@ -183,8 +184,9 @@ def bench_hostile(
         attacker = Attacker(seconds, sockets, every_s, *secrets)
         (folder / "store").mkdir()
         async with deployment(folder / "store", environ, ("--workers", "1")) as up:
-            names = process or [name for name in up.processes if name != "redis"]
-            return await asyncio.to_thread(_rows, up, attacker, attack or list(ATTACKS), names)
+            served = [name for name in up.processes if name != "redis"]
+            names = _chosen("--process", process, served)
+            return await asyncio.to_thread(_rows, up, attacker, attacks, names)
 
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         rows = asyncio.run(run(Path(folder)))
@@ -196,6 +198,14 @@ def bench_hostile(
     missed = sum(bool(one["missed"]) for one in records)
     print_note(f"{len(rows)} attacks; {missed} missed a bar")
     raise typer.Exit(bool(missed))
+
+
+def _chosen(option: str, names: Sequence[str] | None, known: Iterable[str]) -> list[str]:
+    every = list(known)
+    for name in names or ():
+        if name not in every:
+            raise typer.BadParameter(f"{option} {name!r} is none of {', '.join(every)}")
+    return list(names or every)
 
 
 def _rows(

@@ -32,3 +32,11 @@ def test_others_are_served_while_clients_misbehave() -> None:
         (attack, one) for attack in ATTACKS for one in _PROCESSES
     }, result.output
     assert [row for row in rows if row["missed"]] == []
+
+
+def test_an_attack_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    made = Typer()
+    made.command()(bench_hostile)
+    result = CliRunner().invoke(made, ["--attack", "tickle"], env={"COLUMNS": "300"})
+    assert result.exit_code == 2
+    assert f"--attack 'tickle' is none of {', '.join(ATTACKS)}" in result.output
