@@ -81,8 +81,8 @@ async def build(url: str, corpus: Path, embedder: HashEmbedder) -> BuildResult:
     return await build_corpus(Corpus([corpus], DocumentColumns()), options(url), embedder)
 
 
-def killed_build(url: str, corpus: Path, log: Path, stall: int, pieces: int) -> list[str]:
-    """Kills a build once it has stalled and has uploaded pieces; returns the texts embedded."""
+def killed_build(url: str, corpus: Path, log: Path, stall: int) -> list[str]:
+    """Kills a build once it has stalled and has uploaded that; returns the texts embedded."""
     words = [url, str(corpus), str(log), str(stall)]
     with subprocess.Popen(
         [sys.executable, "-m", "tests.index_builder.pipeline.moved_build", *words],
@@ -93,7 +93,7 @@ def killed_build(url: str, corpus: Path, log: Path, stall: int, pieces: int) -> 
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "stalled\n"
-        while len(piece_names(url)) < pieces:
+        while uploaded_rows(piece_names(url)) < stall:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.1)
                 pytest.fail("the build has ended")
@@ -108,6 +108,10 @@ def piece_names(url: str) -> list[str]:
         for one in stored_work(files, "default")
         for name in files.names(f"{one.path}/pieces")
     ]
+
+
+def uploaded_rows(names: list[str]) -> int:
+    return sum(int(name.split("-")[-3]) - int(name.split("-")[-4]) + 1 for name in names)
 
 
 def contents(url: str, result: BuildResult) -> dict[str, str]:
@@ -125,9 +129,9 @@ async def test_a_killed_build_goes_on_on_another_machine_and_makes_the_same_snap
     machine: Machine,
 ) -> None:
     machine.use("first")
-    before = await asyncio.to_thread(killed_build, s3, corpus, tmp_path / "log", 400, 4)
+    before = await asyncio.to_thread(killed_build, s3, corpus, tmp_path / "log", 400)
     assert 400 <= len(before) < DOCUMENTS
-    rows = sum(int(name.split("-")[-3]) - int(name.split("-")[-4]) + 1 for name in piece_names(s3))
+    rows = uploaded_rows(piece_names(s3))
     assert 400 <= rows <= len(before)
     machine.use("second")
     again = HashEmbedder()
@@ -161,7 +165,7 @@ async def test_damaged_pieces_are_done_again(
         # One was uploaded by half, one has other bytes, one is gone.
         if damage is not None:
             files.create(name, damage(data))
-    damaged = sum(int(name.split("-")[-3]) - int(name.split("-")[-4]) + 1 for name in names[:3])
+    damaged = uploaded_rows(names[:3])
     machine.use("second")
     again = HashEmbedder()
     result = await build(s3, corpus, again)
