@@ -187,55 +187,12 @@ def test_code_is_verbatim(path: Path) -> None:
     assert _read(path, page).endswith("\n\n```\n" + "\n".join(lines) + "\n```")
 
 
-def test_terms_with_an_indented_description_are_definitions(path: Path) -> None:
-    page = [
-        Drawn(72, 700, "exit status", 10, "F3"),
-        Drawn(110, 688, "The value that a command returns."),
-        Drawn(72, 666, "job"),
-        Drawn(110, 666, "A set of processes that belong together, and all others that were"),
-        Drawn(110, 654, "started by them."),
-    ]
-    assert _read(path, page) == (
-        "- exit status: The value that a command returns.\n- job: A set of processes that belong "
-        "together, and all others that were started by them."
-    )
-
-
-def test_each_row_of_a_timetable_has_its_headers(path: Path) -> None:
-    rows = [
-        ("Stop", "Weekdays", "Sunday"),
-        ("Station", "06:10", "08:10"),
-        ("Market", "06:15", ""),
-        ("Airport", "06:40", "08:40"),
-    ]
+def test_rows_of_a_table_are_lines(path: Path) -> None:
+    rows = [("Stop", "Weekdays", "Sunday"), ("Market", "06:15", ""), ("Airport", "06:40", "08:40")]
     page = [
         Drawn(72 + 120 * column, 700 - 14 * at, text)
         for at, row in enumerate(rows)
         for column, text in enumerate(row)
         if text
     ]
-    assert _read(path, [Drawn(72, 730, "Table 1: Departures"), *page]) == (
-        "Table 1: Departures:\n\n- Stop: Station; Weekdays: 06:10; Sunday: 08:10\n"
-        "- Stop: Market; Weekdays: 06:15\n- Stop: Airport; Weekdays: 06:40; Sunday: 08:40"
-    )
-
-
-def test_cells_of_several_lines_are_joined_between_rules(path: Path) -> None:
-    page = [Drawn(72, base, rule=500) for base in (712, 694, 668, 642)]
-    page += [
-        *(
-            Drawn(left, 700, text)
-            for left, text in ((72, "Fault"), (200, "Cause"), (340, "Remedy"))
-        ),
-        *(Drawn(left, 684, text) for left, text in ((72, "Blinks"), (200, "Full"), (340, "Empty"))),
-        Drawn(340, 672, "the bag."),
-        *(
-            Drawn(left, 658, text)
-            for left, text in ((72, "Dark"), (200, "No power"), (340, "Plug"))
-        ),
-        Drawn(340, 646, "it in."),
-    ]
-    assert _read(path, page) == (
-        "- Fault: Blinks; Cause: Full; Remedy: Empty the bag.\n"
-        "- Fault: Dark; Cause: No power; Remedy: Plug it in."
-    )
+    assert _read(path, page) == "Stop Weekdays Sunday\nMarket 06:15\nAirport 06:40 08:40"
