@@ -12,7 +12,6 @@ from index_builder.behaviour.ease import MOST_ITEMS, REGULARISATION, ease_lists
 from index_builder.behaviour.item_to_item import item_to_item_lists
 from index_builder.behaviour.popularity import popularity
 from index_builder.behaviour.session_cooccurrence import SessionOptions, session_lists
-from index_builder.behaviour.sparse_ease import sparse_ease_lists
 from index_builder.behaviour.training_cost import CandidateSeconds
 from index_builder.behaviour.user_item_matrix import newest_counted, newest_rows, users_by_items
 from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
@@ -154,8 +153,16 @@ def _ease(matrix: Any) -> Iterator[CandidateGenerator]:
 def _ease_lists(
     matrix: Any, regularisation: float = REGULARISATION, *, keep_diagonal: bool = False
 ) -> ItemLists:
-    train = ease_lists if matrix.shape[1] <= MOST_ITEMS else sparse_ease_lists
-    return train(matrix, regularisation, keep_diagonal=keep_diagonal)
+    """Returns the lists of the items with the most users, as many as EASE can take."""
+    if matrix.shape[1] <= MOST_ITEMS:
+        return ease_lists(matrix, regularisation, keep_diagonal=keep_diagonal)
+    users = matrix.getnnz(axis=0)
+    items = np.sort(np.argsort(-users, kind="stable")[:MOST_ITEMS])
+    lists = ease_lists(matrix[:, items], regularisation, keep_diagonal=keep_diagonal)
+    counts = np.zeros(matrix.shape[1], np.int64)
+    counts[items] = np.diff(lists.starts)
+    starts = np.concatenate(([0], np.cumsum(counts)))
+    return ItemLists(starts, items.astype(np.int32)[lists.others], lists.scores)
 
 
 def _ridge(train: Interactions) -> Iterator[CandidateGenerator]:

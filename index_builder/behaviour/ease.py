@@ -18,7 +18,7 @@ from index_builder.behaviour.user_item_matrix import cooccurrence_blocks
 from retrieval.behaviour.item_lists import ItemLists
 
 # Time grows with the cube of the number of items, memory with its square: half a minute and 0.8 GB
-# here. `sparse_ease` takes as long at 10,000 items, and less beyond.
+# here. Of larger catalogues, the items with the most users are taken.
 MOST_ITEMS = 10_000
 REGULARISATION = 300.0
 _BLOCK_ROWS = 256

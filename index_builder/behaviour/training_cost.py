@@ -24,7 +24,7 @@ _BLOCK_ROW_BYTES = 4_096
 
 def needed_bytes(rows: int, users: int, items: int) -> int:
     """Returns an estimate of the memory of a training; lists of items are in files."""
-    inverted = min(users, items) if items <= MOST_ITEMS else 0
+    inverted = min(users, items, MOST_ITEMS)
     numbered = _NUMBERED_BYTES * (users + items)
     blocks = min(_MAX_BLOCK_BYTES, _BLOCK_ROW_BYTES * rows)
     return blocks + _ROW_BYTES * rows + numbered + _INVERTED_BYTES * inverted**2
@@ -62,8 +62,7 @@ class CandidateSeconds(NamedTuple):
         """Estimates them, as measured with films, a shop and reviews on 2026-12-01."""
         events, users, items = len(rows.user), len(rows.users), len(rows.items)
         others = 1.2e-5 * events + 7.5e-5 * (users + items) + 1.0
-        if items > MOST_ITEMS:
-            return cls(5e-3 * items, others)
+        items = min(items, MOST_ITEMS)
         return cls(4.1e-8 * items**2 + 3.75e-11 * min(users, items) ** 3, others)
 
     def total(self, *, repeats: bool) -> float:

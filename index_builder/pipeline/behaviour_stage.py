@@ -21,7 +21,7 @@ from index_builder.pipeline.training_data import InteractionCounts, collect_trai
 from nearline.errors import NotFound, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.tables import SESSIONS, TAIL_LISTS, BehaviourTables, read_tables
+from retrieval.behaviour.tables import BehaviourTables, read_tables
 
 UNKNOWN_ITEM = "an item that is not in the corpus"
 
@@ -139,11 +139,6 @@ def _add(
         card.items = int(np.count_nonzero(tables.interactions))
         result = BehaviourResult(card, {}, inherited=parent.snapshot_id)
     tables = _with_cold_items(tables, documents, inputs)
-    if training is not None:
-        from index_builder.behaviour.tail_lists import build_tail_lists
-
-        tails = build_tail_lists(tables.lists[SESSIONS], tables.factors, tables.interactions > 0)
-        tables = tables._replace(lists={**tables.lists, TAIL_LISTS: tails})
     result.card.factors_id = factors_id(tables)
     write_tables(tables, folder, options.shards)
     advance(1)

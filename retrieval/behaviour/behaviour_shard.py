@@ -15,7 +15,7 @@ from retrieval.behaviour.blend import Generator, without_history
 from retrieval.behaviour.factors import FactorGenerator, best_of_each
 from retrieval.behaviour.generator_spec import ALL_EVENTS, build_generator
 from retrieval.behaviour.history import History, UserVectors
-from retrieval.behaviour.item_lists import ListGenerator, TailGenerator
+from retrieval.behaviour.item_lists import ListGenerator
 from retrieval.behaviour.popularity import ItemScores, PopularityGenerator, RepurchaseGenerator
 from retrieval.behaviour.ranker import feature_spec
 from retrieval.behaviour.reasons import history_reasons
@@ -25,7 +25,6 @@ from retrieval.behaviour.tables import (
     REPEAT_DAYS,
     REPEAT_RATE,
     SESSIONS,
-    TAIL_LISTS,
     TRENDING,
 )
 from retrieval.protocols.candidates import (
@@ -87,16 +86,14 @@ class BehaviourShard:
         self._repeat_days = scores.get(REPEAT_DAYS, nothing).values
         self._sources = {one.repeats: _user_sources(card, one, tables) for one in card.blends}
         rebought = ItemScores(popular.values * rate.values) if rate.some else popular
-        tails = tables.lists.get(TAIL_LISTS)
         self._generators: dict[str, Generator] = {
             names.POPULAR: PopularityGenerator(popular),
             names.COUNTS: PopularityGenerator(scores[POPULARITY]),
             names.TRENDING: PopularityGenerator(self._trending),
             names.REBOUGHT: PopularityGenerator(rebought),
             names.GOES_WITH: ListGenerator(tables.lists[SESSIONS]),
-            names.TAIL: ListGenerator(tables.lists[SESSIONS], newest=0)
-            if tails is None
-            else TailGenerator(tails),
+            # Routers of 0.2.0 ask for it; NEAREST finds the same.
+            names.TAIL: ListGenerator(tables.lists[SESSIONS], newest=0),
             names.NEAREST: FactorGenerator(tables.factors, newest=ALL_EVENTS),
         }
 

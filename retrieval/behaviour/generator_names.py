@@ -6,7 +6,7 @@ from typing import Final
 
 # The sources of the blend, or of the ranker, for the user's history.
 USER: Final = "user"
-# What goes with the given items, and what continues the list of one given item.
+# What goes with the given items. TAIL: nothing, see `behaviour_shard`.
 GOES_WITH: Final = "goes_with"
 TAIL: Final = "tail"
 # Nearest to the user's vector, or to that of somebody who had the given items.

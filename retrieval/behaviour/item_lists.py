@@ -115,18 +115,3 @@ class ListGenerator(NamedTuple):
         weights = self.recency.factors(history.time_us[: self.newest])
         weights *= history.weight[: self.newest]
         return weights
-
-
-class TailGenerator(NamedTuple):
-    """Scores items by the list of one item, with scores of any sign."""
-
-    lists: ItemLists
-
-    def best(self, history: History, allowed: NDArray[np.bool_], most: int) -> ScoredRows:
-        """Returns the best allowed items on the list of the first item of a history."""
-        if not len(history.items):
-            return NO_ROWS
-        others, scores = self.lists.of(int(history.items[0]))
-        order = np.argsort(others)
-        found = ScoredRows(others[order].astype(np.int64), scores[order])
-        return found.within(allowed).best(most)

@@ -62,8 +62,6 @@ from retrieval.behaviour.table_files import (
 FOLDER = "behaviour"
 # Tables that every snapshot has, even if its blends do not read them.
 POPULARITY, SESSIONS = "popularity", "session"
-# Continues the lists of sessions that are short; scores have any sign.
-TAIL_LISTS = "beyond"
 # For each item: popularity decayed within days; share of its users who had the item again, 0..1;
 # median days until they did, 0 if unknown.
 TRENDING, REPEAT_RATE, REPEAT_DAYS = "trending", "repeat_rate", "repeat_days"
@@ -209,8 +207,6 @@ def read_item_columns(
         mapped=mapped,
     )
     written = {one.path for one in manifest.files}
-    tails = {f"{part}/{TAIL_LISTS}.starts.npy" for part in (FOLDER, tables_folder(0))}
-    lists = wanted.lists | ({TAIL_LISTS} if tails & written else set())
     present = {one for one in ITEM_STATISTICS if f"{FOLDER}/{one}.npy" in written}
     shape = {SEGMENT_LIFTS: (len(ids), len(manifest.behaviour.segments))}
     arrays = {
@@ -222,7 +218,7 @@ def read_item_columns(
     tables = {POPULARITY: popularity.to_numpy(), **arrays}
     check_range(folder / ITEMS_FILE, tables[POPULARITY], np.inf)
     sequences = read_sequences(folder, len(ids)) if wanted.sequences else None
-    return ItemColumns(ids, interactions.to_numpy(), tables, sorted(lists), sequences)
+    return ItemColumns(ids, interactions.to_numpy(), tables, sorted(wanted.lists), sequences)
 
 
 def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> BehaviourTables:

@@ -24,7 +24,7 @@ from retrieval.protocols.candidates import (
     KeyedHistory,
     ShardCandidates,
 )
-from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows, union
+from retrieval.protocols.scored_rows import ScoredRows
 from retrieval.recommend.user_profile import history_of_items
 from retrieval.search.candidates import find_candidates, score_candidates
 from retrieval.search.collection import ServedCollection
@@ -124,22 +124,14 @@ async def rank_by_items(
         return None
     given = history_of_items(item_ids)
     debias = query.model.similar_debias if debias is None else debias
-    generators = [names.GOES_WITH, names.TAIL]
-    found = await query.find(CandidatesRequest(generators, given, _MOST_RELATED, trained_only=True))
+    found = await query.find(
+        CandidatesRequest([names.GOES_WITH], given, _MOST_RELATED, trained_only=True)
+    )
     if not (found.events == TRAINED).any():
         return None
-    goes_with, tail = found.scored
-    if np.count_nonzero(found.events == TRAINED) > 1:
-        # The tail continues the list of one item.
-        tail = NO_ROWS
-    tail = tail.without(goes_with.rows)
-    # Shifted below the scores before, which are positive.
-    floor = float(tail.scores.max(initial=0))
-    parts = [goes_with, ScoredRows(tail.rows, tail.scores - np.float32(floor))]
-    following = _following(
-        query, names.NEAREST, given, union(parts), floor=floor, trained_only=True
-    )
-    return _ranking(ITEMS, found, parts, debias, following)
+    (goes_with,) = found.scored
+    following = _following(query, names.NEAREST, given, goes_with.rows, trained_only=True)
+    return _ranking(ITEMS, found, found.scored, debias, following)
 
 
 async def rank_for_user(
@@ -254,14 +246,12 @@ async def _following(
     history: KeyedHistory,
     ranked: NDArray[np.int64],
     *,
-    floor: float = 0.0,
     trained_only: bool = False,
 ) -> AsyncIterator[Block]:
     """Yields the items that a generator finds and that are not ranked yet.
 
     Args:
-        ranked: Numbers of the items ranked before.
-        floor: Scores are lowered by at least this, below those before, which are positive.
+        ranked: Numbers of the items ranked before. Scores are lowered below theirs.
     """
     shift = None
     first = min(len(ranked) + 4 * query.depth, _MOST_FOLLOWING)
@@ -272,7 +262,7 @@ async def _following(
         (scored,) = found.scored
         numbers, scores = scored.without(ranked).ranked()
         if len(numbers):
-            shift = max(floor, float(scores[0])) if shift is None else shift
+            shift = max(0.0, float(scores[0])) if shift is None else shift
             yield Block(found.ids_of(numbers), scores - np.float32(shift))
         if len(scored.rows) < most:
             return

@@ -36,7 +36,6 @@ IMPORTERS = {
         "retrieval/index/gpu/faiss_worker.py",
         "index_builder/indexes/faiss_writer.py",
         "index_builder/indexes/gpu_worker.py",
-        "index_builder/behaviour/tail_lists.py",
         # Measures FAISS alone, to compare with.
         "benchmarks/baselines/baseline_faiss.py",
         "benchmarks/baselines/baseline_faiss_gpu.py",

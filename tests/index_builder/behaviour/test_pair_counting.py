@@ -10,6 +10,7 @@ import pytest
 
 from index_builder.behaviour import candidate_generators, session_cooccurrence, user_item_matrix
 from index_builder.behaviour.candidate_generators import train_candidates
+from index_builder.behaviour.ease import ease_lists
 from index_builder.behaviour.item_to_item import item_to_item_lists
 from index_builder.behaviour.session_cooccurrence import SessionOptions, session_lists
 from index_builder.behaviour.user_item_matrix import (
@@ -20,7 +21,6 @@ from index_builder.behaviour.user_item_matrix import (
     users_by_items,
 )
 from nearline.times import DAY_US
-from retrieval.behaviour.generator_spec import encode_generator
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
 from tests.index_builder.behaviour.test_models_brute_force import dense, drawn
 
@@ -102,22 +102,18 @@ def test_memory_does_not_grow_with_pairs(monkeypatch: pytest.MonkeyPatch) -> Non
     assert peak < 50_000_000
 
 
-def test_ease_has_its_sparse_form_above_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ease_takes_the_items_with_the_most_users(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = drawn(30, 12, 250)
-    exact = {one.name: one for one in train_candidates(rows, repeats=True)}
-    monkeypatch.setattr(candidate_generators, "MOST_ITEMS", 11)
-    sparse = {one.name: one for one in train_candidates(rows, repeats=True)}
-    assert sparse.keys() == exact.keys()
-    for name in ("ease plain", "ease ridge days=60"):
-        made, expected = sparse[name], exact[name]
-        assert made.table == expected.table
-        assert encode_generator(made.generator) == encode_generator(expected.generator)
-        assert isinstance(made.generator, ListGenerator)
-        assert isinstance(expected.generator, ListGenerator)
-        # Twelve items have at most eleven predictors, so nothing is left out.
-        assert dense(made.generator.lists) == pytest.approx(
-            dense(expected.generator.lists), abs=2e-5
-        )
+    matrix = users_by_items(rows)
+    users = matrix.getnnz(axis=0)
+    items = sorted(range(12), key=lambda item: (-users[item], item))[:7]
+    expected = np.zeros((12, 12), np.float32)
+    expected[np.ix_(sorted(items), sorted(items))] = dense(ease_lists(matrix[:, sorted(items)]))
+    monkeypatch.setattr(candidate_generators, "MOST_ITEMS", 7)
+    candidates = {one.name: one.generator for one in train_candidates(rows, repeats=False)}
+    found = candidates["ease plain"]
+    assert isinstance(found, ListGenerator)
+    assert np.array_equal(dense(found.lists), expected)
 
 
 def test_rows_in_order_of_time_are_not_copied() -> None:

@@ -41,7 +41,6 @@ from retrieval.behaviour.tables import (
     REPEAT_DAYS,
     REPEAT_RATE,
     SESSIONS,
-    TAIL_LISTS,
     BehaviourTables,
     divided_shards,
     read_tables,
@@ -92,7 +91,7 @@ def made(seed: int) -> BehaviourTables:
             REPEAT_RATE: rng.random(ITEMS, np.float32),
             REPEAT_DAYS: rng.integers(0, 30, ITEMS).astype(np.float32),
         },
-        {SESSIONS: lists(rng), TAIL_LISTS: lists(rng)},
+        {SESSIONS: lists(rng)},
         ItemFactors(vectors, np.asarray(vectors.T @ vectors, np.float64), 1.0, 2.0),
         UserHistories(
             PEOPLE,

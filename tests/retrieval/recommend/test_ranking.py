@@ -7,9 +7,8 @@ import asyncio
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from index_builder.behaviour.tail_lists import build_tail_lists
 from retrieval.behaviour.model import BehaviourModel, build_behaviour_model
-from retrieval.behaviour.tables import SESSIONS, TAIL_LISTS
+from retrieval.behaviour.tables import SESSIONS
 from retrieval.recommend.ranking import ITEMS, Block, rank_by_items
 from tests.retrieval.recommend.small_model import CARD, ranking_query, small_tables
 
@@ -20,17 +19,15 @@ VECTORS = np.random.default_rng(3).standard_normal((12, 2)).astype(np.float32)
 @settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(IDS), st.sampled_from([1.0, 2.0, 4.0]), max_size=5),
-    st.integers(1, 8),
     st.sets(st.integers(0, 11)),
 )
 def test_precomputed_lists_give_the_order_of_the_scores(
-    goes: dict[str, float], length: int, unwanted: set[int]
+    goes: dict[str, float], unwanted: set[int]
 ) -> None:
     goes.pop("i00", None)
     factors = {one: tuple(row) for one, row in zip(IDS, VECTORS.tolist(), strict=True)}
     tables = small_tables(IDS, {"i00": goes}, dict.fromkeys(IDS, 1.0), factors=factors)
-    lists, trained = tables.lists[SESSIONS], tables.interactions > 0
-    beyond = build_tail_lists(lists, tables.factors, trained, length)
+    lists = tables.lists[SESSIONS]
     left = [number for number in range(12) if number not in {0, *unwanted}]
     scores = np.zeros(12, np.float32)
     numbers, of_list = lists.of(0)
@@ -40,14 +37,12 @@ def test_precomputed_lists_give_the_order_of_the_scores(
     # A stable sort: equal ones stay in the order of numbers.
     expected = sorted(left, key=lambda n: (-scores[n], -of_rest[n] * (scores[n] == 0)))
     hidden = frozenset(IDS[number] for number in {0, *unwanted})
-    for lists_of in ({**tables.lists, TAIL_LISTS: beyond}, tables.lists):
-        model = build_behaviour_model(CARD, tables._replace(lists=lists_of))
-        blocks = asyncio.run(ranked(model, hidden))
-        found = [IDS.index(item_id) for block in blocks for item_id in block.ids]
-        given_scores = np.concatenate([block.scores for block in blocks])
-        assert found == expected
-        assert (np.diff(given_scores) <= 1e-6).all()
-        assert ((given_scores > 0) == (scores[found] > 0)).all()
+    blocks = asyncio.run(ranked(build_behaviour_model(CARD, tables), hidden))
+    found = [IDS.index(item_id) for block in blocks for item_id in block.ids]
+    given_scores = np.concatenate([block.scores for block in blocks])
+    assert found == expected
+    assert (np.diff(given_scores) <= 1e-6).all()
+    assert ((given_scores > 0) == (scores[found] > 0)).all()
 
 
 async def ranked(model: BehaviourModel, hidden: frozenset[str]) -> list[Block]:
