@@ -55,7 +55,6 @@ _PANELS = {
         "worker": "worker:app",
         "status": "status:status",
         "doctor": "doctor:doctor",
-        "plan": "plan:plan",
         "keys": "keys:app",
         "certs": "certs:certs",
     },

@@ -1,1 +1,0 @@
-"""How many GPUs or cores a load takes, by arithmetic."""
