@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Annotated
 
 import typer
 
 from nearline.errors import SettingsError
-from nearline.settings import ENV_PREFIX
 from nearline.store.snapshot import Store
 from nearline_cli.compose import milvus_target
 from nearline_cli.local.autoscaler import run_workers
@@ -156,30 +154,6 @@ def up(
             help="Address of the Prometheus endpoints.",
         ),
     ] = options.DEFAULT_HOST,
-    policies: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="TOML file with the policies of surfaces. \\[default: the built-in policies]",
-        ),
-    ] = "",
-    limits: Annotated[
-        str,
-        typer.Option(
-            envvar="NEARLINE_LIMITS",
-            metavar="FILE|strict",
-            help="TOML file of the limits of tenants and keys, for every service.",
-        ),
-    ] = "",
-    readers_attribute: Annotated[
-        str,
-        typer.Option(
-            envvar="NEARLINE_READERS_ATTRIBUTE",
-            metavar="NAME",
-            help="Attribute of items that lists who may read them, for the router and the "
-            "generation service.",
-        ),
-    ] = "",
     backend: Annotated[
         options.Backend | None,
         typer.Option(
@@ -208,10 +182,6 @@ def up(
     # Imported late: it loads the settings of every service.
     from nearline_cli.local.service_settings import check_calls_between_services, check_settings
 
-    # The services inherit them.
-    for name, value in (("LIMITS", limits), ("READERS_ATTRIBUTE", readers_attribute)):
-        if value:
-            os.environ[f"{ENV_PREFIX}{name}"] = value
     check_settings()
     check_calls_between_services()
     milvus = backend is options.Backend.MILVUS
@@ -250,7 +220,6 @@ def up(
         redis="" if no_redis else redis or None,
         redis_environ={} if no_redis or redis else redis_environ(),
         redis_port=bundled_redis_port(port, redis_port, redis, no_redis=no_redis),
-        policies=policies,
         milvus_uri=milvus_uri if milvus else "",
         milvus_token=milvus_token if milvus else "",
         upkeep=upkeep and not no_redis,

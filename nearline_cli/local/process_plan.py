@@ -52,7 +52,6 @@ class Layout:
     redis: URL that the services use; empty disables Redis; None leaves it to their settings.
     redis_environ: Variables with the URL, for services whose settings name none.
     redis_port: Port of the bundled Redis, which the services then use. Optional.
-    policies: File with the policies of surfaces. If empty, the router's setting applies.
     milvus_uri: Milvus that routers search instead of FAISS. If empty, their settings apply.
         milvus_token: Its credentials.
     upkeep: Whether to run the service that archives, compacts and trims change logs.
@@ -76,7 +75,6 @@ class Layout:
     redis: str | None = None
     redis_environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     redis_port: int | None = None
-    policies: str = ""
     milvus_uri: str = ""
     milvus_token: str = field(default="", repr=False)
     upkeep: bool = False
@@ -336,8 +334,6 @@ def _router(
         if layout.milvus_token:
             # Arguments are visible to every user of the machine.
             environ = {**environ, "NEARLINE_RETRIEVAL_MILVUS_TOKEN": layout.milvus_token}
-    if layout.policies:
-        words += ("--policies", layout.policies)
     if layout.workers > 1:
         words += ("--reuse-port", "true")
     name = "retrieval" if layout.workers == 1 else f"retrieval-{worker}"

@@ -99,8 +99,6 @@ def helps(command: Any) -> Iterator[str]:
         (("snapshots", "show"), 1, "has no published snapshot"),
         (("up", "--store", __file__), 1, "test_commands.py is a file; name the folder"),
         (("up", "--store", "ftp://host/store"), 1, "use a folder, file://, s3://"),
-        (("up", "--limits", "/nowhere.toml"), 2, "limits in /nowhere.toml cannot be read"),
-        (("up", "--readers-attribute", "of"), 2, "readers_attribute is 'of', and without"),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(
@@ -111,6 +109,21 @@ def test_an_error_is_one_line_and_an_exit_code(
     assert text in done.stderr
     assert done.stderr.startswith("nearline: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        ("NEARLINE_LIMITS", "/nowhere.toml", "limits in /nowhere.toml cannot be read"),
+        ("NEARLINE_READERS_ATTRIBUTE", "of", "readers_attribute is 'of', and without"),
+    ],
+)
+def test_up_checks_the_settings_of_all_services(
+    nearline: Run, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, text: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    done = nearline("up")
+    assert (done.returncode, text in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -71,16 +71,6 @@ def test_services_get_the_address_of_the_bundled_redis(tmp_path: Path) -> None:
                 assert shard.arguments[where + 1] == processes.embedding[0].address
 
 
-def test_every_router_gets_the_policies(tmp_path: Path) -> None:
-    wanted = replace(layout(tmp_path, redis="", redis_port=None), workers=2)
-    for policies, said in (("shop.toml", ["--policies", "shop.toml"]), ("", [])):
-        with plan_processes(replace(wanted, policies=policies)) as processes:
-            for router in processes.routers:
-                at = router.arguments.index("--policies") if said else 0
-                assert list(router.arguments[at : at + len(said)]) == said
-                assert ("--policies" in router.arguments) == bool(said)
-
-
 def test_another_redis_or_none_replaces_it(tmp_path: Path) -> None:
     for redis in ("redis://there/0", "", None):
         with plan_processes(layout(tmp_path, redis=redis, redis_port=None)) as processes:
