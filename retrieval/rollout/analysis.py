@@ -11,10 +11,16 @@ from typing import Protocol
 
 from nearline.errors import InvalidRequest
 from nearline.v1 import admin_pb2
-from retrieval.protocols.quantiles import quantiles
-from retrieval.rollout.distinct_sampler import CLICK, CONVERSION, ERROR, UNIT, DistinctSampler
-from retrieval.rollout.evidence import MeanTest, ShareTest, evidence_factor
-from retrieval.rollout.latency_test import LatencyTest
+from retrieval.protocols.quantiles import RecentQuantiles, quantiles
+from retrieval.rollout.distinct_sampler import (
+    CLICK,
+    CONVERSION,
+    ERROR,
+    SLOW,
+    UNIT,
+    DistinctSampler,
+)
+from retrieval.rollout.evidence import ShareTest, evidence_factor
 from retrieval.rollout.rate_comparison import RateComparison, known_tenant
 
 # Mean number of requests per arm before latencies count; the first ones hit cold caches.
@@ -22,6 +28,11 @@ _WARM_UP_REQUESTS = 50
 _REQUESTS_PER_EVALUATION = 32
 _64_BITS = (1 << 64) - 1
 _LATEST = 1024
+# A request slower than this quantile of recent ones of the current snapshot is slow.
+_SLOW = 0.95
+# If requests are split by unit, one in this many units sets the threshold, and is not compared with
+# it; otherwise a unit would shift its own threshold, in one arm but not in the other.
+_UNITS_PER_THRESHOLD_UNIT = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +157,7 @@ class CanaryAnalysis:
     been assigned less.
 
     If one draw assigns several requests, each unit counts once per test, with its first event; for
-    latency see `LatencyTest`, for clicks and conversions `RateComparison`.
+    clicks and conversions see `RateComparison`.
 
     No method raises, blocks or reads the clock; recording a request takes microseconds.
 
@@ -170,16 +181,16 @@ class CanaryAnalysis:
         self._warm_after = math.ceil(_WARM_UP_REQUESTS / min(share, 1 - share))
         self._units = DistinctSampler() if dealt_by_unit else None
         self._lists = DistinctSampler()
-        self._latencies = LatencyTest(share, limits.latency_ratio, self._units)
+        self._slow = ShareTest(share, "greater")
+        self._slow_s = RecentQuantiles((_SLOW,))
         self._errors = ShareTest(share, "greater")
-        self._recall = MeanTest(limits.min_recall) if limits.min_recall > 0 else None
+        self._recall = ShareTest(limits.min_recall, "less") if limits.min_recall > 0 else None
         self._tenants: Counter[str] = Counter()
         self._clicks = RateComparison(share, limits.min_effect, self._tenants)
         self._conversions = RateComparison(share, limits.min_effect, self._tenants)
         self._sample_ratio = ShareTest(share, "either")
         self._tests: dict[str, tuple[_SequentialTest, Callable[[ArmState, ArmState], str]]] = {
-            "latency": (self._latencies, _latency_seen),
-            "tail_latency": (self._latencies.tail, _tail_seen),
+            "latency": (self._slow, _latency_seen),
             "errors": (self._errors, _errors_seen),
             "clicks": (self._clicks, partial(_rate_seen, "clicks")),
             "conversions": (self._conversions, partial(_rate_seen, "conversions")),
@@ -205,7 +216,7 @@ class CanaryAnalysis:
         if self._counts(unit, UNIT):
             arm = self._canary if canary else self._current
             arm.units += 1 if self._units is None else self._units.weight
-            self._sample_ratio.event(canary)
+            self._sample_ratio.add(canary)
 
     def record_outcome(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
         """Records how a request ended, unless it failed through a fault of the caller.
@@ -222,12 +233,11 @@ class CanaryAnalysis:
         self._requests += 1
         if not failed:
             arm.seconds.append(seconds)
-            judged = self._requests > self._warm_after
-            self._latencies.add(canary, unit, seconds, judged=judged)
+            self._add_latency(canary, unit, seconds)
         else:
             arm.errors += 1
             if self._counts(unit, ERROR):
-                self._errors.event(canary)
+                self._errors.add(canary)
         if self._requests % _REQUESTS_PER_EVALUATION == 0:
             self._evaluate()
 
@@ -300,6 +310,16 @@ class CanaryAnalysis:
         """Returns the states of the current snapshot and of the canary."""
         return self._current.state(), self._canary.state()
 
+    def _add_latency(self, canary: bool, unit: int, seconds: float) -> None:
+        sets = self._units is None or unit % _UNITS_PER_THRESHOLD_UNIT == 0
+        judged = self._requests > self._warm_after and not (sets and self._units is not None)
+        if judged and self._slow_s.values:
+            allowed_s = self._slow_s.values[0] * (self._limits.latency_ratio if canary else 1.0)
+            if seconds > allowed_s and self._counts(unit, SLOW):
+                self._slow.add(canary)
+        if sets and not canary:
+            self._slow_s.observe(seconds)
+
     def _counts(self, unit: int, purpose: int) -> bool:
         return self._units is None or self._units.first(unit, purpose)
 
@@ -332,10 +352,6 @@ class CanaryAnalysis:
 
 
 def _latency_seen(current: ArmState, canary: ArmState) -> str:
-    return f"canary p50 {canary.p50_ms:.1f} ms against {current.p50_ms:.1f} ms"
-
-
-def _tail_seen(current: ArmState, canary: ArmState) -> str:
     return f"canary p95 {canary.p95_ms:.1f} ms against {current.p95_ms:.1f} ms"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-# Purposes, as bits. Bits above LATENCY belong to latency as well.
-UNIT, ERROR, CLICK, CONVERSION, TAIL, LATENCY = (1 << bit for bit in range(6))
-# The bits below select units that set thresholds (see retrieval.rollout.latency_test).
+# Purposes, as bits.
+UNIT, ERROR, CLICK, CONVERSION, SLOW = (1 << bit for bit in range(5))
+# The bits below select units that set thresholds (see retrieval.rollout.analysis).
 _FIRST_BIT = 3
 
 

@@ -70,7 +70,7 @@ class RateComparison:
         number = next((one for one in clicked if self._users.first(user, 1 << one)), 0)
         self._reached[number] += 1
         if number == 1:
-            self._harm.event(canary)
+            self._harm.add(canary)
         if number in _LEVELS:
             tenant = known_tenant(tenant, self._counts)
             counts = self._counts.setdefault(tenant, np.zeros((len(_LEVELS), 2), np.int64))
