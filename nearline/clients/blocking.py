@@ -22,8 +22,7 @@ from nearline.clients.blocking_calls import (
     feed,
     stream,
 )
-from nearline.clients.client import START_TIMEOUT_S, AsyncClient
-from nearline.clients.collections import AsyncCollections
+from nearline.clients.client import START_TIMEOUT_S, AsyncClient, AsyncCollections
 from nearline.contract import DEFAULT_COLLECTION, Lane
 from nearline.tls import TlsFiles
 

@@ -5,30 +5,125 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import inspect
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from nearline import contract as c
-from nearline.clients.admin import NO_ATTRIBUTES, NO_LANGUAGES, NO_WEIGHTS
+from nearline.channel import ServiceChannel
+from nearline.clients.admin import NO_ATTRIBUTES, NO_LANGUAGES, NO_WEIGHTS, AdminClient
 from nearline.clients.arguments import converts_arguments
-from nearline.clients.client_reads import ClientReads
-from nearline.clients.client_writes import ClientWrites
-from nearline.clients.collections import AsyncCollections
+from nearline.clients.embedding import EmbeddingClient
+from nearline.clients.frames import FrameRows, Tally, upsert_batch
+from nearline.clients.generation import GenerationClient
+from nearline.clients.ingest import IngestClient
 from nearline.clients.local_services import LocalServices
-from nearline.clients.service_clients import with_fields
-from nearline.errors import AlreadyExists
+from nearline.clients.own_writes import OwnWrites
+from nearline.clients.progress import ProgressLine
+from nearline.clients.retrieval import (
+    ALL_BUT_VECTOR,
+    DEFAULT_LIST,
+    DEFAULT_OPTIONS,
+    RetrievalClient,
+    pages,
+)
+from nearline.errors import AlreadyExists, InvalidRequest, NearlineError
 from nearline.tls import TlsFiles
 from nearline.v1 import admin_pb2
 
 # The first start of a model may convert it, and measure what serves it best.
 START_TIMEOUT_S: Final = 300.0
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_Service = TypeVar("_Service", bound=ServiceChannel)
+_Options = TypeVar("_Options", c.SearchOptions, c.RecommendOptions, c.Question)
 _Begun: TypeAlias = tuple[AsyncGenerator[c.AnswerEvent, None], c.AnswerEvent]
 
 
+def _of(
+    kind: type[_Service], method: Callable[Concatenate[_Service, _P], Coroutine[Any, Any, _R]]
+) -> Callable[Concatenate[AsyncClient, _P], Coroutine[Any, Any, _R]]:
+    """Returns a method of a service's client as a method of the client for all services.
+
+    It takes the collection of the client by default, its reads include the client's own writes,
+    and its writes are remembered.
+    """
+    # Its arguments are converted once, by the client for all services.
+    send = cast(Callable[..., Coroutine[Any, Any, _R]], inspect.unwrap(method))
+    signature = inspect.signature(method)
+
+    @wraps(send)
+    async def called(self: AsyncClient, /, *args: Any, **more: Any) -> _R:
+        service = self._service(kind)
+        if "collection" not in signature.parameters:
+            return await send(service, *args, **more)
+        name = more["collection"] = self._name(more.get("collection"))
+        if "min_watermark" in signature.parameters:
+            given = more.pop("min_watermark", b"")
+
+            def read(watermark: bytes) -> Awaitable[_R]:
+                return send(service, *args, min_watermark=watermark, **more)
+
+            reply = await self._writes.read(name, given, read)
+        else:
+            reply = await send(service, *args, **more)
+        if isinstance(reply, c.WriteReply | c.BulkWriteReply | c.FilteredDeletion):
+            self._writes.note(name, reply.watermark)
+        return reply
+
+    if "collection" in signature.parameters:
+        called.__annotations__["collection"] = "str | None"
+        parameters = signature.parameters | {
+            "collection": signature.parameters["collection"].replace(
+                default=None, annotation="str | None"
+            )
+        }
+        called.__signature__ = signature.replace(parameters=list(parameters.values()))  # type: ignore[attr-defined]
+    return cast(Any, called)  # type: ignore[no-any-return]
+
+
+class AsyncCollections:
+    """The collections that a service has; `AsyncClient.collections`.
+
+    admin: Client of the admin service.
+    """
+
+    def __init__(self, admin: AdminClient) -> None:
+        self._admin = admin
+
+    @staticmethod
+    def _of(
+        method: Callable[Concatenate[AdminClient, _P], Coroutine[Any, Any, _R]],
+    ) -> Callable[Concatenate[AsyncCollections, _P], Coroutine[Any, Any, _R]]:
+        @wraps(method)
+        async def called(self: AsyncCollections, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+            return await method(self._admin, *args, **kwargs)
+
+        return called
+
+    create = _of(AdminClient.create_collection)
+    get = _of(AdminClient.collection)
+    set_name = _of(AdminClient.set_collection_name)
+    drop = _of(AdminClient.drop_collection)
+
+    async def list(self) -> Sequence[admin_pb2.Collection]:
+        """Returns the collections that the caller may read, by name."""
+        return [one async for one in self._admin.collections()]
+
+
 @converts_arguments
-class AsyncClient(ClientReads, ClientWrites):
+class AsyncClient:
     """Client of everything that one address serves; `Client` is the same without async.
 
     It takes what people write, as `RetrievalClient` does. Searches, lists and items come with their
@@ -47,6 +142,36 @@ class AsyncClient(ClientReads, ClientWrites):
     """
 
     _local: LocalServices | None = None
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        tls: TlsFiles | None = None,
+        collection: str = c.DEFAULT_COLLECTION,
+        own_writes: bool = True,
+        lane: c.Lane | str = c.Lane.INTERACTIVE,
+        generation: str = "",
+        ingest: str = "",
+        embedding: str = "",
+    ) -> None:
+        self._connect = {
+            RetrievalClient: partial(RetrievalClient, address, token=token, tls=tls, lane=lane),
+            AdminClient: partial(AdminClient, address, token=token, tls=tls),
+            GenerationClient: partial(
+                GenerationClient, generation or address, token=token, tls=tls
+            ),
+            IngestClient: partial(IngestClient, ingest or address, token=token, tls=tls),
+            EmbeddingClient: partial(EmbeddingClient, embedding or address, token=token, tls=tls),
+        }
+        self._address = address
+        self._collection = collection
+        self._writes = OwnWrites(remembered=own_writes)
+        self._services: dict[type[ServiceChannel], ServiceChannel] = {}
+        self._closed = False
+        # At once, so that a wrong token or certificate is refused here.
+        self._service(RetrievalClient)
 
     @classmethod
     async def embedded(
@@ -104,17 +229,220 @@ class AsyncClient(ClientReads, ClientWrites):
             raise
         return client
 
-    async def close(self) -> None:
-        """Closes all connections; calls in flight are cancelled. Ends services of its own."""
-        await super().close()
-        services, self._local = self._local, None
-        if services is not None:
-            await asyncio.to_thread(services.close)
+    @property
+    def retrieval(self) -> RetrievalClient:
+        """The client of the retrieval service, with all its options; knows of no own writes."""
+        return self._service(RetrievalClient)
+
+    @property
+    def generation(self) -> GenerationClient:
+        """The client of the generation service: also stored conversations."""
+        return self._service(GenerationClient)
+
+    @property
+    def ingest(self) -> IngestClient:
+        """The client of the document queue: also lists of jobs, results and dead letters."""
+        return self._service(IngestClient)
+
+    @property
+    def embedding(self) -> EmbeddingClient:
+        """The client of the embedding service: also streams, entailment and its card."""
+        return self._service(EmbeddingClient)
+
+    @property
+    def admin(self) -> AdminClient:
+        """The client of the admin service: snapshots, promotion, rollouts."""
+        return self._service(AdminClient)
 
     @property
     def collections(self) -> AsyncCollections:
         """The collections of the service: `create`, `list`, `get`, `set_name` and `drop`."""
-        return AsyncCollections(self.admin, self._writes)
+        return AsyncCollections(self.admin)
+
+    async def close(self) -> None:
+        """Closes all connections; calls in flight are cancelled. Ends services of its own."""
+        self._closed = True
+        for service in self._services.values():
+            await service.close()
+        services, self._local = self._local, None
+        if services is not None:
+            await asyncio.to_thread(services.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def search(
+        self,
+        query: c.QueryLike,
+        k: int | None = None,
+        *,
+        filter: c.FilterLike | None = None,
+        mode: c.SearchMode | str | None = None,
+        payload: c.PayloadLike | None = None,
+        options: c.SearchOptions = DEFAULT_OPTIONS,
+        page_token: str = "",
+        collection: str | None = None,
+        timeout_s: float | None = None,
+    ) -> c.SearchReply:
+        """Finds the best items for a text, a vector, or the items of a `Query`.
+
+        Args:
+            query: The query.
+            k: Number of hits, 1..10000. Optional; None takes that of `options`, 10.
+            filter: Which items may be found. Optional.
+            mode: "dense", "lexical" or "hybrid". Optional; None leaves it to the service.
+            payload: Parts of items to return. Optional; None takes titles and texts.
+            options: Everything else; what is given by name counts more.
+            page_token: `next_page_token` of the page before, for the hits after it.
+            collection: Optional; None takes that of the client.
+            timeout_s: Time limit in seconds. Optional; None takes 10.
+        Raises: See `Retriever.search`.
+        """
+        wanted = _with_fields(options, {"k": k, "filter": filter, "mode": mode, "payload": payload})
+        send = partial(self.retrieval.search, query, page_token=page_token)
+        return await self._read(send, wanted, collection, timeout_s)
+
+    async def search_batch(
+        self,
+        queries: Sequence[c.QueryLike],
+        k: int | None = None,
+        *,
+        filter: c.FilterLike | None = None,
+        mode: c.SearchMode | str | None = None,
+        payload: c.PayloadLike | None = None,
+        options: c.SearchOptions = DEFAULT_OPTIONS,
+        collection: str | None = None,
+        timeout_s: float | None = None,
+    ) -> c.SearchReply:
+        """Finds the best items for each of 1..1024 queries, from one snapshot; see `search`."""
+        wanted = _with_fields(options, {"k": k, "filter": filter, "mode": mode, "payload": payload})
+        send = partial(self.retrieval.search_batch, queries)
+        return await self._read(send, wanted, collection, timeout_s)
+
+    async def recommend(
+        self,
+        user_id: c.Id = "",
+        n: int | None = None,
+        *,
+        item_ids: Iterable[c.Id] = (),
+        session_id: str = "",
+        surface: str = c.DEFAULT_SURFACE,
+        filter: c.FilterLike | None = None,
+        payload: c.PayloadLike | None = None,
+        options: c.RecommendOptions = DEFAULT_LIST,
+        collection: str | None = None,
+        timeout_s: float | None = None,
+    ) -> c.RecommendReply:
+        """Recommends a list for a user, a session, the page of an item, or anybody.
+
+        Args:
+            user_id: A known user; empty for none.
+            n: Number of items, 1..1000. Optional; None takes that of `options`, 20.
+            item_ids: Items to recommend others like.
+            session_id: Session of a visitor; empty for none.
+            surface: The place where the list is shown.
+            filter: Which items may be listed. Optional.
+            payload: Parts of items to return. Optional; None takes titles and texts.
+            options: Everything else; what is given by name counts more.
+            collection: Optional; None takes that of the client.
+            timeout_s: Time limit in seconds. Optional; None takes 10.
+        Raises: See `Recommender.recommend`.
+        """
+        wanted = _with_fields(options, {"n": n, "filter": filter, "payload": payload})
+        audience = c.Audience(
+            user_id=user_id, session_id=session_id, item_ids=item_ids, surface=surface
+        )
+        send = partial(self.retrieval.recommend, audience)
+        return await self._read(send, wanted, collection, timeout_s)
+
+    get = _of(RetrievalClient, RetrievalClient.get_items)
+    suggest = _of(RetrievalClient, RetrievalClient.suggest)
+    count = _of(RetrievalClient, RetrievalClient.count_items)
+
+    async def items(
+        self,
+        filter: c.FilterLike | None = None,
+        payload: c.PayloadLike = ALL_BUT_VECTOR,
+        *,
+        min_watermark: bytes = b"",
+        collection: str | None = None,
+    ) -> AsyncGenerator[c.Item, None]:
+        """Yields all items, or those that match, in id order, from one snapshot."""
+        name = self._name(collection)
+        page = partial(
+            self.retrieval.list_items,
+            page_size=c.MAX_PAGE,
+            filter=filter,
+            payload=frozenset(payload),
+            collection=name,
+        )
+
+        def read(token: str) -> Awaitable[c.ItemsPage]:
+            return self._writes.read(
+                name, min_watermark, lambda least: page(page_token=token, min_watermark=least)
+            )
+
+        async for item in pages(read):
+            yield item
+
+    upsert = _of(RetrievalClient, RetrievalClient.upsert_items)
+    upsert_batches = _of(RetrievalClient, RetrievalClient.upsert_batches)
+    delete = _of(RetrievalClient, RetrievalClient.delete_items)
+    delete_matching = _of(RetrievalClient, RetrievalClient.delete_matching)
+    delete_batches = _of(RetrievalClient, RetrievalClient.delete_batches)
+    record = _of(RetrievalClient, RetrievalClient.record_interactions)
+    import_interactions = _of(RetrievalClient, RetrievalClient.import_interactions)
+    set_user = _of(RetrievalClient, RetrievalClient.set_user)
+    user = _of(RetrievalClient, RetrievalClient.get_user)
+    delete_user = _of(RetrievalClient, RetrievalClient.delete_user)
+
+    async def upsert_frame(
+        self,
+        frame: Any,
+        *,
+        id: str = "id",
+        text: str | None = None,
+        title: str | None = None,
+        vector: str | None = None,
+        attributes: Sequence[str] | None = None,
+        progress: bool = True,
+        collection: str | None = None,
+    ) -> c.BulkWriteReply:
+        """Adds or replaces the rows of a table of pandas, polars or Arrow, however many.
+
+        Missing values are left out: null, and in pandas NaN, too. While the service is overloaded
+        or restarts, the call waits.
+
+        Args:
+            frame: The table. Needs narwhals: `pip install 'nearline[frames]'`.
+            id: Column of ids.
+            text, title, vector: Columns. Optional; None takes those of that name if there are any.
+            attributes: Columns that become attributes. Optional; None takes all others.
+            progress: Whether a terminal or a notebook shows how far it is, after two seconds.
+            collection: Optional; None takes that of the client.
+        Returns: Counts by outcome, and the first 1,000 rejections.
+        Raises: InvalidRequest: a value cannot be stored; names the row, from 0, and the column.
+            Rows before it, of earlier batches of up to 256 rows, are stored. Unsupported: narwhals
+            is not installed. And see `ItemWriter.upsert_items`.
+        """
+        rows = FrameRows(frame, id=id, text=text, title=title, vector=vector, attributes=attributes)
+        tally = Tally()
+        batches = rows.batches()
+        with ProgressLine("rows", shown=progress) as line:
+            # In a thread, since columns are converted.
+            while batch := await asyncio.to_thread(next, batches, None):
+                end = batch.first + len(batch.items)
+                try:
+                    tally.add(await upsert_batch(self.upsert, batch.items, collection=collection))
+                except NearlineError as error:
+                    raise error.with_message(
+                        f"rows {batch.first}..{end - 1}, counted from 0: {error.message}"
+                    ) from error
+                line.reach(end, len(rows))
+        return tally.reply()
 
     async def ask(
         self,
@@ -170,7 +498,7 @@ class AsyncClient(ClientReads, ClientWrites):
             "backend": backend,
             "strictness": strictness,
         }
-        wanted, name = with_fields(cast(c.Question, question), given), self._name(collection)
+        wanted, name = _with_fields(cast(c.Question, question), given), self._name(collection)
 
         async def begin(watermark: bytes) -> _Begun:
             least = dataclasses.replace(wanted, min_watermark=watermark)
@@ -186,44 +514,65 @@ class AsyncClient(ClientReads, ClientWrites):
         finally:
             await events.aclose()
 
-    async def verify(
+    verify = _of(GenerationClient, GenerationClient.verify)
+    embed = _of(EmbeddingClient, EmbeddingClient.embed)
+    rerank = _of(EmbeddingClient, EmbeddingClient.rerank)
+    status = _of(AdminClient, AdminClient.serving_status)
+    submit = _of(IngestClient, IngestClient.submit)
+
+    async def job(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
+        """Returns a job of the queue."""
+        return self._noted(await self.ingest.job(job_id, timeout_s=timeout_s))
+
+    async def wait(
+        self, job_id: str, *, timeout_s: float | None = None, progress: bool = True
+    ) -> c.Job:
+        """Waits until a job has ended; returns its last state. Later reads include its writes.
+
+        Args:
+            job_id: The job.
+            timeout_s: Longest wait in seconds. Optional; None disables the limit.
+            progress: Whether a terminal or a notebook shows how far it is, after two seconds.
+        Raises: NotFound: there is no such job. DeadlineExceeded: it did not end in time.
+        """
+        with ProgressLine("documents", shown=progress) as line:
+            async for job in self.ingest.watch(job_id, timeout_s=timeout_s):
+                line.reach(job.documents - job.left, job.documents)
+                last = self._noted(job)
+        return last
+
+    def _noted(self, job: c.Job) -> c.Job:
+        self._writes.note(job.collection, job.watermark)
+        return job
+
+    async def _read(
         self,
-        citations: Sequence[c.Citation],
-        *,
-        min_watermark: bytes = b"",
-        collection: str | None = None,
-        timeout_s: float | None = None,
-    ) -> c.VerifyReply:
-        """Checks whether 1..1024 citations still stand."""
+        send: Callable[..., Awaitable[_R]],
+        wanted: c.SearchOptions | c.RecommendOptions,
+        collection: str | None,
+        timeout_s: float | None,
+    ) -> _R:
+        """Reads with options, from a state that includes the own writes."""
         name = self._name(collection)
 
-        async def read(watermark: bytes) -> c.VerifyReply:
-            return await self.generation.verify(
-                citations, collection=name, min_watermark=watermark, timeout_s=timeout_s
-            )
+        def read(watermark: bytes) -> Awaitable[_R]:
+            least = dataclasses.replace(wanted, min_watermark=watermark)
+            return send(options=least, collection=name, timeout_s=timeout_s)
 
-        return await self._writes.read(name, min_watermark, read)
+        return await self._writes.read(name, wanted.min_watermark, read)
 
-    async def embed(
-        self,
-        texts: Sequence[str],
-        role: c.TextRole | str = c.TextRole.DOCUMENT,
-        *,
-        dimensions: int | None = None,
-        timeout_s: float | None = None,
-    ) -> c.Embeddings:
-        """Returns vectors of texts: (n, d) float32. role: "document" or "query"."""
-        return await self.embedding.embed(texts, role, dimensions=dimensions, timeout_s=timeout_s)
+    def _service(self, kind: type[_Service]) -> _Service:
+        """Returns the client of a service, which is made when it is first needed."""
+        found = self._services.get(kind)
+        if found is None:
+            if self._closed:
+                raise InvalidRequest(f"the client of {self._address} is closed; make another one")
+            connect = cast(Callable[[], ServiceChannel], self._connect[cast(Any, kind)])
+            found = self._services[kind] = connect()
+        return cast(_Service, found)
 
-    async def rerank(
-        self, query: str, texts: Sequence[str], *, timeout_s: float | None = None
-    ) -> Sequence[float]:
-        """Returns the scores of texts for a query, in their order; larger is better."""
-        return await self.embedding.rerank(query, texts, timeout_s=timeout_s)
-
-    async def status(self) -> admin_pb2.GetServingStatusResponse:
-        """Returns the collections and snapshots that are served."""
-        return await self.admin.serving_status()
+    def _name(self, collection: str | None) -> str:
+        return self._collection if collection is None else collection
 
 
 async def _whole(events: AsyncGenerator[c.AnswerEvent, None]) -> c.Answer:
@@ -240,3 +589,9 @@ async def _whole(events: AsyncGenerator[c.AnswerEvent, None]) -> c.Answer:
             case _:
                 parts[type(event).__name__.lower()] = event
     return c.Answer(text="".join(texts), citations=citations, **parts)
+
+
+def _with_fields(record: _Options, fields: Mapping[str, Any]) -> _Options:
+    """Returns options with the fields that are given, those that are not None."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return dataclasses.replace(record, **given) if given else record

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import decimal
-from collections.abc import Iterator, Sequence
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import date, datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from nearline import contract as c
 from nearline.clients import argument_values as values
 from nearline.clients.argument_values import Refused
+from nearline.clients.own_writes import merge_watermarks
 from nearline.errors import InvalidRequest, Unsupported
 from nearline.items.attributes import flatten
+from nearline.retry import retry_while_unavailable
 from nearline.times import in_utc
 
 # A batch has at most so many rows, and unless it is one row, so many characters.
 _BATCH_ROWS: Final = 256
 _BATCH_CHARACTERS: Final = 1 << 20
 _SHOWN_COLUMNS: Final = 20
+# A batch of long texts may need embedding by few cores.
+_BATCH_TIMEOUT_S: Final = 600.0
+_MAX_REJECTIONS: Final = 1_000
 
 
 class Batch(NamedTuple):
@@ -125,6 +133,53 @@ class FrameRows:
             "use reset_index()",
             field=argument,
         )
+
+
+class Tally:
+    """Outcomes of the batches so far, and the first 1,000 rejections."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[c.WriteOutcome] = Counter()
+        self._rejections: list[c.WriteResult] = []
+        self._watermark = b""
+
+    def add(self, reply: c.WriteReply) -> None:
+        """Adds those of a batch."""
+        self._counts.update(one.outcome for one in reply.results)
+        rejected = [one for one in reply.results if one.outcome is c.WriteOutcome.REJECTED]
+        self._rejections += rejected[: _MAX_REJECTIONS - len(self._rejections)]
+        if reply.watermark:
+            self._watermark = merge_watermarks(reply.watermark, self._watermark)
+
+    def reply(self) -> c.BulkWriteReply:
+        """Returns all outcomes."""
+        return c.BulkWriteReply(
+            watermark=self._watermark, counts=dict(self._counts), rejections=self._rejections
+        )
+
+
+async def upsert_batch(
+    upsert: Callable[..., Awaitable[c.WriteReply]],
+    items: Sequence[c.Item],
+    *,
+    only_attributes: bool = False,
+    collection: str | None = None,
+) -> c.WriteReply:
+    """Adds or replaces 1..1024 items once; waits while the service is overloaded or restarts.
+
+    upsert: `AsyncClient.upsert` of a client.
+
+    Raises: See `ItemWriter.upsert_items`, and `retry_while_unavailable`.
+    """
+    write = partial(
+        upsert,
+        items,
+        only_attributes=only_attributes,
+        idempotency_key=secrets.token_hex(16),
+        collection=collection,
+        timeout_s=_BATCH_TIMEOUT_S,
+    )
+    return await retry_while_unavailable(write)
 
 
 def _opened(frame: Any) -> Any:

@@ -37,11 +37,6 @@ class OwnWrites:
         if len(self._watermarks) > _MAX_COLLECTIONS:
             self._watermarks.popitem(last=False)
 
-    def forget(self, collection: str, watermark: bytes | None = None) -> None:
-        """Forgets the writes of a collection. watermark: If set, only unless there are newer."""
-        if watermark is None or self._watermarks.get(collection) == watermark:
-            self._watermarks.pop(collection, None)
-
     async def read(
         self, collection: str, given: bytes, read: Callable[[bytes], Awaitable[_Reply]]
     ) -> _Reply:
@@ -60,7 +55,9 @@ class OwnWrites:
             if not own or not error.field.endswith("min_watermark"):
                 raise
             # The collection has been made again, with another log: nobody can read those writes.
-            self.forget(collection, own)
+            # Newer ones than those stay.
+            if self._watermarks.get(collection) == own:
+                del self._watermarks[collection]
             return await read(b"")
         except NotApplied as error:
             if not own:

@@ -13,7 +13,7 @@ from nearline import contract as c, filters as f
 from nearline.clients.admin import NO_ATTRIBUTES
 from nearline.clients.arguments import converter
 from nearline.clients.client import AsyncClient
-from nearline.clients.client_writes import upsert_batch
+from nearline.clients.frames import upsert_batch
 from nearline.errors import AlreadyExists, InvalidRequest, NotFound
 from nearline.integrations.metadata import (
     MAX_FIELDS,
@@ -348,7 +348,7 @@ class CollectionStore:
 
     async def _upsert(self, items: Sequence[c.Item], *, only_attributes: bool = False) -> None:
         reply = await upsert_batch(
-            self._client, items, only_attributes=only_attributes, collection=self.collection
+            self._client.upsert, items, only_attributes=only_attributes, collection=self.collection
         )
         for one in reply.results:
             if one.outcome is c.WriteOutcome.REJECTED:

@@ -16,7 +16,7 @@ import pytest
 from nearline import contract as c
 from nearline.channel import ServiceChannel
 from nearline.clients import AsyncClient, blocking
-from nearline.clients.collections import AsyncCollections
+from nearline.clients.client import AsyncCollections
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound
 from nearline.serving import Registration, running
 from nearline.v1 import generation_pb2, generation_pb2_grpc
