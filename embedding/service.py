@@ -30,7 +30,7 @@ from embedding.settings import EmbeddingSettings
 from embedding.tokenizer import TokenizerThreads, most_threads
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, SnapshotMismatch, Unsupported
-from nearline.tracing.spans import current_span
+from nearline.tracing.spans import current_span, record_part, set_facts
 from nearline.vectors import normalise
 
 
@@ -426,10 +426,10 @@ class EmbeddingService:
             len(tokens), int(truncated.sum()), (tokenize_s, embedded.queue_s, embedded.inference_s)
         )
         if (span := current_span()) is not None:
-            span.record("tokenize", tokenize_s, embedded.queue_s + embedded.inference_s)
-            span.record("queue", embedded.queue_s, embedded.inference_s)
-            span.record("inference", embedded.inference_s)
-            span.set({"tokens": int(tokens.sum()), "lane": lane.value})
+            record_part(span, "tokenize", tokenize_s, embedded.queue_s + embedded.inference_s)
+            record_part(span, "queue", embedded.queue_s, embedded.inference_s)
+            record_part(span, "inference", embedded.inference_s)
+            set_facts(span, {"tokens": int(tokens.sum()), "lane": lane.value})
         vectors = embedded.rows
         dim = self._model.dim if call.dimensions is None else call.dimensions
         if dim < vectors.shape[1]:

@@ -15,7 +15,7 @@ from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 from nearline import serving, settings, telemetry
 from nearline.loop_watchdog import LoopWatchdog
-from nearline.tracing.start import traced_calls
+from nearline.tracing.spans import traced_calls
 
 # Under the name that supervisors read.
 _log = logging.getLogger("nearline.serving")

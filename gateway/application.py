@@ -43,9 +43,15 @@ from nearline.client_metrics import CALL_BUCKETS
 from nearline.errors import InternalError, NearlineError, NotFound
 from nearline.tracing.recorded_calls import exemplar
 from nearline.tracing.slow_requests import SlowRequestLog
-from nearline.tracing.spans import Span, SpanKind, current_span
+from nearline.tracing.spans import (
+    Span,
+    begin_request,
+    current_span,
+    end_span,
+    is_tracing,
+    trace_id_of,
+)
 from nearline.tracing.trace_context import TRACE_ID_KEY, TRACEPARENT
-from nearline.tracing.tracer import begin_request, is_tracing
 
 # Probes are not traced: they would be most of what is recorded.
 _UNTRACED: Final = ("/healthz",)
@@ -81,15 +87,15 @@ class RequestTrace:
 
     async def _record(self, span: Span, scope: Scope, receive: Receive, send: Send) -> None:
         error = ""
-        span.attributes["http.request.method"] = scope["method"]
+        span.set_attribute("http.request.method", scope["method"])
 
         async def send_traced(message: Message) -> None:
             nonlocal error
             if message["type"] == "http.response.start":
                 status: Any = message["status"]
-                span.attributes["http.response.status_code"] = status
+                span.set_attribute("http.response.status_code", status)
                 error = str(status) if status >= 500 else ""
-                MutableHeaders(scope=message)[TRACE_ID_KEY] = span.trace_id
+                MutableHeaders(scope=message)[TRACE_ID_KEY] = trace_id_of(span)
             await send(message)
 
         try:
@@ -98,7 +104,7 @@ class RequestTrace:
             error = type(failure).__name__
             raise
         finally:
-            span.end(error)
+            end_span(span, error)
 
 
 def note_route(verb: str, path: str) -> Span | None:
@@ -110,9 +116,9 @@ def note_route(verb: str, path: str) -> Span | None:
     Returns: The span; None if the request is not recorded.
     """
     span = current_span()
-    if span is not None and span.kind is SpanKind.SERVER:
-        span.name = f"{verb} {path}"
-        span.attributes["http.route"] = path
+    if span is not None:
+        span.update_name(f"{verb} {path}")
+        span.set_attribute("http.route", path)
     return span
 
 

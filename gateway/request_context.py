@@ -12,8 +12,8 @@ from gateway.settings import GatewaySettings
 from gateway.upstream import CallContext
 from nearline.channel_security import LANE_KEY
 from nearline.errors import InvalidRequest
+from nearline.tracing.spans import is_tracing
 from nearline.tracing.trace_context import TRACEPARENT, parse_traceparent
-from nearline.tracing.tracer import is_tracing
 
 REQUEST_ID: Final = "x-request-id"
 _MAX_REQUEST_ID: Final = 128

@@ -39,7 +39,7 @@ from nearline.errors import (
 from nearline.tls import is_loopback
 from nearline.tracing.client_calls import end_rpc
 from nearline.tracing.recorded_calls import exemplar, trace_trailers, with_trace
-from nearline.tracing.tracer import begin_call
+from nearline.tracing.spans import begin_call
 
 # To each service. A server runs a bounded number of calls of one connection (--max-streams), and
 # the others wait unseen; with the least busy one of several, no call waits behind those of others.
@@ -335,7 +335,7 @@ class _Route:
                 connection.running -= 1
             _calls.labels(self._target, code).observe(time.perf_counter() - start, exemplar(span))
             if span is not None:
-                end_rpc(span, code)
+                end_rpc(span, f"{self._name}/{method}", code)
 
     async def _party(self, method: str, metadata: _Metadata, context: Context) -> str:
         """Returns whose call it is: the tenant, or, if callers are not told apart, a credential.

@@ -41,7 +41,7 @@ from nearline.loop_watchdog import LoopWatchdog
 from nearline.settings import ListenerSettings, ServerSettings
 from nearline.telemetry import configure_logging
 from nearline.tls import TlsFiles, certificate_expiry, is_loopback, server_credentials
-from nearline.tracing.start import traced_calls
+from nearline.tracing.spans import traced_calls
 
 LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
 # For connections to close once their calls have ended.

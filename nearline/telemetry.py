@@ -7,7 +7,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from nearline.tracing.spans import current_span
+from nearline.tracing.spans import current_span, trace_id_of
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -32,7 +32,7 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
         }
         if (span := current_span()) is not None:
-            line["trace_id"] = span.trace_id
+            line["trace_id"] = trace_id_of(span)
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -25,7 +25,7 @@ MODULES = {
     ),
     "Every process": (
         *("nearline.client_metrics", "nearline.loop_watchdog"),
-        *("nearline.tracing.slow_requests", "nearline.tracing.span_exporter"),
+        *("nearline.tracing.slow_requests", "nearline.tracing.tracer"),
     ),
     "Gateway": ("gateway.application",),
     "Router and shards": ("retrieval.protocols.metrics",),

@@ -18,7 +18,7 @@ from generation.protocols.writer import AnswerPiece, AnswerTask, Writer, WriterE
 from generation.writers.extractive import EXTRACTIVE
 from generation.writers.routing import Route, remaining_rungs
 from nearline import contract as c
-from nearline.tracing.spans import current_span
+from nearline.tracing.spans import current_span, record_part
 
 # Reserved from the caller's time while a model writes: enough to answer from the evidence instead,
 # and for the end to arrive.
@@ -163,7 +163,7 @@ class WriterChain:
                 failed = error
             seconds = time.monotonic() - start
             if call is not None:
-                call.record(f"write ({rungs[0]})", seconds)
+                record_part(call, f"write ({rungs[0]})", seconds)
             outcome.citations = self._citer.count
             outcome.attempts.append(
                 c.Attempt(

@@ -22,7 +22,7 @@ from index_builder.ingest.script_runner import NEEDED_BY, open_pipeline, run_scr
 from nearline import contract as c
 from nearline.access.tenant_ids import name_of
 from nearline.errors import Conflict, InvalidRequest, NotFound, Overloaded
-from nearline.tracing.spans import current_span
+from nearline.tracing.spans import current_span, traceparent_of
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability
 
@@ -210,7 +210,7 @@ class JobStore:
                 *(job_id, submission.tenant, submission.collection, submission.priority.value),
                 *(submission.callback_id, submission.offset, int(submission.more)),
                 *(int(submission.ttl_s * 1_000), limits.units, limits.tenant_units, limits.bytes),
-                "" if span is None else span.traceparent,
+                "" if span is None else traceparent_of(span),
                 *words,
             ],
             self._durability,

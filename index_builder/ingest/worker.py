@@ -35,7 +35,7 @@ from nearline.clients import AdminClient, RetrievalClient
 from nearline.contract import IngestWorker, Lane
 from nearline.errors import NearlineError, NotReady, SettingsError
 from nearline.retry import Backoff
-from nearline.tracing.tracer import begin_work
+from nearline.tracing.spans import begin_work, end_span, set_facts
 from retrieval.redis_client.connection import connect
 from retrieval.writes.feed_block import FeedBlock, redis_resource
 
@@ -202,8 +202,8 @@ class Worker:
             await self._pause(_AWAY_S)
         finally:
             if span is not None:
-                span.set({"units": len(units)})
-                span.end(failure)
+                set_facts(span, {"units": len(units)})
+                end_span(span, failure)
         self._held.difference_update(units)
         metrics.batch_seconds.observe(time.monotonic() - start)
 

@@ -35,8 +35,7 @@ from nearline.errors import (
 )
 from nearline.tracing.call_facts import has_info
 from nearline.tracing.slow_requests import SlowRequestLog
-from nearline.tracing.spans import stage
-from nearline.tracing.tracer import begin_call
+from nearline.tracing.spans import begin_call, stage
 
 # Services of gRPC itself, which reply before the service is ready.
 _PUBLIC_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})

@@ -64,8 +64,8 @@ def _of(
     signature = inspect.signature(method)
 
     @wraps(send)
-    async def called(self: AsyncClient, /, *args: Any, **more: Any) -> _R:
-        service = self._service(kind)
+    async def called(self: AsyncClient, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        service, more = self._service(kind), dict[str, Any](kwargs)
         if "collection" not in signature.parameters:
             return await send(service, *args, **more)
         name = more["collection"] = self._name(more.get("collection"))

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
-from nearline.tracing.spans import Span, SpanKind, carried
+from nearline.tracing.spans import Span, carried, child_of, end_span, traceparent_of
 from nearline.tracing.trace_context import TRACEPARENT, format_traceparent
 
 _Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
@@ -59,10 +59,10 @@ class _TracedMethod:
             header = found
         elif found is None:
             header = _application_traceparent() if _API in sys.modules else None
-        elif not found.end_ns:
+        elif found.is_recording():
             # One that has ended belongs to a call that this task outlives.
-            part = found.child(self._method, SpanKind.CLIENT)
-            header = (part or found).traceparent
+            part = child_of(found, self._method, "CLIENT")
+            header = traceparent_of(part or found)
         if header is not None:
             metadata = (*metadata, (TRACEPARENT, header))
         requests = () if request is None else (request,)
@@ -70,44 +70,54 @@ class _TracedMethod:
             return self._call(
                 *requests, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready
             )
-        part.attributes["server.address"] = self._peer
+        part.set_attribute("server.address", self._peer)
         try:
             call = self._call(
                 *requests, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready
             )
         except BaseException as error:
-            part.end(type(error).__name__)
+            end_span(part, type(error).__name__)
             raise
-        call.add_done_callback(partial(_end, part))
+        call.add_done_callback(partial(_end, part, self._method))
         return call
 
 
-def end_rpc(span: Span, code: str) -> None:
-    """Ends the span of a call, which is named "package.Service/Method".
+def end_rpc(span: Span, name: str, code: str) -> None:
+    """Ends the span of a call.
 
-    code: Name of its gRPC status.
+    Args:
+        span: The span.
+        name: "package.Service/Method".
+        code: Name of its gRPC status.
     """
-    service, _, method = span.name.rpartition("/")
-    span.attributes |= {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
-    status = getattr(grpc.StatusCode, code, grpc.StatusCode.UNKNOWN)
-    span.attributes["rpc.grpc.status_code"] = status.value[0]
-    span.end("" if code == "OK" else code)
+    service, _, method = name.rpartition("/")
+    if span.is_recording():
+        status = getattr(grpc.StatusCode, code, grpc.StatusCode.UNKNOWN)
+        span.set_attributes(
+            {
+                "rpc.system": "grpc",
+                "rpc.service": service,
+                "rpc.method": method,
+                "rpc.grpc.status_code": status.value[0],
+            }
+        )
+    end_span(span, "" if code == "OK" else code)
 
 
-def _end(part: Span, call: Any) -> None:
+def _end(part: Span, name: str, call: Any) -> None:
     """Ends a span with its call, which calls this."""
     # The status is known by now, and only to be had from a coroutine that does not wait.
     if call.cancelled():
-        end_rpc(part, "CANCELLED")
+        end_rpc(part, name, "CANCELLED")
         return
     waiting = call.code()
     try:
         waiting.send(None)
     except StopIteration as ended:
-        end_rpc(part, ended.value.name)
+        end_rpc(part, name, ended.value.name)
     else:
         waiting.close()
-        part.end("UNKNOWN")
+        end_span(part, "UNKNOWN")
 
 
 def _application_traceparent() -> str | None:

@@ -8,18 +8,18 @@ from typing import Any
 from nearline.tracing.call_facts import call_facts
 from nearline.tracing.client_calls import end_rpc
 from nearline.tracing.slow_requests import SlowRequestLog
-from nearline.tracing.spans import Scalar, Span, current_span
+from nearline.tracing.spans import Scalar, Span, current_span, set_facts, trace_id_of
 from nearline.tracing.trace_context import TRACE_ID_KEY
 
 
 def exemplar(span: Span | None) -> dict[str, str] | None:
     """Returns the exemplar of an observation; None if the call is not recorded."""
-    return None if span is None else {"trace_id": span.trace_id}
+    return None if span is None else {"trace_id": trace_id_of(span)}
 
 
 def trace_trailers(span: Span | None) -> tuple[tuple[str, str], ...]:
     """Returns the trailers by which the caller learns the trace of its call."""
-    return () if span is None else ((TRACE_ID_KEY, span.trace_id),)
+    return () if span is None else ((TRACE_ID_KEY, trace_id_of(span)),)
 
 
 def with_trace(trailers: Iterable[tuple[str, Any]] | None) -> tuple[tuple[str, Any], ...]:
@@ -55,5 +55,5 @@ def end_call(
     if slow is not None:
         slow.write(method, code, seconds, facts, span)
     if span is not None:
-        span.set(facts)
-        end_rpc(span, code)
+        set_facts(span, facts)
+        end_rpc(span, method, code)

@@ -8,7 +8,7 @@ from typing import Final
 
 from prometheus_client import Counter
 
-from nearline.tracing.spans import Scalar, Span
+from nearline.tracing.spans import Scalar, Span, trace_id_of
 from nearline.tracing.token_bucket import TokenBucket
 
 # Lines per second of one process.
@@ -73,5 +73,5 @@ class SlowRequestLog:
             **facts,
         }
         if span is not None:
-            line["trace_id"] = span.trace_id
+            line["trace_id"] = trace_id_of(span)
         _log.warning("slow request", extra=line)

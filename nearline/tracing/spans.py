@@ -1,243 +1,209 @@
-"""Spans of the call that runs now, if it is recorded.
+"""The span of the call that runs now, if it is recorded: one of OpenTelemetry's.
 
 Most calls are not. For them, a context variable holds at most the header that they pass on, and a
-stage costs two reads of it, about 0.2 µs.
+stage costs two reads of it, about 0.2 µs: OpenTelemetry's own context takes ten times that, and its
+packages are imported only where calls are recorded.
+
+Attributes and events must hold no personal data: no texts, ids of users or items, keys or values of
+filters, and no messages of errors, which may quote them.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar, Token
-from enum import IntEnum
-from itertools import islice
-from typing import Final, TypeAlias
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from nearline.tracing.trace_context import SpanReference, format_traceparent, new_span_id
+from nearline.tracing.trace_context import TRACEPARENT, format_traceparent, parse_traceparent
+
+if TYPE_CHECKING:
+    from nearline.tracing.tracer import Span as Span, Tracer
+else:
+    Span = Any
 
 Scalar: TypeAlias = str | bool | int | float
-# Of one call in one process; further spans are not recorded.
-MAX_SPANS: Final = 512
-# Of one span.
-_MAX_EVENTS: Final = 32
-_MAX_LINKS: Final = 32
-_MAX_TEXT: Final = 256
-
-
-class SpanKind(IntEnum):
-    """Kinds of spans; names and numbers are those of OTLP."""
-
-    INTERNAL = 1
-    SERVER = 2
-    CLIENT = 3
-    CONSUMER = 5
-
-
-class _Recording:
-    """State that the spans of one call in this process share."""
-
-    __slots__ = ("finish", "root", "spans_left", "trace_id")
-
-    def __init__(self, trace_id: str, finish: Callable[[Span], None]) -> None:
-        self.trace_id = trace_id
-        self.finish = finish
-        self.spans_left = MAX_SPANS
-        self.root: Span
-
-
-class Span:
-    """A part of a recorded call.
-
-    Attributes and events must hold no personal data: no texts, ids of users or items, keys or
-    values of filters, and no messages of errors, which may quote them.
-
-    name: What was done. parent_id: The span that it is part of; empty for none. start_ns, end_ns:
-    Nanoseconds since 1970; end_ns is 0 while it runs. error: Code of the error with which it
-    ended; empty for none. events: Times, names and attributes. links: Spans of other traces.
-    """
-
-    __slots__ = (
-        "_recording",
-        "attributes",
-        "end_ns",
-        "error",
-        "events",
-        "kind",
-        "links",
-        "name",
-        "parent_id",
-        "span_id",
-        "start_ns",
-    )
-
-    def __init__(
-        self, recording: _Recording, name: str, kind: SpanKind, parent_id: str, start_ns: int
-    ) -> None:
-        self._recording = recording
-        self.name = name
-        self.kind = kind
-        self.parent_id = parent_id
-        self.span_id = new_span_id()
-        self.start_ns = start_ns
-        self.end_ns = 0
-        self.error = ""
-        self.attributes: dict[str, Scalar] = {}
-        self.events: list[tuple[int, str, dict[str, Scalar]]] = []
-        self.links: list[SpanReference] = []
-
-    @classmethod
-    def begin(
-        cls,
-        name: str,
-        kind: SpanKind,
-        trace_id: str,
-        parent_id: str,
-        finish: Callable[[Span], None],
-    ) -> Span:
-        """Returns the first span of a call in this process.
-
-        `finish` is called with each span at its end. Tasks that outlive the call see that the span
-        has ended, and add nothing to it.
-        """
-        recording = _Recording(trace_id, finish)
-        recording.root = span = cls(recording, name, kind, parent_id, time.time_ns())
-        return span
-
-    @property
-    def trace_id(self) -> str:
-        """The trace, 32 hexadecimal digits."""
-        return self._recording.trace_id
-
-    @property
-    def root(self) -> Span:
-        """The span of the whole call in this process."""
-        return self._recording.root
-
-    @property
-    def traceparent(self) -> str:
-        """The header that names this span."""
-        return format_traceparent(self.trace_id, self.span_id, sampled=True)
-
-    def child(
-        self, name: str, kind: SpanKind = SpanKind.INTERNAL, start_ns: int = 0
-    ) -> Span | None:
-        """Returns a part of this span, from now on; None if the call has too many spans.
-
-        start_ns: When it began, if earlier.
-        """
-        recording = self._recording
-        if recording.spans_left <= 1:
-            recording.root.attributes["nearline.spans_left_out"] = True
-            return None
-        recording.spans_left -= 1
-        return Span(recording, name, kind, self.span_id, start_ns or time.time_ns())
-
-    def record(self, name: str, seconds: float, before_s: float = 0.0) -> None:
-        """Records a part of this span that has ended.
-
-        Args:
-            seconds: How long it took.
-            before_s: How long ago it ended.
-        """
-        end_ns = time.time_ns() - int(before_s * 1e9)
-        if (part := self.child(name, start_ns=end_ns - int(seconds * 1e9))) is not None:
-            part.end(end_ns=end_ns)
-
-    def set(self, attributes: Mapping[str, Scalar]) -> None:
-        """Sets attributes; their names get the prefix "nearline."."""
-        self.attributes |= _named(attributes)
-
-    def event(self, name: str, attributes: Mapping[str, Scalar]) -> None:
-        """Records that something happened now; attributes are named as by `set`."""
-        if len(self.events) < _MAX_EVENTS:
-            self.events.append((time.time_ns(), name, _named(attributes)))
-
-    @property
-    def reference(self) -> SpanReference:
-        """The name of this span for others."""
-        return SpanReference(self.trace_id, self.span_id, True)
-
-    def link(self, others: Iterable[SpanReference]) -> None:
-        """Names spans of other calls for which this one works, too; the first 32."""
-        self.links += islice(others, _MAX_LINKS - len(self.links))
-
-    def end(self, error: str = "", end_ns: int = 0) -> None:
-        """Ends the span; later calls do nothing.
-
-        Args:
-            error: Code of an error. Optional.
-            end_ns: When it ended, if earlier.
-        """
-        if not self.end_ns:
-            self.error = error
-            self.end_ns = max(self.start_ns, end_ns or time.time_ns())
-            self._recording.finish(self)
-
-
-def _named(attributes: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    return {
-        f"nearline.{name}": value[:_MAX_TEXT] if isinstance(value, str) else value
-        for name, value in attributes.items()
-    }
-
-
 # A span; or the header that a call that is not recorded passes on; or nothing is traced.
-Carried: TypeAlias = Span | str | None
+Carried: TypeAlias = "Span | str | None"
+# For the spans that wait when a process ends.
+_FLUSH_S: Final = 2.0
+_tracer: Tracer | None = None
 _current: ContextVar[Carried] = ContextVar("nearline_span", default=None)
 # What runs now: read it with `carried`, which is this variable's own method, for speed.
 carried = _current.get
 carry = _current.set
 
 
+@contextlib.asynccontextmanager
+async def traced_calls(endpoint: str, share: float, section: str) -> AsyncIterator[None]:
+    """Records calls of this process within the block, and sends what waits at its end.
+
+    Args:
+        endpoint: See `SpanExporter`; empty records nothing, and imports nothing.
+        share: Share of the calls that are recorded, 0..1.
+        section: Section of the settings of the process, such as "retrieval".
+    Raises: SettingsError: the endpoint is not valid.
+    """
+    if not endpoint:
+        yield
+        return
+    from nearline.tracing.tracer import BatchedSpans, SpanExporter, Tracer, resource_of
+
+    spans = BatchedSpans(SpanExporter(endpoint))
+    use_tracer(Tracer(share, spans, resource_of(f"nearline-{section.replace('_', '-')}")))
+    try:
+        yield
+    finally:
+        use_tracer(None)
+        await asyncio.to_thread(spans.close, _FLUSH_S)
+
+
+def use_tracer(tracer: Tracer | None) -> None:
+    """Records calls of this process from now on; None records none."""
+    global _tracer
+    _tracer = tracer
+
+
+def is_tracing() -> bool:
+    """Returns whether calls may be recorded."""
+    return _tracer is not None
+
+
+def begin_call(name: str, metadata: Callable[[], Iterable[Any] | None]) -> Span | None:
+    """Begins a call of gRPC in the current task; returns its span, None if it is not recorded.
+
+    metadata: Returns the metadata of the call; not called while nothing is traced.
+    """
+    if _tracer is None:
+        return None
+    found = (value for key, value in metadata() or () if key == TRACEPARENT)
+    return _carry(_tracer.begin(name, next(found, None), "SERVER"))
+
+
+def begin_request(name: str, traceparent: str | None) -> Span | None:
+    """Begins a request of HTTP in the current task; as `begin_call`."""
+    return None if _tracer is None else _carry(_tracer.begin(name, traceparent, "SERVER"))
+
+
+def begin_work(name: str, traceparents: Iterable[str]) -> Span | None:
+    """Begins work that earlier calls left in a queue, in the current task; as `begin_call`.
+
+    traceparents: Headers that those calls left with it. The work is a part of the first one that is
+        valid, and has links to the others.
+    """
+    if _tracer is None:
+        return None
+    found = [one for one in dict.fromkeys(traceparents) if parse_traceparent(one)]
+    links = filter(None, map(parse_traceparent, found[1:]))
+    return _carry(_tracer.begin(name, next(iter(found), None), "CONSUMER", links))
+
+
+def _carry(begun: Span | str) -> Span | None:
+    carry(begun)
+    return None if isinstance(begun, str) else begun
+
+
 def current_span() -> Span | None:
-    """Returns the span of what runs now; None if it is not recorded."""
+    """Returns the span of what runs now; None if it is not recorded, or has ended."""
     found = _current.get()
-    return found if found.__class__ is Span and not found.end_ns else None
+    if found is None or isinstance(found, str):
+        return None
+    return found if found.is_recording() else None
+
+
+def trace_id_of(span: Span) -> str:
+    """Returns the trace of a span, 32 hexadecimal digits."""
+    return f"{span.get_span_context().trace_id:032x}"
+
+
+def traceparent_of(span: Span) -> str:
+    """Returns the header that names a span."""
+    return format_traceparent(
+        trace_id_of(span), f"{span.get_span_context().span_id:016x}", sampled=True
+    )
 
 
 def passed_on() -> str | None:
     """Returns the header with which what runs now calls other services; None for none."""
     found = _current.get()
-    if found is None or found.__class__ is str:
+    if found is None or isinstance(found, str):
         return found
-    span = current_span()
-    return None if span is None else span.traceparent
+    return traceparent_of(found) if found.is_recording() else None
 
 
-class _Stage:
-    """A part of the call that runs now, as a context manager; yields its span."""
+def child_of(
+    span: Span, name: str, kind: str = "INTERNAL", others: Iterable[Span] = (), start_ns: int = 0
+) -> Span | None:
+    """Returns a part of a span, from now on; None while this process ends.
 
-    __slots__ = ("_before", "_span")
-
-    def __init__(self, span: Span) -> None:
-        self._span = span
-        self._before: Token[Carried]
-
-    def __enter__(self) -> Span:
-        self._before = _current.set(self._span)
-        return self._span
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        _current.reset(self._before)
-        self._span.end("" if kind is None else kind.__name__)
-
-
-class _NoStage:
-    """The same for a call that is not recorded; yields None."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
+    Args:
+        span, name: The span, and the name of the part.
+        kind: Name of a `SpanKind`.
+        others: Spans of other calls for which it works, too.
+        start_ns: When it began, if earlier.
+    """
+    if _tracer is None:
         return None
-
-    def __exit__(self, *error: object) -> None:
-        return None
-
-
-_NO_STAGE: Final = _NoStage()
+    links = (one.get_span_context() for one in others)
+    return _tracer.start(name, span.get_span_context(), kind, links, start_ns or None)
 
 
-def stage(name: str) -> _Stage | _NoStage:
+def end_span(span: Span, error: str = "", end_ns: int = 0) -> None:
+    """Ends a span; later calls do nothing.
+
+    Args:
+        span: The span.
+        error: Code of an error. Optional.
+        end_ns: When it ended, if earlier.
+    """
+    if span.is_recording():
+        from nearline.tracing.tracer import end_span as end
+
+        end(span, error, end_ns or None)
+
+
+def set_facts(span: Span, facts: Mapping[str, Scalar]) -> None:
+    """Sets attributes of a span; their names get the prefix "nearline."."""
+    if span.is_recording():
+        span.set_attributes(_named(facts))
+
+
+def record_part(span: Span, name: str, seconds: float, before_s: float = 0.0) -> None:
+    """Records a part of a span that has ended.
+
+    Args:
+        span, name: The span, and the name of the part.
+        seconds: How long it took.
+        before_s: How long ago it ended.
+    """
+    end_ns = time.time_ns() - int(before_s * 1e9)
+    if (part := child_of(span, name, start_ns=end_ns - int(seconds * 1e9))) is not None:
+        end_span(part, end_ns=end_ns)
+
+
+def note(facts: Mapping[str, Scalar]) -> None:
+    """Sets attributes of what runs now, if it is recorded; see `set_facts`."""
+    if (span := current_span()) is not None:
+        set_facts(span, facts)
+
+
+def note_event(name: str, facts: Mapping[str, Scalar]) -> None:
+    """Records that something happened in what runs now, if that is recorded; see `set_facts`."""
+    if (span := current_span()) is not None:
+        span.add_event(name, _named(facts))
+
+
+def _named(facts: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    return {f"nearline.{name}": value for name, value in facts.items()}
+
+
+_NO_STAGE: Final = contextlib.nullcontext()
+
+
+def stage(name: str) -> AbstractContextManager[Span | None]:
     """Returns a context manager that records its block as a part of the call that runs now.
 
     It yields the span, or None if the call is not recorded. Calls of other services within the
@@ -245,21 +211,27 @@ def stage(name: str) -> _Stage | _NoStage:
     """
     # Not by `current_span`: most calls end here, and this is called several times in each.
     found = _current.get()
-    if found.__class__ is not Span or found.end_ns or (part := found.child(name)) is None:
+    if found is None or found.__class__ is str:
         return _NO_STAGE
-    return _Stage(part)
+    return _NO_STAGE if (span := current_span()) is None else _recorded(span, name)
 
 
-def note(attributes: Mapping[str, Scalar]) -> None:
-    """Sets attributes of the call that runs now, if it is recorded; see `Span.set`."""
-    if (span := current_span()) is not None:
-        span.root.set(attributes)
-
-
-def note_event(name: str, attributes: Mapping[str, Scalar]) -> None:
-    """Records in the call that runs now that something happened; see `Span.event`."""
-    if (span := current_span()) is not None:
-        span.event(name, attributes)
+@contextlib.contextmanager
+def _recorded(span: Span, name: str) -> Iterator[Span | None]:
+    part = child_of(span, name)
+    if part is None:
+        yield None
+        return
+    before, error = carry(part), ""
+    try:
+        yield part
+    except BaseException as failure:
+        # Its text may be personal.
+        error = type(failure).__name__
+        raise
+    finally:
+        _current.reset(before)
+        end_span(part, error)
 
 
 def carry_one_of(found: Iterable[Carried], name: str) -> Span | None:
@@ -271,11 +243,7 @@ def carry_one_of(found: Iterable[Carried], name: str) -> Span | None:
     Returns: The span, to be ended; None if no call is recorded.
     """
     running = list(found)
-    spans = [one for one in running if isinstance(one, Span) and not one.end_ns]
-    part = spans[0].child(name) if spans else None
-    if part is None:
-        carry(next((one for one in running if isinstance(one, str)), None))
-        return None
-    part.link(one.reference for one in spans[1:])
-    carry(part)
+    spans = [one for one in running if one and not isinstance(one, str) and one.is_recording()]
+    part = child_of(spans[0], name, others=spans[1:]) if spans else None
+    carry(part or next((one for one in running if isinstance(one, str)), None))
     return part

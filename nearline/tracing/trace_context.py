@@ -5,7 +5,6 @@ Source: W3C Trace Context, level 1. `tracestate` is not read: nothing here needs
 
 from __future__ import annotations
 
-import random
 import re
 from typing import Final, NamedTuple
 
@@ -47,13 +46,3 @@ def parse_traceparent(value: object) -> SpanReference | None:
 def format_traceparent(trace_id: str, span_id: str, *, sampled: bool) -> str:
     """Returns the header that names a span."""
     return f"00-{trace_id}-{span_id}-{'01' if sampled else '00'}"
-
-
-def new_trace_id() -> str:
-    """Returns a random trace id, 32 hexadecimal digits."""
-    return f"{random.getrandbits(128) or 1:032x}"
-
-
-def new_span_id() -> str:
-    """Returns a random span id, 16 hexadecimal digits."""
-    return f"{random.getrandbits(64) or 1:016x}"

@@ -17,7 +17,7 @@ from nearline import contract as c
 from nearline.admission import leave_out
 from nearline.errors import first_of
 from nearline.filters import Equals, both
-from nearline.tracing.spans import stage
+from nearline.tracing.spans import note, stage
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols import metrics
 from retrieval.protocols.compute_threads import Stopped, run_stoppable
@@ -210,9 +210,8 @@ async def _round(
         context.min_watermark,
         boosts,
     )
-    with stage("fan-out") as span:
-        if span is not None:
-            span.set({"shards": len(collection.shards), "candidates": candidates})
+    with stage("fan-out"):
+        note({"shards": len(collection.shards), "candidates": candidates})
         results = await _fan_out(collection, batch.queries, shard_options, options, context)
     with stage("merge"):
         return await _merged(collection, batch, options, k, candidates, results)

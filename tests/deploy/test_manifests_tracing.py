@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nearline.tracing.span_exporter import endpoint_url
+from nearline.tracing.tracer import endpoint_url
 from tests.deploy.manifests import OVERLAYS, Pod, of_kind, pods, render
 from tests.deploy.network_rules import Peer, allows, selects
 

@@ -6,66 +6,63 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from nearline.tracing.spans import Span, carry
-from nearline.tracing.trace_context import format_traceparent
-from nearline.tracing.tracer import Tracer, use_tracer
 from nearline.v1 import generation_pb2, retrieval_pb2
 from tests.gateway.gateways import gateway
+from tests.nearline.tracing import recording
 
-TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-SAMPLED = {"traceparent": format_traceparent(TRACE, SPAN, sampled=True)}
+SAMPLED = {"traceparent": recording.SAMPLED}
 SEARCH, ANSWERS = "/v1/collections/shop/search", "/v1/collections/shop/answers"
 
 
 @pytest.fixture
-def ended() -> Iterator[list[Span]]:
+def ended() -> Iterator[InMemorySpanExporter]:
     """The spans of this process, gateway and services alike."""
-    found: list[Span] = []
-    use_tracer(Tracer(0.0, found.append))
-    yield found
-    use_tracer(None)
-    carry(None)
+    with recording.recording() as found:
+        yield found
 
 
 async def test_a_request_is_named_after_its_route_and_holds_the_call_of_the_service(
-    ended: list[Span],
+    ended: InMemorySpanExporter,
 ) -> None:
     async with gateway() as (client, behind):
         behind.answers["Search"] = lambda request: retrieval_pb2.SearchResponse()
         reply = await client.post(SEARCH, json={"query": {"text": "tea"}}, headers=SAMPLED)
-    assert reply.headers["x-trace-id"] == TRACE
-    *_, inner, call, request = ended
+    assert reply.headers["x-trace-id"] == recording.TRACE
+    *_, inner, call, request = ended.get_finished_spans()
     assert request.name == "POST /v1/collections/{collection}/search"
-    assert request.parent_id == SPAN
-    assert [call.parent_id, inner.parent_id] == [request.span_id, call.span_id]
+    assert request.parent is not None and f"{request.parent.span_id:016x}" == recording.SPAN
+    for part, whole in ((call, request), (inner, call)):
+        assert part.parent is not None and part.parent.span_id == whole.context.span_id
     assert request.attributes == {
         "http.request.method": "POST",
         "http.route": "/v1/collections/{collection}/search",
         "http.response.status_code": 200,
     }
-    assert "tea" not in repr([one.attributes for one in ended])
+    assert "tea" not in repr([dict(one.attributes or {}) for one in ended.get_finished_spans()])
 
 
-async def test_the_span_of_a_stream_lasts_until_its_last_event(ended: list[Span]) -> None:
+async def test_the_span_of_a_stream_lasts_until_its_last_event(ended: InMemorySpanExporter) -> None:
     event = generation_pb2.GenerateResponse(delta=generation_pb2.DeltaEvent(text="x"))
     async with gateway() as (client, behind):
         behind.answers["Generate"] = lambda request: [event] * 3
         async with client.stream("POST", ANSWERS, json={"question": "?"}, headers=SAMPLED) as reply:
             names = [line async for line in reply.aiter_lines() if line.startswith("event")]
     assert names == ["event: delta"] * 3
-    assert ended[-1].name == "POST /v1/collections/{collection}/answers"
-    assert max(one.end_ns for one in ended) == ended[-1].end_ns
+    spans = ended.get_finished_spans()
+    assert spans[-1].name == "POST /v1/collections/{collection}/answers"
+    assert max(one.end_time or 0 for one in spans) == spans[-1].end_time
 
 
 async def test_requests_of_other_paths_name_none_and_probes_are_not_traced(
-    ended: list[Span],
+    ended: InMemorySpanExporter,
 ) -> None:
     async with gateway() as (client, _):
         assert (await client.get("/healthz", headers=SAMPLED)).status_code == 200
-        assert ended == []
+        assert ended.get_finished_spans() == ()
         assert (await client.get("/jane.doe@example.com", headers=SAMPLED)).status_code == 404
-    [span] = ended
+    [span] = ended.get_finished_spans()
     assert span.name == "GET"
     assert span.attributes == {
         "http.request.method": "GET",
@@ -74,7 +71,7 @@ async def test_requests_of_other_paths_name_none_and_probes_are_not_traced(
 
 
 @pytest.mark.parametrize("value", ["", "nonsense", "x" * 10_000, SAMPLED["traceparent"] + "-x"])
-async def test_a_hostile_header_harms_nobody(value: str, ended: list[Span]) -> None:
+async def test_a_hostile_header_harms_nobody(value: str, ended: InMemorySpanExporter) -> None:
     async with gateway() as (client, behind):
         behind.answers["Search"] = lambda request: retrieval_pb2.SearchResponse()
         headers = {"traceparent": value}
@@ -82,7 +79,7 @@ async def test_a_hostile_header_harms_nobody(value: str, ended: list[Span]) -> N
         assert reply.status_code == 200
         assert "x-trace-id" not in reply.headers
         assert behind.metadata["traceparent"].endswith("-00")
-    assert ended == []
+    assert ended.get_finished_spans() == ()
 
 
 async def test_a_gateway_that_does_not_trace_passes_the_header_on() -> None:

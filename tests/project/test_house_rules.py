@@ -91,7 +91,7 @@ IMPORTERS = {
     },
     "lightgbm": {"index_builder/behaviour/lambdamart.py"},
     "opentelemetry": {
-        "nearline/tracing/span_exporter.py",
+        "nearline/tracing/tracer.py",
         # Counts spans of benchmarks.
         "benchmarks/baselines/trace_sink.py",
     },

@@ -6,7 +6,7 @@ import asyncio
 from asyncio import Future
 from collections.abc import Callable, Sequence
 
-from nearline.tracing.spans import carry_one_of
+from nearline.tracing.spans import carry_one_of, end_span, set_facts
 from retrieval.protocols.candidates import (
     CandidatesRequest,
     HistoryRequest,
@@ -194,8 +194,8 @@ class ReplicatedShard:
                 self._batcher.finish(batch, None, error)
             finally:
                 if span is not None:
-                    span.set({"shard": self._number, "queries": batch.queries.count})
-                    span.end(failure)
+                    set_facts(span, {"shard": self._number, "queries": batch.queries.count})
+                    end_span(span, failure)
 
     async def _search(
         self,

@@ -19,8 +19,7 @@ from index_builder.ingest.unit_processor import UnitProcessor
 from index_builder.ingest.worker import Worker
 from nearline.contract import IngestWorker, Item, JobPriority
 from nearline.errors import NotReady
-from nearline.tracing.spans import Span, carry
-from nearline.tracing.tracer import Tracer, use_tracer
+from tests.nearline.tracing.recording import recording
 from tests.waits import until
 
 
@@ -171,20 +170,18 @@ async def test_a_worker_that_stops_takes_nothing_more_and_gives_back_what_is_not
 async def test_the_span_of_a_batch_ends_with_what_ended_the_batch(
     error: Exception | None, failure: str
 ) -> None:
-    ended: list[Span] = []
-    use_tracer(Tracer(1.0, ended.append))
-    try:
+    with recording(1.0) as ended:
         queue, processor = Queue([_unit("1-0")]), Processor(error)
         processor.gate.clear()
         worker = _worker(queue, processor, Stats(), notice_s=0.01)
         worker.start()
-        await until(lambda: queue.taken == 1 if error is None else bool(ended))
+        await until(
+            lambda: queue.taken == 1 if error is None else bool(ended.get_finished_spans())
+        )
         await worker.stop()
-    finally:
-        use_tracer(None)
-        carry(None)
-    assert [(one.name, one.error) for one in ended] == [("ingest batch", failure)]
-    assert ended[0].attributes == {"nearline.units": 1}
+    [span] = ended.get_finished_spans()
+    assert (span.name, span.status.description) == ("ingest batch", failure)
+    assert span.attributes == {"nearline.units": 1}
 
 
 async def test_leases_of_held_units_are_extended_and_counted_in_the_status(

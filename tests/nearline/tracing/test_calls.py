@@ -23,16 +23,14 @@ from nearline.forwarder import ForwardedService
 from nearline.serving import running
 from nearline.settings import ServerSettings
 from nearline.telemetry import JsonFormatter
-from nearline.tracing.spans import carry, current_span
-from nearline.tracing.start import traced_calls
+from nearline.tracing.spans import carry, current_span, traced_calls
 from nearline.tracing.trace_context import format_traceparent
 from nearline.v1 import generation_pb2, generation_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc
 from tests.nearline.doors import GENERATION
+from tests.nearline.tracing.recording import SAMPLED, SPAN, TRACE
 from tests.nearline.tracing.services import Retrieval, registration
 from tests.trace_collector import Collector, trace_collector
 
-TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-SAMPLED = format_traceparent(TRACE, SPAN, sampled=True)
 SEARCH = "nearline.v1.RetrievalService/Search"
 REQUEST = retrieval_pb2.SearchRequest(collection="shop")
 
@@ -313,7 +311,7 @@ from nearline.serving import Registration, serve
 from nearline.settings import ServerSettings
 from tests.nearline.tracing.services import Retrieval, registration
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
-from nearline.tracing.start import traced_calls
+from nearline.tracing.spans import traced_calls
 
 async def main():
     settings = ServerSettings()

@@ -16,8 +16,9 @@ from nearline.serving import Registration, running
 from nearline.settings import ServerSettings
 from nearline.telemetry import JsonFormatter
 from nearline.tracing.slow_requests import SlowRequestLog
-from nearline.tracing.spans import Span, SpanKind
+from nearline.tracing.spans import begin_request
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc
+from tests.nearline.tracing.recording import SAMPLED, TRACE, recording
 from tests.nearline.tracing.services import Retrieval, registration
 
 LOGGER = "nearline.tracing.slow_requests"
@@ -129,7 +130,7 @@ def test_a_flood_of_slow_requests_is_a_few_lines_and_a_count(
 
 
 def test_a_recorded_request_names_its_trace(caplog: pytest.LogCaptureFixture) -> None:
-    span = Span.begin("a/B", SpanKind.SERVER, "ab" * 16, "", lambda ended: None)
-    SlowRequestLog(1).write("a/B", "OK", 2.0, {"k": 1}, span)
+    with recording():
+        SlowRequestLog(1).write("a/B", "OK", 2.0, {"k": 1}, begin_request("a/B", SAMPLED))
     [line] = lines(caplog)
-    assert (line["trace_id"], line["k"], line["duration_ms"]) == ("ab" * 16, 1, 2_000.0)
+    assert (line["trace_id"], line["k"], line["duration_ms"]) == (TRACE, 1, 2_000.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import time
@@ -17,7 +18,7 @@ import psutil
 import pytest
 
 from nearline import Client, Item
-from nearline.tracing.trace_context import format_traceparent, new_span_id, new_trace_id
+from nearline.tracing.trace_context import format_traceparent
 from nearline_cli.local.processes import free_port
 from tests.nearline_cli.conftest import ROOT, Up, command
 from tests.redis_server import needs_redis
@@ -62,7 +63,7 @@ class Services:
 
     def ask(self) -> str:
         """Asks a question over HTTP whose trace is recorded; returns the trace."""
-        trace = new_trace_id()
+        trace = secrets.token_hex(16)
         reply = self.post("answers", {"question": QUESTION}, trace)
         assert reply.headers["x-trace-id"] == trace
         assert "900 grams" in reply.text
@@ -71,7 +72,7 @@ class Services:
     def post(self, path: str, body: dict[str, Any], trace: str) -> httpx2.Response:
         """Sends a request of the collection."""
         url = f"http://{self.http}/v1/collections/default/{path}"
-        header = format_traceparent(trace, new_span_id(), sampled=True)
+        header = format_traceparent(trace, secrets.token_hex(8), sampled=True)
         reply = httpx2.post(url, json=body, headers={"traceparent": header}, timeout=60)
         assert reply.status_code == 200, reply.text
         return reply
@@ -173,7 +174,7 @@ def test_an_answer_is_one_tree_from_the_gateway_to_shard_and_embedding(
 def test_what_is_submitted_is_traced_through_queue_worker_and_change_log(
     running: Services, collector: Collector
 ) -> None:
-    trace = new_trace_id()
+    trace = secrets.token_hex(16)
     document = {"item": {"id": "lamp", "title": "Lamp", "text": "A lamp to read by."}}
     running.post("jobs", {"sources": [document]}, trace)
     way = [
