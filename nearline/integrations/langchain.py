@@ -65,9 +65,10 @@ class NearlineRetriever(BaseRetriever):
         filter: LangChainFilter | None = None,
         mode: c.SearchMode | str | None = None,
     ) -> list[Document]:
-        return await self.store.asimilarity_search(
+        found: list[Document] = await self.store.asimilarity_search(
             query,
             self.k if k is None else k,
             filter=self.filter if filter is None else filter,
             mode=mode or self.mode,
         )
+        return found

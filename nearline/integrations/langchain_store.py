@@ -20,7 +20,6 @@ from nearline.integrations.langchain_conversion import (
     to_langchain,
     with_scores,
 )
-from nearline.integrations.stored_documents import StoredDocument
 
 try:
     from langchain_core.documents import Document
@@ -36,8 +35,8 @@ class NearlineVectorStore(VectorStore):
         store = NearlineVectorStore(Client("127.0.0.1:7700"), "docs", attributes={"lang": "string"})
 
     Filters are texts (`"year >= 2000 AND lang = en"`), dicts of Nearline, or LangChain's
-    `{"lang": "en", "year": {"$gte": 2000}}`. Async methods use the connection of the client, too,
-    so that each reads what the other wrote.
+    `{"lang": "en", "year": {"$gte": 2000}}`. The async methods are LangChain's own: they run these
+    in threads.
 
     Args:
         client: The client.
@@ -92,24 +91,6 @@ class NearlineVectorStore(VectorStore):
         store.add_texts(texts, metadatas, ids=ids)
         return store
 
-    @classmethod
-    async def afrom_texts(
-        cls,
-        texts: list[str],
-        embedding: Embeddings | None = None,
-        metadatas: list[dict[str, Any]] | None = None,
-        *,
-        client: Client,
-        collection: str,
-        ids: list[str] | None = None,
-        attributes: Mapping[str, str] = NO_ATTRIBUTES,
-        language: str = "",
-    ) -> Self:
-        """Returns a store to which these texts were added; see `NearlineVectorStore`."""
-        store = cls(client, collection, embedding, attributes=attributes, language=language)
-        await store.aadd_texts(texts, metadatas, ids=ids)
-        return store
-
     def add_texts(
         self,
         texts: Iterable[str],
@@ -133,25 +114,8 @@ class NearlineVectorStore(VectorStore):
         client_loop.run(self._store.write(documents))
         return [one.id for one in documents]
 
-    async def aadd_texts(
-        self,
-        texts: Iterable[str],
-        metadatas: Sequence[Mapping[str, Any]] | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
-        batch_size: int | None = None,
-    ) -> list[str]:
-        """See `add_texts`."""
-        known = list(texts)
-        vectors = None
-        if self._embedding and known:
-            vectors = await self._embedding.aembed_documents(known)
-        documents = stored_texts(known, metadatas, ids, vectors)
-        await client_loop.run_async(self._store.write(documents))
-        return [one.id for one in documents]
-
-    @on_client_loop
-    async def adelete(
+    @blocking
+    async def delete(
         self, ids: Sequence[str] | None = None, *, filter: LangChainFilter | None = None
     ) -> bool:
         """Deletes documents by id, those that match a filter, or all if neither is set."""
@@ -168,16 +132,12 @@ class NearlineVectorStore(VectorStore):
         """Removes the collection for good; the next write creates it again."""
         await self._store.drop()
 
-    delete = blocking(adelete)
     delete_collection = blocking(adelete_collection)
 
-    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+    @blocking
+    async def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Returns the documents with these ids; others are left out."""
-        return [to_langchain(one) for one in client_loop.run(self._store.get(ids))]
-
-    async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """See `get_by_ids`."""
-        return [to_langchain(one) for one in await client_loop.run_async(self._store.get(ids))]
+        return [to_langchain(one) for one in await self._store.get(ids)]
 
     def similarity_search_with_score(
         self,
@@ -198,23 +158,15 @@ class NearlineVectorStore(VectorStore):
             options: All other options of Nearline, such as `diversity`. Optional.
         Returns: Scores: cosines in mode "dense", larger is better.
         """
-        vector = self._vector(query, mode)
-        return with_scores(client_loop.run(self._search(query, vector, k, filter, mode, options)))
-
-    async def asimilarity_search_with_score(
-        self,
-        query: str,
-        k: int = 4,
-        *,
-        filter: LangChainFilter | None = None,
-        mode: c.SearchMode | str | None = None,
-        options: c.SearchOptions | None = None,
-    ) -> list[tuple[Document, float]]:
-        """See `similarity_search_with_score`."""
-        vector = await self._avector(query, mode)
-        return with_scores(
-            await client_loop.run_async(self._search(query, vector, k, filter, mode, options))
+        found = self._store.search(
+            query,
+            self._vector(query, mode),
+            k,
+            mode=mode or self._mode,
+            filter=read_filter(filter),
+            options=options,
         )
+        return with_scores(client_loop.run(found))
 
     def similarity_search(
         self,
@@ -231,22 +183,8 @@ class NearlineVectorStore(VectorStore):
         )
         return [document for document, _ in found]
 
-    async def asimilarity_search(
-        self,
-        query: str,
-        k: int = 4,
-        *,
-        filter: LangChainFilter | None = None,
-        mode: c.SearchMode | str | None = None,
-        options: c.SearchOptions | None = None,
-    ) -> list[Document]:
-        """See `similarity_search_with_score`."""
-        found = await self.asimilarity_search_with_score(
-            query, k, filter=filter, mode=mode, options=options
-        )
-        return [document for document, _ in found]
-
-    def similarity_search_by_vector(
+    @blocking
+    async def similarity_search_by_vector(
         self,
         embedding: list[float],
         k: int = 4,
@@ -255,19 +193,9 @@ class NearlineVectorStore(VectorStore):
         options: c.SearchOptions | None = None,
     ) -> list[Document]:
         """Returns the documents most similar to a vector (d,), best first."""
-        found = client_loop.run(self._by_vector(embedding, k, filter, options))
-        return [to_langchain(one) for one in found]
-
-    async def asimilarity_search_by_vector(
-        self,
-        embedding: list[float],
-        k: int = 4,
-        *,
-        filter: LangChainFilter | None = None,
-        options: c.SearchOptions | None = None,
-    ) -> list[Document]:
-        """See `similarity_search_by_vector`."""
-        found = await client_loop.run_async(self._by_vector(embedding, k, filter, options))
+        found = await self._store.search_vector(
+            embedding, k, filter=read_filter(filter), options=options
+        )
         return [to_langchain(one) for one in found]
 
     def max_marginal_relevance_search(
@@ -294,21 +222,6 @@ class NearlineVectorStore(VectorStore):
             query, k, filter=filter, mode=mode, options=diverse(lambda_mult)
         )
 
-    async def amax_marginal_relevance_search(
-        self,
-        query: str,
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        *,
-        filter: LangChainFilter | None = None,
-        mode: c.SearchMode | str | None = None,
-    ) -> list[Document]:
-        """See `max_marginal_relevance_search`."""
-        return await self.asimilarity_search(
-            query, k, filter=filter, mode=mode, options=diverse(lambda_mult)
-        )
-
     def max_marginal_relevance_search_by_vector(
         self,
         embedding: list[float],
@@ -323,20 +236,6 @@ class NearlineVectorStore(VectorStore):
             embedding, k, filter=filter, options=diverse(lambda_mult)
         )
 
-    async def amax_marginal_relevance_search_by_vector(
-        self,
-        embedding: list[float],
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        *,
-        filter: LangChainFilter | None = None,
-    ) -> list[Document]:
-        """See `max_marginal_relevance_search`; embedding: (d,)."""
-        return await self.asimilarity_search_by_vector(
-            embedding, k, filter=filter, options=diverse(lambda_mult)
-        )
-
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         # Of cosines, the same as of other stores whose scores are.
         return lambda score: (score + 1.0) / 2.0
@@ -346,33 +245,3 @@ class NearlineVectorStore(VectorStore):
             return None
         vector: list[float] = self._embedding.embed_query(query)
         return vector
-
-    async def _avector(self, query: str, mode: c.SearchMode | str | None) -> list[float] | None:
-        if self._embedding is None or c.SearchMode(mode or self._mode) is c.SearchMode.LEXICAL:
-            return None
-        vector: list[float] = await self._embedding.aembed_query(query)
-        return vector
-
-    async def _search(
-        self,
-        query: str,
-        vector: list[float] | None,
-        k: int,
-        filter: LangChainFilter | None,
-        mode: c.SearchMode | str | None,
-        options: c.SearchOptions | None,
-    ) -> list[StoredDocument]:
-        return await self._store.search(
-            query, vector, k, mode=mode or self._mode, filter=read_filter(filter), options=options
-        )
-
-    async def _by_vector(
-        self,
-        embedding: list[float],
-        k: int,
-        filter: LangChainFilter | None,
-        options: c.SearchOptions | None,
-    ) -> list[StoredDocument]:
-        return await self._store.search_vector(
-            embedding, k, filter=read_filter(filter), options=options
-        )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from nearline import contract as c, filters as f
 from nearline.clients.admin import NO_ATTRIBUTES
 from nearline.clients.blocking import Client
-from nearline.clients.blocking_calls import async_object, blocking, client_loop, on_client_loop
+from nearline.clients.blocking_calls import async_object, blocking, on_client_loop
 from nearline.errors import InvalidRequest
 from nearline.integrations.collection_store import CollectionStore
 from nearline.integrations.extras import missing_extra
@@ -22,7 +22,6 @@ from nearline.integrations.llama_index_conversion import (
     to_result,
 )
 from nearline.integrations.metadata import one_of
-from nearline.integrations.stored_documents import StoredDocument
 
 try:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -95,20 +94,15 @@ class NearlineVectorStore(BasePydanticVectorStore):
         """The client."""
         return self._client
 
-    def add(self, nodes: Sequence[BaseNode]) -> list[str]:
+    @on_client_loop
+    async def async_add(self, nodes: Sequence[BaseNode]) -> list[str]:
         """Adds or replaces nodes; returns their ids when they are durable.
 
         Raises: InvalidRequest: a node is refused, or has no embedding although Nearline does not
             embed.
         """
         documents = [to_document(one) for one in nodes]
-        client_loop.run(self._store.write(documents))
-        return [one.id for one in documents]
-
-    async def async_add(self, nodes: Sequence[BaseNode]) -> list[str]:
-        """See `add`."""
-        documents = [to_document(one) for one in nodes]
-        await client_loop.run_async(self._store.write(documents))
+        await self._store.write(documents)
         return [one.id for one in documents]
 
     @on_client_loop
@@ -137,24 +131,19 @@ class NearlineVectorStore(BasePydanticVectorStore):
         """Deletes all nodes; the collection stays."""
         await self._store.delete_matching()
 
-    delete = blocking(adelete)
-    delete_nodes = blocking(adelete_nodes)
-    clear = blocking(aclear)
-
-    def get_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> list[BaseNode]:
-        """Returns the nodes with these ids that match the filters; all if neither is set."""
-        return [to_node(one) for one in client_loop.run(self._nodes(node_ids, filters))]
-
+    @on_client_loop
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> list[BaseNode]:
-        """See `get_nodes`."""
-        found = await client_loop.run_async(self._nodes(node_ids, filters))
-        return [to_node(one) for one in found]
+        """Returns the nodes with these ids that match the filters; all if neither is set."""
+        condition = read_filters(filters)
+        if node_ids is not None and condition is None:
+            return [to_node(one) for one in await self._store.get(node_ids)]
+        wanted = condition if condition is None else _among(condition, node_ids)
+        return [to_node(one) async for one in self._store.documents(wanted)]
 
-    def query(self, query: VectorStoreQuery) -> VectorStoreQueryResult:
+    @on_client_loop
+    async def aquery(self, query: VectorStoreQuery) -> VectorStoreQueryResult:
         """Returns the best nodes of a query, best first.
 
         Modes: default, mmr, hybrid (also semantic_hybrid; `alpha` weighs the vectors, 0..1), sparse
@@ -162,20 +151,13 @@ class NearlineVectorStore(BasePydanticVectorStore):
         Raises: Unsupported: another mode, or an operator that has no equivalent. InvalidRequest:
             the embedding or the text that the mode needs is missing.
         """
-        return to_result(client_loop.run(self._query(query)))
-
-    async def aquery(self, query: VectorStoreQuery) -> VectorStoreQueryResult:
-        """See `query`."""
-        return to_result(await client_loop.run_async(self._query(query)))
-
-    async def _query(self, query: VectorStoreQuery) -> list[StoredDocument]:
         mode, options = query_options(query)
         k = query.similarity_top_k
         if mode is c.SearchMode.HYBRID and query.hybrid_top_k is not None:
             k = query.hybrid_top_k
         if mode is c.SearchMode.LEXICAL and query.sparse_top_k is not None:
             k = query.sparse_top_k
-        return await self._store.search(
+        found = await self._store.search(
             query.query_str,
             query.query_embedding,
             k,
@@ -183,15 +165,14 @@ class NearlineVectorStore(BasePydanticVectorStore):
             filter=query_filter(query),
             options=options,
         )
+        return to_result(found)
 
-    async def _nodes(
-        self, node_ids: list[str] | None, filters: MetadataFilters | None
-    ) -> list[StoredDocument]:
-        condition = read_filters(filters)
-        if node_ids is not None and condition is None:
-            return await self._store.get(node_ids)
-        wanted = condition if condition is None else _among(condition, node_ids)
-        return [one async for one in self._store.documents(wanted)]
+    add = blocking(async_add)
+    delete = blocking(adelete)
+    delete_nodes = blocking(adelete_nodes)
+    clear = blocking(aclear)
+    get_nodes = blocking(aget_nodes)
+    query = blocking(aquery)
 
 
 class NearlineRetriever(BaseRetriever):

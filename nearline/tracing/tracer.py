@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Final, TypeAlias
@@ -169,10 +170,16 @@ class BatchedSpans(BatchSpanProcessor):
 
     def __init__(self, exporter: SpanExporter) -> None:
         super().__init__(exporter, max_queue_size=_MAX_WAITING)
+        self._ending = exporter.shutdown
 
     def close(self, timeout_s: float) -> None:
         """Sends what waits, as far as that is possible in so many seconds, and ends the thread."""
-        self._batch_processor.shutdown(int(timeout_s * 1_000))
+        # The processor waits up to 30 seconds; an exporter that has ended fails at once.
+        timer = threading.Timer(timeout_s, self._ending)
+        timer.daemon = True
+        timer.start()
+        self.shutdown()  # type: ignore[no-untyped-call]
+        timer.cancel()
 
 
 def resource_of(service: str) -> Resource:
