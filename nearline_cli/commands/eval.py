@@ -13,7 +13,6 @@ import typer
 
 from nearline.contract import SearchMode
 from nearline.errors import InvalidRequest
-from nearline_cli.compose import milvus_target
 from nearline_cli.compose.build_context import open_embedder
 from nearline_cli.evaluate import clicks, names, rag, recommendation
 from nearline_cli.evaluate.beir_build import BuildPlan, build_dataset
@@ -78,19 +77,6 @@ def retrieval(
             help="Router that already serves the corpus. \\[default: build and serve it]",
         ),
     ] = "",
-    backend: Annotated[
-        options.Backend,
-        typer.Option(
-            help="Search backend. With milvus, the snapshot is also written there, and FAISS is "
-            "measured for comparison.",
-        ),
-    ] = options.Backend.FAISS,
-    milvus_uri: milvus_target.MilvusUriOption = "",
-    milvus_token: milvus_target.MilvusTokenOption = "",
-    milvus_index: Annotated[
-        milvus_target.MilvusIndex,
-        typer.Option(help="Index of the vectors in Milvus: HNSW or FLAT."),
-    ] = milvus_target.MilvusIndex.HNSW,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -110,11 +96,6 @@ def retrieval(
             "them",
             field="tune_on",
         )
-    by_milvus = backend is options.Backend.MILVUS
-    if by_milvus and (address or not milvus_uri):
-        raise InvalidRequest(
-            "--backend milvus needs --milvus-uri, such as http://127.0.0.1:19530, and no --address"
-        )
     found = retrieval_metrics.load(data, split)
     judged = retrieval_metrics.load(tune_on, tune_split) if tune_on else None
     if train_reranker:
@@ -133,11 +114,6 @@ def retrieval(
             judged=judged,
             train_reranker=train_reranker,
         )
-        if by_milvus:
-            from nearline_cli.evaluate.milvus_comparison import compare_with_milvus
-
-            target = milvus_target.MilvusTarget(milvus_uri, milvus_token, milvus_index)
-            return await compare_with_milvus(found, mode, plan, target, as_json)
         return await _build_and_ask(found, mode, plan, rerank, as_json)
 
     began = time.monotonic()

@@ -1,12 +1,11 @@
-"""A Milvus that commands write snapshots to: options, client, temporary exports and leftovers."""
+"""A Milvus that commands write snapshots to: options, client and leftovers."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Collection
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,53 +40,6 @@ class MilvusIndex(StrEnum):
 
     HNSW = "HNSW"
     FLAT = "FLAT"
-
-
-class MilvusTarget(NamedTuple):
-    """A Milvus, and the index to build in it."""
-
-    uri: str
-    token: str
-    kind: MilvusIndex = MilvusIndex.HNSW
-
-    @property
-    def router(self) -> list[str]:
-        """Arguments of a router that serves from this Milvus; all users may read arguments."""
-        return ["--backend", "milvus", "--milvus-uri", self.uri]
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """Credentials of such a router, in variables."""
-        return {"NEARLINE_RETRIEVAL_MILVUS_TOKEN": self.token}
-
-
-class TemporaryExport(NamedTuple):
-    """A snapshot in Milvus for the duration of a block.
-
-    name: Name of its collection in Milvus. version: Version of Milvus.
-    """
-
-    name: str
-    version: str
-
-
-@contextlib.asynccontextmanager
-async def export_temporarily(
-    folder: Path, collection: str, target: MilvusTarget
-) -> AsyncIterator[TemporaryExport]:
-    """Exports the current snapshot of a collection to Milvus for the duration of the block."""
-    store = Store(folder)
-    snapshot_id = store.alias_in_force(collection).current
-    async with open_milvus(target.uri, target.token) as client:
-        from index_builder.indexes.milvus_writer import export
-        from retrieval.milvus.collection_state import CollectionStates
-
-        done = await export(store, collection, snapshot_id, client, index=target.kind)
-        try:
-            yield TemporaryExport(done.name, (await client.capabilities()).version)
-        finally:
-            await CollectionStates(client).remove(done.name)
-            await client.drop(done.name)
 
 
 async def list_strays(

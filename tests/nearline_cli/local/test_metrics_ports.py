@@ -1,4 +1,4 @@
-"""Each process of `nearline up` has metrics on a port of its own."""
+"""Processes of `nearline up`: metrics on a port of its own for each, and no secret arguments."""
 
 from __future__ import annotations
 
@@ -114,3 +114,13 @@ def test_without_metrics_no_process_has_any_whatever_its_settings_say(
     with plan_processes(layout(tmp_path)) as plan:
         assert set(ports(plan).values()) == {0}
         assert plan.metrics == {}
+
+
+def test_the_credentials_of_milvus_are_in_no_argument(tmp_path: Path) -> None:
+    over_milvus = layout(tmp_path, milvus_uri="http://m:1", milvus_token="root:secret")
+    with plan_processes(over_milvus) as plan:
+        for spec in specs(plan):
+            assert "secret" not in " ".join(spec.arguments)
+        for router in plan.routers:
+            assert argument(router, "--milvus-uri") == "http://m:1"
+            assert router.environ["NEARLINE_RETRIEVAL_MILVUS_TOKEN"] == "root:secret"
