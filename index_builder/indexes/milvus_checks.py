@@ -51,20 +51,6 @@ def check_manifest(manifest: snapshot_pb2.Manifest, index: str) -> None:
         )
 
 
-def check_partition(manifest: snapshot_pb2.Manifest, partition_by: str) -> None:
-    """Raises InvalidRequest unless each document has one text in the attribute."""
-    usable = [
-        one.name
-        for one in manifest.attributes
-        if one.kind == snapshot_pb2.AttributeField.KIND_STRING and not one.is_list
-    ]
-    if partition_by and partition_by not in usable:
-        raise InvalidRequest(
-            f"snapshot {manifest.snapshot_id} cannot be partitioned by {partition_by!r}; each "
-            f"document has one text in: {', '.join(usable) or 'no attribute'}"
-        )
-
-
 async def check_counts(client: MilvusClient, name: str, manifest: snapshot_pb2.Manifest) -> None:
     """Raises InternalError if the numbers of documents or chunks differ from the snapshot."""
     chunks = await client.count(name, seen=0, timeout_s=MANAGE_S)

@@ -12,7 +12,7 @@ from nearline.store.snapshot import KIND_NAMES, Store
 from nearline.v1 import snapshot_pb2
 from retrieval.index.lexical import vocabulary
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.milvus.rows import assign_partitions, make_rows
+from retrieval.milvus.rows import make_rows
 from retrieval.snapshots import golden_queries
 from retrieval.snapshots.golden_queries import GoldenQueries
 
@@ -27,20 +27,11 @@ class SnapshotSource:
         store: The store.
         manifest: Manifest of the snapshot.
         words: Whether rows contain the words of their chunks.
-        partition_by: Attribute that partitions the collection; empty for none.
     Raises: SnapshotCorrupt: a file differs from the manifest. SnapshotMismatch: the snapshot was
         written by another version of FAISS or of the text analysis.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        manifest: snapshot_pb2.Manifest,
-        *,
-        words: bool,
-        partition_by: str = "",
-    ) -> None:
-        self._partition_by = partition_by
+    def __init__(self, store: Store, manifest: snapshot_pb2.Manifest, *, words: bool) -> None:
         more_files = [golden_queries.FOLDER, *([vocabulary.FOLDER] if words else [])]
         self._shards = open_shards(store, manifest, with_index=True, more_files=more_files)
         folder = store.snapshot_folder(manifest.collection, manifest.snapshot_id)
@@ -83,7 +74,7 @@ class SnapshotSource:
         for document in range(first, last):
             rows = items.rows_of(document)
             _, starts, stops = items.chunks_of(rows, np.full(len(rows), document))
-            document_rows = make_rows(
+            yield make_rows(
                 items.id(document),
                 items.title(document),
                 items.text(document),
@@ -95,4 +86,3 @@ class SnapshotSource:
                 kinds=self._kinds,
                 analyser=self._analyser,
             )
-            yield assign_partitions(document_rows, self._partition_by)

@@ -19,7 +19,6 @@ from index_builder.indexes.milvus_checks import (
     METRICS,
     check_counts,
     check_manifest,
-    check_partition,
     check_rows,
     measure_recall,
 )
@@ -84,7 +83,6 @@ async def export(
     client: MilvusClient,
     *,
     index: str = "HNSW",
-    partition_by: str = "",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> MilvusExport:
@@ -94,8 +92,6 @@ async def export(
         store, collection, snapshot_id: The snapshot; live changes since are not written.
         client: Client of the Milvus server.
         index: HNSW or FLAT.
-        partition_by: Attribute to partition by, such as a tenant: searches whose filter names its
-            values read only their partitions. Empty for none.
         overwrite: Write it even if it exists already; discards its live changes.
         progress: Optional; receives the progress of stages.
     Raises: NotFound. Unsupported: its index has no exact vectors, or Milvus cannot hold them.
@@ -107,7 +103,6 @@ async def export(
     started = time.monotonic()
     manifest = store.manifest(collection, snapshot_id)
     check_manifest(manifest, index)
-    check_partition(manifest, partition_by)
     capabilities = await client.capabilities()
     card = manifest.lexical if capabilities.words and manifest.HasField("lexical") else None
     states = CollectionStates(client)
@@ -125,7 +120,6 @@ async def export(
         single_valued=frozenset(one.name for one in manifest.attributes if not one.is_list),
         expiring=False,
         started_us=time.time_ns() // 1_000,
-        partition_by=partition_by,
     )
 
     def result(recall: float | None, *, done: bool) -> MilvusExport:
@@ -146,9 +140,7 @@ async def export(
     clock = StageClock(progress)
     with clock.stage("fetch"):
         source = await clock.in_thread(
-            lambda: SnapshotSource(
-                store, manifest, words=card is not None, partition_by=partition_by
-            )
+            lambda: SnapshotSource(store, manifest, words=card is not None)
         )
     try:
         # Written first, so that the state of an older export does not outlive its data.
@@ -156,9 +148,7 @@ async def export(
         await client.drop(name)
         bm25 = None if card is None else Bm25(card.k1, card.b)
         metric = METRICS[manifest.metric]
-        await client.create(
-            name, manifest.dim, metric, bm25=bm25, index=index, partitioned=bool(partition_by)
-        )
+        await client.create(name, manifest.dim, metric, bm25=bm25, index=index)
         writer = await client.take_over(name)
         # Another writer may have written the state before the drop.
         await states.write(name, state, writer=writer)
@@ -202,18 +192,14 @@ async def _already_exported(states: CollectionStates, name: str, wanted: Collect
         # The export was written by a different version of Nearline; routers of this version do not
         # serve it.
         return False
-    if found is None or not found.whole:
+    if found is None or not found.whole or found.partition_by:
         return False
     if found.store != wanted.store:
         raise AlreadyExists(
             f"snapshot {found.snapshot_id} was exported to this Milvus from {found.store}, not "
             f"from {wanted.store}; overwrite it with --again"
         )
-    if (found.index, found.words, found.partition_by) != (
-        wanted.index,
-        wanted.words,
-        wanted.partition_by,
-    ):
+    if (found.index, found.words) != (wanted.index, wanted.words):
         raise AlreadyExists(
             f"snapshot {found.snapshot_id} was exported to this Milvus with {_shape(found)}, not "
             f"with {_shape(wanted)}; overwrite it with --again"
@@ -222,9 +208,7 @@ async def _already_exported(states: CollectionStates, name: str, wanted: Collect
 
 
 def _shape(state: CollectionState) -> str:
-    words = "words" if state.words else "no words"
-    partitions = f", partitioned by {state.partition_by!r}" if state.partition_by else ""
-    return f"index {state.index}, {words}{partitions}"
+    return f"index {state.index}, {'words' if state.words else 'no words'}"
 
 
 def _batches(source: SnapshotSource, dim: int) -> Iterator[list[Mapping[str, Any]]]:

@@ -18,7 +18,6 @@ from nearline.v1 import snapshot_pb2
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.milvus.rows import (
-    assign_partitions,
     make_rows,
     parse_attributes,
     stored_attributes,
@@ -62,7 +61,6 @@ class ChangeMerger:
         manifest: Manifest of the snapshot.
         kinds: Kinds of its attributes, by name.
         analyser: Splits chunks into words. If None, the Milvus collection stores no words.
-        partition_by: Attribute that the Milvus collection is partitioned by; empty if it is not.
     """
 
     def __init__(
@@ -71,14 +69,12 @@ class ChangeMerger:
         manifest: snapshot_pb2.Manifest,
         kinds: Mapping[str, str],
         analyser: Analyser | None,
-        partition_by: str = "",
     ) -> None:
         self._collection = collection
         self._fingerprint = manifest.embedder.fingerprint
         self._dim = manifest.dim
         self._kinds = kinds
         self._analyser = analyser
-        self._partition_by = partition_by
 
     def merge(self, entries: Sequence[ChangeEntry], now: datetime) -> Mapping[str, DocumentOutcome]:
         """Returns the outcome of each document; those whose changes were all skipped are omitted.
@@ -124,10 +120,9 @@ class ChangeMerger:
             expires = to_us(entry.change.expires) if entry.change.expires else expires
         if not changed:
             return ()
-        patched = [
+        return [
             {**row, "attributes": stored, "version": version, "expires": expires} for row in rows
         ]
-        return assign_partitions(patched, self._partition_by)
 
     def check(self, change: Change) -> None:
         """Checks that Milvus can store a change, which need not have its vectors yet.
@@ -175,7 +170,7 @@ class ChangeMerger:
     def _rows(
         self, change: Change, version: int, vectors: NDArray[np.float32]
     ) -> Sequence[Mapping[str, Any]]:
-        rows = make_rows(
+        return make_rows(
             change.document_id,
             change.title,
             change.text,
@@ -187,7 +182,6 @@ class ChangeMerger:
             kinds=self._kinds,
             analyser=self._analyser,
         )
-        return assign_partitions(rows, self._partition_by)
 
     def _reject(self, entry: ChangeEntry, error: InvalidRequest) -> None:
         metrics.changes_refused.labels(self._collection).inc()

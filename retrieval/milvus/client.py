@@ -30,23 +30,17 @@ from retrieval.milvus.schema import (
     state_schema,
 )
 
-# Physical partitions of a partitioned collection.
-_PARTITIONS = 64
-
 
 class Capabilities(NamedTuple):
     """Features of a server.
 
     words: The server computes BM25 of texts (2.5 or newer, and Lite).
     lite: The server is Milvus Lite.
-    partitions: Overwritten rows of a partitioned collection stay readable. Milvus 2.3 writes them
-        to a different partition than the one it reads.
     """
 
     version: str
     words: bool
     lite: bool
-    partitions: bool
 
 
 class MilvusClient:
@@ -76,7 +70,7 @@ class MilvusClient:
         """Returns the features of the server, queried once per connection."""
         version = await self._connection.version()
         lite, numbers = "milvus_lite" in version, _parse_version(version)
-        return Capabilities(version, lite or numbers >= (2, 5), lite, lite or numbers >= (2, 4))
+        return Capabilities(version, lite or numbers >= (2, 5), lite)
 
     async def create(
         self,
@@ -86,7 +80,6 @@ class MilvusClient:
         *,
         bm25: Bm25 | None,
         index: str = "HNSW",
-        partitioned: bool = False,
     ) -> None:
         """Creates a collection of chunks with its indexes, but does not load it.
 
@@ -96,23 +89,14 @@ class MilvusClient:
             metric: IP or L2.
             bm25: Optional; None creates a collection without lexical search.
             index: HNSW or FLAT.
-            partitioned: Partition the collection by the field `partition`.
-        Raises: Unsupported: The server is too old for `bm25` or for `partitioned`.
+        Raises: Unsupported: The server is too old for `bm25`.
         """
         capabilities = await self.capabilities()
         if bm25 is not None and not capabilities.words:
             raise Unsupported(
                 f"Milvus {capabilities.version} has no BM25; lexical search needs 2.5 or newer"
             )
-        if partitioned and not capabilities.partitions:
-            raise Unsupported(
-                f"Milvus {capabilities.version} loses overwritten rows of a collection with a "
-                "partition key; 2.4 or newer is needed for --partition-by"
-            )
-        schema = chunk_schema(
-            dim, words=bm25 is not None, lite=capabilities.lite, partitioned=partitioned
-        )
-        partitions = {"num_partitions": _PARTITIONS} if partitioned else {}
+        schema = chunk_schema(dim, words=bm25 is not None, lite=capabilities.lite)
         indexes = chunk_indexes(metric, index, bm25, lite=capabilities.lite)
 
         def make(client: pymilvus.MilvusClient) -> None:
@@ -123,7 +107,6 @@ class MilvusClient:
                 num_shards=1,
                 consistency_level="Eventually",
                 timeout=MANAGE_S,
-                **partitions,
             )
             client.create_index(name, indexes, timeout=MANAGE_S)
 

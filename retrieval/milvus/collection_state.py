@@ -37,7 +37,8 @@ class CollectionState:
     single_valued: Attributes that have no list in any document.
     expiring: Whether some document expires.
     started_us: Start of the export, microseconds since 1970.
-    partition_by: Attribute that the collection is partitioned by; empty if it is not.
+    partition_by: Attribute by which 0.2.0 partitioned the collection. Its rows need a field that is
+        no longer written, so that it is exported again instead of served.
     log_id, positions: Change log whose changes the collection contains, and the position reached in
         each partition; empty if it contains no live changes.
     begun: Positions up to which changes may be written in part; the rest must be written together

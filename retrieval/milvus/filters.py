@@ -20,7 +20,6 @@ from nearline.filters import Filter, FilterValue
 from nearline.times import to_us
 from retrieval.index.filtering.numeric_bounds import Bound, bounds_of, equal_values
 from retrieval.index.filtering.validation import check_kinds
-from retrieval.milvus.layout import partition_value
 
 # Milvus parses the expression of every search: 166 kB took 0.8 s, both in Lite and in 2.3.
 MAX_EXPRESSION_BYTES = 64 << 10
@@ -82,36 +81,6 @@ def any_of(field: str, values: Sequence[str] | Sequence[int]) -> str:
         return MATCH_NONE
     written = (quote(one) if isinstance(one, str) else str(one) for one in values)
     return f"{field} in [{', '.join(written)}]"
-
-
-def partition_expression(filter: Filter, attribute: str) -> Sequence[str]:
-    """Returns an expression for the partitions with matches; empty if any partition may have some.
-
-    Args:
-        filter: The filter.
-        attribute: Attribute that the collection is partitioned by; it has no list in any document.
-    """
-    values = _possible_values(filter, attribute)
-    return () if values is None else (any_of("partition", sorted(map(partition_value, values))),)
-
-
-def _possible_values(filter: Filter, attribute: str) -> frozenset[str] | None:
-    """Returns the values to which a filter limits an attribute; None if it sets no limit."""
-    match filter:
-        case f.Equals(field, str() as value) if field == attribute:
-            return frozenset({value})
-        case f.In(field, values) if field == attribute:
-            return frozenset(one for one in values if isinstance(one, str))
-        case f.All(parts):
-            known = [
-                found for part in parts if (found := _possible_values(part, attribute)) is not None
-            ]
-            return frozenset.intersection(*known) if known else None
-        case f.Any(parts):
-            every = [_possible_values(part, attribute) for part in parts]
-            known = [found for found in every if found is not None]
-            return frozenset[str]().union(*known) if len(known) == len(every) else None
-    return None
 
 
 class _FilterWriter:

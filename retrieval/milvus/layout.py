@@ -17,7 +17,6 @@ Fields of a row:
     attributes: JSON in the form that `filters` needs.
     version: Number of the last live change.
     expires: Microseconds since 1970, or NEVER_EXPIRES.
-    partition: Value of the partitioning attribute, if the collection is partitioned.
     vector: Vector of the chunk.
     analysed: Words of the chunk from our analyser, separated by spaces, for BM25.
 """
@@ -38,10 +37,8 @@ NEVER_EXPIRES = (1 << 63) - 1
 MAX_KEY_BYTES = 600
 # Longest VARCHAR of Milvus.
 MAX_TEXT_BYTES = 65_535
-MAX_PARTITION_BYTES = 512
 # Maximum number of rows of one reply, and of rows that one search may return.
 MAX_ROWS = 16_384
-_PARTITION_CHARACTERS = MAX_PARTITION_BYTES // 4
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9]")
 
 
@@ -64,14 +61,6 @@ def collection_name(collection: str, snapshot_id: str) -> str:
     """
     # Within the parts every underscore begins an escape, so two in a row separate the parts.
     return f"{PREFIX}{_escaped(collection)}__{_escaped(snapshot_id)}"
-
-
-def partition_value(value: object) -> str:
-    """Returns the field `partition` of a row for a value of the partitioning attribute.
-
-    All values but strings share one partition, and so may strings with a common prefix.
-    """
-    return value[:_PARTITION_CHARACTERS] if isinstance(value, str) else ""
 
 
 def make_key(document_id: str, chunk: int) -> str:

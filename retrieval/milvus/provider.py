@@ -274,6 +274,11 @@ class MilvusShardProvider:
                 f"{where} is incomplete in Milvus at {self._client.uri}: its export is running or "
                 f"was interrupted; {self._remedy(snapshot)}"
             )
+        if state.partition_by:
+            raise SnapshotMismatch(
+                f"{where} is partitioned by {state.partition_by!r} in Milvus, which is no longer "
+                f"supported; {self._remedy(snapshot)}"
+            )
         manifest = snapshot.manifest
         if (state.documents, state.chunks) != (manifest.documents, manifest.chunks):
             raise SnapshotMismatch(
@@ -301,12 +306,8 @@ class MilvusShardProvider:
             one.name: KIND_NAMES[one.kind] for one in manifest.attributes if one.kind in KIND_NAMES
         }
         analyser = None if vocabulary is None else vocabulary.analyser
-        merger = ChangeMerger(snapshot.collection, manifest, kinds, analyser, state.partition_by)
-        context = ReadContext(
-            expiring=state.expiring,
-            single_valued=state.single_valued,
-            partition_by=state.partition_by,
-        )
+        merger = ChangeMerger(snapshot.collection, manifest, kinds, analyser)
+        context = ReadContext(expiring=state.expiring, single_valued=state.single_valued)
         reader = MilvusReader(self._client, name, context, kinds)
         mean = -(-manifest.chunks // max(1, manifest.documents))
         info = VectorIndexInfo(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from nearline.contract import Filter
 from nearline.errors import DeadlineExceeded, NearlineError, NotReady
 from nearline.times import to_us
-from retrieval.milvus.filters import MATCH_ALL, filter_expression, partition_expression, quote
+from retrieval.milvus.filters import MATCH_ALL, filter_expression, quote
 from retrieval.milvus.layout import MAX_ROWS, MilvusHit
 
 if TYPE_CHECKING:
@@ -46,13 +46,11 @@ class ReadContext:
         nothing was written.
     expiring: Some document expires, so every expression also requires `expires > now`.
     single_valued: Attributes that have no list in any document.
-    partition_by: Attribute that the collection is partitioned by; empty if it is not.
     """
 
     seen: int | None = None
     expiring: bool = False
     single_valued: frozenset[str] = frozenset()
-    partition_by: str = ""
 
 
 class MilvusReader:
@@ -89,10 +87,7 @@ class MilvusReader:
         """
         every = list(parts)
         if filter is not None:
-            single_valued, partition_by = self.context.single_valued, self.context.partition_by
-            every.append(filter_expression(filter, self.kinds, single_valued))
-            if partition_by in single_valued:
-                every += partition_expression(filter, partition_by)
+            every.append(filter_expression(filter, self.kinds, self.context.single_valued))
         if self.context.expiring:
             every.append(f"expires > {to_us(datetime.now(UTC))}")
         return every[0] if len(every) == 1 else " and ".join(f"({one})" for one in every)

@@ -9,7 +9,7 @@ FAISS.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +26,6 @@ from retrieval.milvus.layout import (
     NEVER_EXPIRES,
     SEPARATOR,
     make_key,
-    partition_value,
 )
 
 # Longest JSON field. Source: limits of Milvus.
@@ -109,22 +108,6 @@ def make_rows(
         for field in ("gap", "passage", "rest", "analysed"):
             _check_text(document_id, "text", row.get(field, ""), "split documents into chunks")
     return rows
-
-
-def assign_partitions(
-    rows: Sequence[Mapping[str, Any]], partition_by: str
-) -> Sequence[Mapping[str, Any]]:
-    """Returns rows with the field `partition` set.
-
-    Args:
-        rows: Rows with attributes.
-        partition_by: Attribute that the collection is partitioned by; empty if it is not.
-    """
-    if not partition_by:
-        return rows
-    return [
-        {**row, "partition": partition_value(row["attributes"].get(partition_by))} for row in rows
-    ]
 
 
 def parse_attributes(stored: Mapping[str, Any], kinds: Mapping[str, str]) -> Attributes:

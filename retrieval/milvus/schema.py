@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pymilvus import DataType, Function, FunctionType, MilvusClient
 
-from retrieval.milvus.layout import MAX_KEY_BYTES, MAX_PARTITION_BYTES, MAX_TEXT_BYTES
+from retrieval.milvus.layout import MAX_KEY_BYTES, MAX_TEXT_BYTES
 
 # Field that BM25 computes from `analysed`.
 WORDS = "words"
@@ -20,14 +20,13 @@ class Bm25(NamedTuple):
     b: float
 
 
-def chunk_schema(dim: int, *, words: bool, lite: bool, partitioned: bool) -> Any:
+def chunk_schema(dim: int, *, words: bool, lite: bool) -> Any:
     """Returns the schema of a collection with a row per chunk; see `layout` for its fields.
 
     Args:
         dim: Dimension of the vectors.
         words: Whether to add the fields of lexical search.
         lite: Whether the server is Milvus Lite, which has no whitespace tokenizer.
-        partitioned: Whether to partition by the field `partition`.
     """
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("key", DataType.VARCHAR, max_length=MAX_KEY_BYTES, is_primary=True)
@@ -39,10 +38,6 @@ def chunk_schema(dim: int, *, words: bool, lite: bool, partitioned: bool) -> Any
         schema.add_field(name, DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
     schema.add_field("attributes", DataType.JSON)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
-    if partitioned:
-        schema.add_field(
-            "partition", DataType.VARCHAR, max_length=MAX_PARTITION_BYTES, is_partition_key=True
-        )
     if words:
         schema.add_field(
             "analysed",

@@ -145,6 +145,7 @@ async def test_an_incomplete_export_is_not_ready_and_names_the_remedy(
         for changed, kind, wanted in (
             ({"whole": False}, NotReady, "incomplete in Milvus"),
             ({"documents": 7}, SnapshotMismatch, "60 documents .* but 7 .*--again"),
+            ({"partition_by": "kind"}, SnapshotMismatch, "partitioned by 'kind'.* export"),
         ):
             await states.write(held.name, dataclasses.replace(state, **changed))
             with pytest.raises(kind, match=wanted):

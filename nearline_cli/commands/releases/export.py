@@ -43,16 +43,6 @@ def export(
             "--index", help="Index of the vectors: HNSW, a graph, or FLAT, an exact scan."
         ),
     ] = milvus_target.MilvusIndex.HNSW,
-    partition_by: Annotated[
-        str,
-        typer.Option(
-            "--partition-by",
-            metavar="ATTRIBUTE",
-            help="Partition by an attribute that has one text per document, such as the tenant: a "
-            "search whose filter names the value reads only its partition. Requires Milvus 2.4 or "
-            "newer.",
-        ),
-    ] = "",
     again: Annotated[
         bool,
         typer.Option(
@@ -85,7 +75,6 @@ def export(
                 milvus_uri,
                 milvus_token,
                 index,
-                partition_by,
                 again,
                 progress,
             )
@@ -127,7 +116,6 @@ async def _export(
     uri: str,
     token: str,
     index: milvus_target.MilvusIndex,
-    partition_by: str,
     again: bool,
     progress: Progress,
 ) -> MilvusExport:
@@ -140,7 +128,6 @@ async def _export(
             snapshot_id,
             client,
             index=index,
-            partition_by=partition_by,
             overwrite=again,
             progress=progress,
         )
