@@ -30,10 +30,9 @@ from retrieval.milvus.layout import collection_name
 from retrieval.milvus.live_collection import LiveCollection
 from retrieval.milvus.orphan_collections import drop_all
 from retrieval.milvus.reader import MilvusReader, ReadContext
-from retrieval.milvus.searcher import MilvusSearcher
+from retrieval.milvus.searcher import MilvusSearcher, VectorIndexInfo
 from retrieval.milvus.shard import MilvusShard
 from retrieval.milvus.stored_items import StoredRows
-from retrieval.milvus.vector_leg import VectorIndexInfo
 from retrieval.protocols import metrics
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import COSINE, SnapshotRef

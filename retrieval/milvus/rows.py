@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import Attributes, AttributeValue, Scalar
+from nearline.contract import Attributes, AttributeValue
 from nearline.errors import InvalidRequest
 from nearline.items.attributes import decode, encode
 from nearline.times import from_us, to_us
@@ -120,31 +120,6 @@ def parse_attributes(stored: Mapping[str, Any], kinds: Mapping[str, str]) -> Att
     if AS_WRITTEN in stored:
         attributes |= decode(json.dumps(stored[AS_WRITTEN]))
     return attributes
-
-
-def attribute_values(stored: Mapping[str, Any], name: str, kind: str) -> list[Scalar]:
-    """Returns the values of an attribute as a list; empty if it has none.
-
-    Args:
-        stored: The field `attributes` of a row.
-        name: Name of the attribute.
-        kind: string, int, double, bool or time.
-
-    >>> attribute_values({"a": [1, 2]}, "a", "double")
-    [1.0, 2.0]
-    """
-    value = stored.get(name)
-    if value is None:
-        return []
-    values = value if isinstance(value, list) else [value]
-    if kind == "time":
-        return [from_us(one) for one in values]
-    return [float(one) for one in values] if kind == "double" else list(values)
-
-
-def first_attribute_value(stored: Mapping[str, Any], name: str, kind: str) -> Scalar:
-    """Returns the value of an attribute, or the first element of a list; None if it has none."""
-    return next(iter(attribute_values(stored, name, kind)), None)
 
 
 def stored_attributes(

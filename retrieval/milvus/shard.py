@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
-from nearline.contract import Filter, Scalar
 from nearline.errors import Unsupported
-from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.index.highlights import highlight_items, with_texts
 from retrieval.live.progress import LiveState
 from retrieval.milvus.reader import MilvusReader
-from retrieval.milvus.rows import attribute_values
 from retrieval.milvus.searcher import MilvusSearcher
 from retrieval.milvus.stored_items import StoredRows
 from retrieval.protocols.candidates import (
@@ -28,7 +23,6 @@ from retrieval.protocols.candidates import (
 from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.protocols.shard import (
     CountRequest,
-    FieldCounts,
     ItemsRequest,
     ScanRequest,
     ShardCounts,
@@ -50,43 +44,7 @@ _SLOTS = 3
 # does not wait.
 _BATCH_WAIT_S = 0.003
 _MAX_BATCH = 16
-# Milvus counts the matches; attribute values have to be read and counted here.
-MAX_MATCHES = 1_000_000
 _FIRST_CHUNK = "chunk == 0"
-
-
-async def count_matches(
-    reader: MilvusReader, filter: Filter | None, fields: Sequence[str], deadline: float | None
-) -> ShardCounts:
-    """Counts the items that match, and the values of their attributes; see `Shard.count`.
-
-    Raises: Unsupported: More than MAX_MATCHES items match and their values are requested.
-    """
-    wanted = reader.matching(filter, _FIRST_CHUNK)
-    for field in fields:
-        if field not in reader.kinds:
-            raise unknown_attribute_error(field, list(reader.kinds), "facets.field")
-    count = await reader.count(wanted, deadline)
-    if not fields:
-        return ShardCounts(count, [])
-    if count > MAX_MATCHES:
-        raise Unsupported(
-            f"{count:,} items match; with Milvus, facets are limited to {MAX_MATCHES:,} items. "
-            "Narrow the filter, or count without facets",
-            field="facets",
-        )
-    counted: list[Counter[Scalar]] = [Counter() for _ in fields]
-    missing = [0] * len(fields)
-    # Items may have changed since then, so the count is that of the items read here.
-    count = 0
-    async for page in reader.pages(wanted, ["attributes"], deadline):
-        count += len(page)
-        for row in page:
-            for place, field in enumerate(fields):
-                values = attribute_values(row["attributes"], field, reader.kinds[field])
-                counted[place].update(set(values))
-                missing[place] += not values
-    return ShardCounts(count, [FieldCounts(*both) for both in zip(counted, missing, strict=True)])
 
 
 class MilvusShard:
@@ -172,19 +130,28 @@ class MilvusShard:
     async def count(
         self, snapshot_id: str, request: CountRequest, deadline: float | None = None
     ) -> ShardCounts:
-        """Counts items; see `Shard.count`."""
+        """Counts items; see `Shard.count`.
+
+        Raises: Unsupported: Values are requested, which Milvus does not count.
+        """
         await self._admission.admit(snapshot_id, request.min_watermark, deadline)
+        if request.fields:
+            raise Unsupported(
+                "facets are not supported over Milvus; count without them, or serve the collection "
+                "from FAISS shards",
+                field="facets",
+            )
         applied = self._applied()
-        return replace(
-            await count_matches(self._reader, request.filter, request.fields, deadline),
-            applied=applied,
-        )
+        wanted = self._reader.matching(request.filter, _FIRST_CHUNK)
+        return ShardCounts(await self._reader.count(wanted, deadline), [], applied)
 
     async def suggest(
         self, snapshot_id: str, request: SuggestRequest, deadline: float | None = None
     ) -> ShardSuggestions:
         """Raises Unsupported: Milvus has no index of the beginnings of words."""
-        raise Unsupported("titles cannot be completed over Milvus; serve the collection by FAISS")
+        raise Unsupported(
+            "titles cannot be completed over Milvus; serve the collection from FAISS shards"
+        )
 
     @property
     def server(self) -> int:

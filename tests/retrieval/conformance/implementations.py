@@ -33,8 +33,8 @@ SMALL, LARGE = "small", "large"
 class Held:
     """A loaded snapshot with one shard.
 
-    lacks: What it answers with Unsupported: modes, by the names of `SearchMode`, or an "exact"
-    search of a graph.
+    lacks: What it answers with Unsupported: modes, by the names of `SearchMode`, an "exact" search
+    of a graph, "grouping", "boosts" or "facets".
     """
 
     shard: Shard
@@ -105,7 +105,8 @@ async def milvus(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
         await export(Store(store), collection, snapshot.snapshot_id, client, index=index)
         held = await _held(hosting, store, collection)
         able = await client.capabilities()
-        lacks = {"exact"} if able.words else {"exact", "lexical", "hybrid"}
+        lacks = {"exact", "grouping", "boosts", "facets"}
+        lacks |= set() if able.words else {"lexical", "hybrid"}
         yield replace(held, lacks=frozenset(lacks))
 
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, strategies as st
 
 from nearline.contract import PayloadField
 from retrieval.milvus.layout import SEPARATOR, make_key
 from retrieval.milvus.reader import MilvusReader, ReadContext, in_batches
-from retrieval.milvus.rows import attribute_values, first_attribute_value, make_rows
+from retrieval.milvus.rows import make_rows
 from retrieval.milvus.stored_items import StoredRows, _before_separator, join_text
 from retrieval.protocols.shard import ItemsRequest
 
@@ -61,25 +60,6 @@ def test_batches_of_ids_are_bounded() -> None:
     }
     assert list(in_batches(["x" * 20_000, "y"])) == [["x" * 20_000], ["y"]]
     assert list(in_batches([])) == []
-
-
-@pytest.mark.parametrize(
-    ("stored", "kind", "values"),
-    [
-        ({}, "int", []),
-        ({"a": []}, "int", []),
-        ({"a": 3}, "int", [3]),
-        ({"a": [3, 4]}, "int", [3, 4]),
-        ({"a": 3}, "double", [3.0]),
-        ({"a": False}, "bool", [False]),
-    ],
-)
-def test_attribute_values_have_the_kind_of_the_column(
-    stored: dict[str, object], kind: str, values: list[object]
-) -> None:
-    found = attribute_values(stored, "a", kind)
-    assert found == values and [type(one) for one in found] == [type(one) for one in values]
-    assert first_attribute_value(stored, "a", kind) == (values[0] if values else None)
 
 
 class Rows:
