@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,6 @@ from nearline.store.snapshot import Store
 
 if TYPE_CHECKING:
     from retrieval.milvus.client import MilvusClient
-    from retrieval.milvus.orphan_collections import ExportedCollection
 
 MilvusUriOption = Annotated[
     str,
@@ -42,24 +41,12 @@ class MilvusIndex(StrEnum):
     FLAT = "FLAT"
 
 
-async def list_strays(
-    store: Store, collection: str, uri: str, token: str, removing: Collection[str]
-) -> list[ExportedCollection]:
-    """Returns the collections that pruning would drop from Milvus; see `plan_collection_prune`."""
-    from retrieval.milvus.orphan_collections import plan_collection_prune
-
+async def drop_removed(store: Store, collection: str, uri: str, token: str) -> list[str]:
+    """Drops the Milvus collections of removed snapshots; see `collection_state.drop_removed`."""
     async with open_milvus(uri, token) as client:
-        return await plan_collection_prune(store, collection, client, removing=removing)
+        from retrieval.milvus.collection_state import drop_removed
 
-
-async def remove_strays(
-    store: Store, collection: str, uri: str, token: str, planned: list[ExportedCollection]
-) -> list[str]:
-    """Drops collections from Milvus; see `drop_collections`."""
-    from retrieval.milvus.orphan_collections import drop_collections
-
-    async with open_milvus(uri, token) as client:
-        return await drop_collections(store, collection, client, planned)
+        return await drop_removed(store, collection, client)
 
 
 @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ position of live changes after the changes.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import socket
 from collections.abc import Mapping
@@ -131,6 +132,29 @@ class CollectionStates:
 def store_identity(store: Store) -> str:
     """Returns a unique name of a store; the name of a local folder includes the host name."""
     return store.url if "://" in store.url else f"file://{socket.gethostname()}{store.url}"
+
+
+async def drop_removed(store: Store, collection: str, client: MilvusClient) -> list[str]:
+    """Drops the Milvus collections of removed snapshots of a collection; returns their names.
+
+    Collections of another store or of unknown origin stay.
+    """
+    states = CollectionStates(client)
+    await states.create()
+    source = store_identity(store), collection
+    exported = {
+        name: state.snapshot_id
+        for name, state in (await states.read_all()).items()
+        if (state.store, state.collection) == source
+    }
+    # Read after the states, since a snapshot is in the store before it is exported.
+    stored = set(await asyncio.to_thread(store.snapshot_ids, collection))
+    removed = [name for name, snapshot_id in exported.items() if snapshot_id not in stored]
+    for name in removed:
+        # The state goes last, so that an interrupted removal is found again.
+        await client.drop(name)
+        await states.remove(name)
+    return removed
 
 
 def _parse_state(row: Mapping[str, Any]) -> CollectionState:

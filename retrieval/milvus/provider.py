@@ -24,11 +24,10 @@ from retrieval.live.log_follower import LogFollower
 from retrieval.live.progress import ShardProgress
 from retrieval.milvus.change_merge import ChangeMerger
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.collection_state import CollectionState, CollectionStates
+from retrieval.milvus.collection_state import CollectionState, CollectionStates, drop_removed
 from retrieval.milvus.delta import follow_snapshot
 from retrieval.milvus.layout import collection_name
 from retrieval.milvus.live_collection import LiveCollection
-from retrieval.milvus.orphan_collections import drop_all
 from retrieval.milvus.reader import MilvusReader, ReadContext
 from retrieval.milvus.searcher import MilvusSearcher, VectorIndexInfo
 from retrieval.milvus.shard import MilvusShard
@@ -157,7 +156,7 @@ class MilvusShardProvider:
 
     async def drop(self, collection: str) -> None:
         """Drops what Milvus holds of a collection whose snapshots were all removed."""
-        await drop_all(self._store, collection, self._client)
+        await drop_removed(self._store, collection, self._client)
 
     async def close(self) -> None:
         """Closes the shards and the connection."""

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,14 +40,14 @@ from index_builder.execution.progress import NoProgress
 from index_builder.indexes.milvus_writer import MilvusExport, export
 from retrieval.milvus.change_merge import ChangeMerger
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.collection_state import CollectionState, CollectionStates, store_identity
+from retrieval.milvus.collection_state import (
+    CollectionState,
+    CollectionStates,
+    drop_removed,
+    store_identity,
+)
 from retrieval.milvus.delta import follow_snapshot
 from retrieval.milvus.live_collection import LiveCollection
-from retrieval.milvus.orphan_collections import (
-    EXPORT_GRACE,
-    drop_collections,
-    plan_collection_prune,
-)
 from retrieval.milvus.reader import ReadContext
 from tests.milvus.live_collection import Lock, delete, suspended
 
@@ -203,17 +203,9 @@ async def test_a_killed_export_is_incomplete_until_the_next_one(
     begun = await written.state()
     assert not begun.whole
     client = written.client
-    (stray,) = await plan_collection_prune(written.store, "default", client)
-    assert (stray.name, stray.kept) == (written.name, "its export may still run")
-    later = datetime.now(UTC) + EXPORT_GRACE + timedelta(minutes=1)
-    (stray,) = await plan_collection_prune(written.store, "default", client, now=later)
-    assert stray.kept == ""
     assert (await written.export()).done
     assert (await written.state()).whole
     assert await client.count(written.name, seen=0) == begun.chunks
-    # It was written again since the plan was made.
-    assert await drop_collections(written.store, "default", client, [stray]) == []
-    assert written.name in await client.list_collections()
 
 
 # A live writer takes over, writes the state that names the log, deletes, and writes the state. Then
@@ -272,8 +264,8 @@ async def test_a_suspended_export_does_not_change_the_next_one(
     assert await written.client.count(written.name, seen=0) == left
 
 
-async def test_only_unneeded_collections_of_this_store_are_pruned(
-    written: Written, tmp_path: Path
+async def test_only_collections_of_removed_snapshots_of_this_store_are_dropped(
+    written: Written,
 ) -> None:
     client, states = written.client, CollectionStates(written.client)
     await written.export()
@@ -281,6 +273,7 @@ async def test_only_unneeded_collections_of_this_store_are_pruned(
     gone = replace(state, snapshot_id="20200101T000000Z-000000")
     others = {
         "nearline_test_gone": gone,
+        "nearline_test_interrupted": replace(gone, whole=False),
         "nearline_test_other_store": replace(gone, store="s3://other"),
         "nearline_test_other_collection": replace(gone, collection="other"),
     }
@@ -288,25 +281,12 @@ async def test_only_unneeded_collections_of_this_store_are_pruned(
         await client.create(name, 2, "IP", bm25=None, index="FLAT")
         await states.write(name, other)
     await client.create("nearline_test_unknown", 2, "IP", bm25=None, index="FLAT")
-    planned = await plan_collection_prune(written.store, "default", client)
-    assert [(one.name, one.kept) for one in planned] == [
-        (written.name, "its snapshot is in the store"),
-        ("nearline_test_gone", ""),
-    ]
-    assert await drop_collections(written.store, "default", client, planned) == [
-        "nearline_test_gone"
-    ]
+    dropped = await drop_removed(written.store, "default", client)
+    assert sorted(dropped) == ["nearline_test_gone", "nearline_test_interrupted"]
     names = await client.list_collections()
-    assert "nearline_test_gone" not in names
-    assert await states.read("nearline_test_gone") is None
     left = {"nearline_test_other_store", "nearline_test_other_collection", "nearline_test_unknown"}
-    assert {*left, written.name} <= set(names)
-    # One that is about to go from the store, and that the alias names all the same.
-    going = await plan_collection_prune(
-        written.store, "default", client, removing=[written.snapshot_id]
-    )
-    assert [one.kept for one in going] == [""]
-    assert await drop_collections(written.store, "default", client, going) == []
+    assert {*left, written.name} <= set(names) and not set(dropped) & set(names)
+    assert await states.read("nearline_test_gone") is None
     for name in left:
         await client.drop(name)
         await states.remove(name)

@@ -17,7 +17,6 @@ from nearline_cli.compose.alias_admin import AliasChange, open_admin
 from nearline_cli.terminal import alias_options, confirmation, options, output
 
 if TYPE_CHECKING:
-    from retrieval.milvus.orphan_collections import ExportedCollection
     from retrieval.snapshots.retention import PruneCandidate
 
 
@@ -111,8 +110,7 @@ def prune(
 
     Snapshots named by an alias, and the one a rollback would return to, are always kept. Work of an
     unfinished build in an object store is kept for a week after its last piece. With --milvus-uri,
-    also removes collections in Milvus whose snapshots are gone, and exports interrupted over a day
-    ago.
+    also drops the Milvus collections of snapshots that the store no longer has.
     """
     from retrieval.snapshots import retention
 
@@ -120,22 +118,22 @@ def prune(
     min_age = timedelta(0) if young else retention.MIN_AGE
     planned = retention.plan_prune(opened, collection, keep, min_age=min_age)
     removed = [entry.name for entry in planned if not entry.kept]
-    milvus = (opened, collection, milvus_uri, milvus_token)
-    strays = asyncio.run(milvus_target.list_strays(*milvus, removed)) if milvus_uri else []
-    going = [*removed, *(stray.name for stray in strays if not stray.kept)]
-    if going and not yes:
-        _show_prune(collection, planned, strays, None, as_json)
-        confirmation.confirm(f"remove {counted(len(going), 'snapshot')}", yes=yes)
+    if (removed or milvus_uri) and not yes:
+        _show_prune(collection, planned, None, as_json)
+        in_milvus = f", and what Milvus at {milvus_uri} has of removed ones" if milvus_uri else ""
+        confirmation.confirm(f"remove {counted(len(removed), 'snapshot')}{in_milvus}", yes=yes)
     retention.prune(opened, collection, planned)
     # Last, so that collections that are not dropped now are found again.
-    dropped = asyncio.run(milvus_target.remove_strays(*milvus, strays)) if strays else []
-    _show_prune(collection, planned, strays, dropped, as_json)
+    dropped = []
+    if milvus_uri:
+        milvus = (opened, collection, milvus_uri, milvus_token)
+        dropped = asyncio.run(milvus_target.drop_removed(*milvus))
+    _show_prune(collection, planned, dropped, as_json)
 
 
 def _show_prune(
     collection: str,
     planned: Sequence[PruneCandidate],
-    strays: Sequence[ExportedCollection],
     dropped: Sequence[str] | None,
     as_json: bool,
 ) -> None:
@@ -158,13 +156,10 @@ def _show_prune(
     rows += [
         {
             "collection": collection,
-            "snapshot": stray.snapshot_id,
-            "milvus_collection": stray.name,
-            "chunks": stray.chunks,
-            "removed": stray.name in (dropped or ()),
-            "kept": stray.kept,
+            "milvus_collection": name,
+            "removed": True,
         }
-        for stray in strays
+        for name in dropped or ()
     ]
     if as_json:
         for row in rows:
@@ -177,10 +172,7 @@ def _show_prune(
                 (entry.name, output.format_bytes(entry.bytes), entry.kept or action)
                 for entry in planned
             ),
-            *(
-                (stray.name, counted(stray.chunks, "chunk"), stray.kept or action)
-                for stray in strays
-            ),
+            *((name, "in Milvus", action) for name in dropped or ()),
         ],
     )
 
