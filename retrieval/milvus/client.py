@@ -238,7 +238,7 @@ class MilvusClient:
     async def search(
         self,
         name: str,
-        vectors: NDArray[np.float32],
+        queries: NDArray[np.float32] | Sequence[str],
         k: int,
         *,
         expression: str = "",
@@ -247,33 +247,32 @@ class MilvusClient:
         seen: int | None = None,
         timeout_s: float | None = None,
     ) -> list[list[MilvusHit]]:
-        """Returns the k best rows of each of (n, d) vectors, best first; see `query`.
+        """Returns the k best rows of each query, best first; see `query`.
 
         Args:
+            queries: (n, d) vectors; or texts, for the rows with one of their words, by BM25.
             ef: Width of an HNSW search, at least k; None uses the server's default.
         """
-        params = {} if ef is None else {"ef": ef}
-        return await self._search(
-            name, list(vectors), "vector", k, expression, fields, params, seen, timeout_s
+        by_vector = isinstance(queries, np.ndarray)
+        results = await self._call(
+            lambda client: client.search(
+                name,
+                data=list(queries),
+                anns_field="vector" if by_vector else WORDS,
+                filter=expression,
+                limit=k,
+                output_fields=list(fields),
+                search_params={"params": {} if ef is None else {"ef": ef}},
+                retry_times=0,
+                **_consistency(seen),
+            ),
+            timeout_s,
         )
-
-    async def search_words(
-        self,
-        name: str,
-        texts: Sequence[str],
-        k: int,
-        *,
-        expression: str = "",
-        fields: Sequence[str] = (),
-        seen: int | None = None,
-        timeout_s: float | None = None,
-    ) -> list[list[MilvusHit]]:
-        """Returns the k best rows by BM25 of each text; only rows that contain one of its words."""
-        results = await self._search(
-            name, list(texts), WORDS, k, expression, fields, {}, seen, timeout_s
-        )
+        found = [_parse_hits(hits) for hits in results]
+        if by_vector:
+            return found
         # Lite returns BM25 scores with the sign of a distance.
-        return [[hit._replace(score=abs(hit.score)) for hit in hits] for hits in results]
+        return [[hit._replace(score=abs(hit.score)) for hit in hits] for hits in found]
 
     async def query(
         self,
@@ -316,34 +315,6 @@ class MilvusClient:
     async def close(self) -> None:
         """Closes the connections."""
         await self._connection.close()
-
-    async def _search(
-        self,
-        name: str,
-        data: list[Any],
-        field: str,
-        k: int,
-        expression: str,
-        fields: Sequence[str],
-        params: Mapping[str, int],
-        seen: int | None,
-        timeout_s: float | None,
-    ) -> list[list[MilvusHit]]:
-        results = await self._call(
-            lambda client: client.search(
-                name,
-                data=data,
-                anns_field=field,
-                filter=expression,
-                limit=k,
-                output_fields=list(fields),
-                search_params={"params": dict(params)},
-                retry_times=0,
-                **_consistency(seen),
-            ),
-            timeout_s,
-        )
-        return [_parse_hits(hits) for hits in results]
 
 
 def _end_writers(

@@ -15,6 +15,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -94,65 +95,23 @@ class MilvusReader:
 
     async def search(
         self,
-        vectors: NDArray[np.float32],
+        queries: NDArray[np.float32] | Sequence[str],
         k: int,
         expression: str,
         fields: Sequence[str],
         ef: int | None,
         deadline: float | None,
     ) -> list[list[MilvusHit]]:
-        """Returns the k best rows of each vector; see `MilvusClient.search`."""
-        return await self._retry_after_load(
-            lambda timeout_s: self.client.search(
-                self.name,
-                vectors,
-                k,
-                expression=expression,
-                fields=fields,
-                ef=ef,
-                seen=self.context.seen,
-                timeout_s=timeout_s,
-            ),
-            deadline,
-        )
-
-    async def search_words(
-        self,
-        texts: Sequence[str],
-        k: int,
-        expression: str,
-        fields: Sequence[str],
-        deadline: float | None,
-    ) -> list[list[MilvusHit]]:
-        """Returns the k best rows by BM25 of each text; see `MilvusClient.search_words`."""
-        return await self._retry_after_load(
-            lambda timeout_s: self.client.search_words(
-                self.name,
-                texts,
-                k,
-                expression=expression,
-                fields=fields,
-                seen=self.context.seen,
-                timeout_s=timeout_s,
-            ),
-            deadline,
-        )
+        """Returns the k best rows of each vector or text; see `MilvusClient.search`."""
+        search = partial(self.client.search, self.name, queries, k, expression=expression)
+        return await self._retry_after_load(partial(search, fields=fields, ef=ef), deadline)
 
     async def query(
         self, expression: str, fields: Sequence[str], limit: int, deadline: float | None
     ) -> list[Mapping[str, Any]]:
         """Reads the first rows in the order of their keys; see `MilvusClient.query`."""
-        return await self._retry_after_load(
-            lambda timeout_s: self.client.query(
-                self.name,
-                expression,
-                fields,
-                limit=limit,
-                seen=self.context.seen,
-                timeout_s=timeout_s,
-            ),
-            deadline,
-        )
+        query = partial(self.client.query, self.name, expression, fields, limit=limit)
+        return await self._retry_after_load(query, deadline)
 
     async def pages(
         self, expression: str, fields: Sequence[str], deadline: float | None
@@ -170,10 +129,7 @@ class MilvusReader:
     async def count(self, expression: str, deadline: float | None) -> int:
         """Counts the rows that match an expression."""
         return await self._retry_after_load(
-            lambda timeout_s: self.client.count(
-                self.name, expression, seen=self.context.seen, timeout_s=timeout_s
-            ),
-            deadline,
+            partial(self.client.count, self.name, expression), deadline
         )
 
     async def close(self) -> None:
@@ -183,10 +139,12 @@ class MilvusReader:
             await asyncio.wait((self._loading,))
 
     async def _retry_after_load(
-        self, call: Callable[[float | None], Awaitable[_R]], deadline: float | None
+        self, call: Callable[..., Awaitable[_R]], deadline: float | None
     ) -> _R:
+        """Makes a call of the client, which takes `seen` and `timeout_s`."""
+        seen = self.context.seen
         try:
-            return await call(_remaining_s(deadline))
+            return await call(seen=seen, timeout_s=_remaining_s(deadline))
         except NotReady:
             if self.client.outage:
                 raise
@@ -197,7 +155,7 @@ class MilvusReader:
         await asyncio.wait(
             (self._loading,), timeout=_LOAD_S if remaining_s is None else remaining_s
         )
-        return await call(_remaining_s(deadline))
+        return await call(seen=seen, timeout_s=_remaining_s(deadline))
 
     async def _load(self) -> None:
         # A failure shows in the next call.

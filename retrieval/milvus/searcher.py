@@ -210,9 +210,8 @@ class MilvusSearcher:
             some = [place for place in places if words[place]]
             if not some:
                 return [()] * len(places)
-            rows = await self._reader.search_words(
-                [words[place] for place in some], ask, expression, fields, deadline
-            )
+            texts = [words[place] for place in some]
+            rows = await self._reader.search(texts, ask, expression, fields, None, deadline)
             found = dict(zip(some, rows, strict=True))
             return [found.get(place, ()) for place in places]
 

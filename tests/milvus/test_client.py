@@ -142,7 +142,7 @@ async def test_lexical_search_works_on_servers_with_bm25(milvus: MilvusClient) -
     try:
         await milvus.load(name)
         await milvus.insert(name, [row for one in "ab" for row in rows(one, words=True)])
-        one, two, none = await milvus.search_words(name, ["one", "字 two", "three"], 9, seen=0)
+        one, two, none = await milvus.search(name, ["one", "字 two", "three"], 9, seen=0)
         assert {hit.key[-1] for hit in one} == {"0"}
         assert {hit.key[-1] for hit in two} == {"0", "1"}
         assert none == []
