@@ -14,33 +14,45 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from index_builder.execution.progress import Progress, StageClock
-from index_builder.indexes.milvus_checks import (
-    METRICS,
-    check_counts,
-    check_manifest,
-    check_rows,
-    measure_recall,
-)
-from index_builder.indexes.milvus_source import SnapshotSource
+from index_builder.lineage.snapshot_shards import SnapshotShard, has_exact_vectors, open_shards
 from nearline.errors import (
     AlreadyExists,
     Conflict,
     DeadlineExceeded,
     InternalError,
+    InvalidRequest,
     NotReady,
     Overloaded,
     SnapshotGone,
     SnapshotMismatch,
+    Unsupported,
 )
 from nearline.retry import retry
-from nearline.store.snapshot import Store
+from nearline.store.snapshot import KIND_NAMES, Store
+from nearline.v1 import snapshot_pb2
+from retrieval.index.lexical import vocabulary
+from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates, store_identity
 from retrieval.milvus.connection import MANAGE_S
-from retrieval.milvus.layout import collection_name
+from retrieval.milvus.layout import collection_name, parse_key
+from retrieval.milvus.rows import make_rows
 from retrieval.milvus.schema import Bm25
+from retrieval.snapshots import golden_queries
+from retrieval.snapshots.golden_queries import GoldenQueries, check_recall
 
+INDEXES = ("HNSW", "FLAT")
+# Scores are inner products; vectors of metric cosine are stored with unit length.
+METRICS = {"cosine": "IP", "inner_product": "IP"}
+# Source: limits of Milvus.
+_DIMS = range(2, 32_769)
+_EF = 64
+_GOLDEN_BATCH = 100
+# Number of documents whose vectors are read at once.
+_BLOCK_DOCUMENTS = 256
 # The limit of a message is 64 MB, and Milvus copies its content several times.
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 5_000
@@ -102,7 +114,7 @@ async def export(
     """
     started = time.monotonic()
     manifest = store.manifest(collection, snapshot_id)
-    check_manifest(manifest, index)
+    _check_manifest(manifest, index)
     capabilities = await client.capabilities()
     card = manifest.lexical if capabilities.words and manifest.HasField("lexical") else None
     states = CollectionStates(client)
@@ -140,7 +152,7 @@ async def export(
     clock = StageClock(progress)
     with clock.stage("fetch"):
         source = await clock.in_thread(
-            lambda: SnapshotSource(store, manifest, words=card is not None)
+            lambda: _SnapshotSource(store, manifest, words=card is not None)
         )
     try:
         # Written first, so that the state of an older export does not outlive its data.
@@ -162,9 +174,8 @@ async def export(
             await _retry(lambda: _wait_until_indexed(client, name))
             await _retry(lambda: client.load(name))
         with clock.stage("check"):
-            await _retry(lambda: check_counts(client, name, manifest))
-            await _retry(lambda: check_rows(client, name, source))
-            recall = await _retry(lambda: measure_recall(client, name, source, manifest, index))
+            await _retry(lambda: _check_counts(client, name, manifest))
+            recall = await _retry(lambda: _measure_recall(client, name, source, manifest, index))
         whole = replace(state, whole=True, expiring=source.expiring)
         await _retry(lambda: _mark_complete(states, name, whole, writer))
     except SnapshotGone as error:
@@ -211,7 +222,128 @@ def _shape(state: CollectionState) -> str:
     return f"index {state.index}, {'words' if state.words else 'no words'}"
 
 
-def _batches(source: SnapshotSource, dim: int) -> Iterator[list[Mapping[str, Any]]]:
+class _SnapshotSource:
+    """The documents of a snapshot; blocks while files are fetched.
+
+    Args:
+        store: The store.
+        manifest: Manifest of the snapshot.
+        words: Whether rows contain the words of their chunks.
+    Raises: SnapshotCorrupt: a file differs from the manifest. SnapshotMismatch: the snapshot was
+        written by another version of FAISS or of the text analysis.
+    """
+
+    def __init__(self, store: Store, manifest: snapshot_pb2.Manifest, *, words: bool) -> None:
+        more_files = [golden_queries.FOLDER, *([vocabulary.FOLDER] if words else [])]
+        self._shards = open_shards(store, manifest, with_index=True, more_files=more_files)
+        folder = store.snapshot_folder(manifest.collection, manifest.snapshot_id)
+        self.golden = GoldenQueries.read(folder, manifest)
+        self._kinds = {field.name: KIND_NAMES[field.kind] for field in manifest.attributes}
+        self._analyser = Vocabulary.load(folder).analyser if words else None
+        self.expiring = any(len(shard.items.expiries()[0]) > 0 for shard in self._shards)
+
+    def documents(self) -> Iterator[Sequence[Mapping[str, Any]]]:
+        """Yields the rows of each document, shard by shard in id order.
+
+        Raises: InvalidRequest: Milvus cannot hold a document.
+        """
+        for shard in self._shards:
+            for first in range(0, shard.items.documents, _BLOCK_DOCUMENTS):
+                last = min(first + _BLOCK_DOCUMENTS, shard.items.documents)
+                yield from self._rows(shard, first, last)
+
+    def close(self) -> None:
+        """Closes the files."""
+        for shard in self._shards:
+            shard.close()
+
+    def _rows(
+        self, shard: SnapshotShard, first: int, last: int
+    ) -> Iterator[Sequence[Mapping[str, Any]]]:
+        items, index = shard.items, shard.index
+        assert index is not None, "opened with vectors"
+        row = int(items.first_rows[first])
+        vectors = index.reconstruct(np.arange(row, items.first_rows[last]))
+        for document in range(first, last):
+            rows = items.rows_of(document)
+            _, starts, stops = items.chunks_of(rows, np.full(len(rows), document))
+            yield make_rows(
+                items.id(document),
+                items.title(document),
+                items.text(document),
+                items.attributes(document),
+                version=items.version(document),
+                expires=items.expires(document),
+                bounds=np.column_stack((starts, stops)),
+                vectors=vectors[rows - row],
+                kinds=self._kinds,
+                analyser=self._analyser,
+            )
+
+
+def _check_manifest(manifest: snapshot_pb2.Manifest, index: str) -> None:
+    """Raises InvalidRequest or Unsupported if Milvus cannot hold a snapshot."""
+    if index not in INDEXES:
+        raise InvalidRequest(f"index is {index!r}; use one of {', '.join(INDEXES)}")
+    if manifest.metric not in METRICS:
+        raise Unsupported(
+            f"snapshot {manifest.snapshot_id} has metric {manifest.metric!r}, Milvus supports "
+            f"{' and '.join(METRICS)}; build it with one of these"
+        )
+    if manifest.dim not in _DIMS:
+        raise Unsupported(
+            f"snapshot {manifest.snapshot_id} has vectors of {manifest.dim} numbers, Milvus allows "
+            f"{_DIMS.start} to {_DIMS.stop - 1:,}; build it with another model"
+        )
+    if not has_exact_vectors(manifest):
+        raise Unsupported(
+            f"snapshot {manifest.snapshot_id} has index {manifest.index_factory}, which keeps "
+            "vectors only approximately; build one that keeps them exactly: nearline build --index "
+            "HNSW32,Flat, or add ,RFlat to the index"
+        )
+
+
+async def _check_counts(client: MilvusClient, name: str, manifest: snapshot_pb2.Manifest) -> None:
+    """Raises InternalError if the numbers of documents or chunks differ from the snapshot."""
+    chunks = await client.count(name, seen=0, timeout_s=MANAGE_S)
+    documents = await client.count(name, "chunk == 0", seen=0, timeout_s=MANAGE_S)
+    if (documents, chunks) != (manifest.documents, manifest.chunks):
+        raise InternalError(
+            f"Milvus collection {name} has {documents:,} documents and {chunks:,} chunks, the "
+            f"snapshot has {manifest.documents:,} and {manifest.chunks:,}; run the export again"
+        )
+
+
+async def _measure_recall(
+    client: MilvusClient,
+    name: str,
+    source: _SnapshotSource,
+    manifest: snapshot_pb2.Manifest,
+    index: str,
+) -> float | None:
+    """Returns the recall of the golden queries; None if there are none.
+
+    Raises: SnapshotMismatch: the recall is too low.
+    """
+    golden = source.golden
+    wanted = 0 if golden is None else sum(map(len, golden.ids))
+    if golden is None or wanted == 0:
+        return None
+    k = max(map(len, golden.ids))
+    ef = max(k, manifest.default_ef_search or _EF) if index == "HNSW" else None
+    good = 0
+    for at in range(0, len(golden.vectors), _GOLDEN_BATCH):
+        vectors = golden.vectors[at : at + _GOLDEN_BATCH]
+        answers = await client.search(name, vectors, k, ef=ef, seen=0, timeout_s=MANAGE_S)
+        for query, answer in enumerate(answers, at):
+            hits = ((parse_key(one.key)[0], one.score) for one in answer)
+            good += min(golden.count_good(query, hits), len(golden.ids[query]))
+    recall = good / wanted
+    check_recall(recall, manifest, "in Milvus", "export it with --index FLAT")
+    return round(recall, 4)
+
+
+def _batches(source: _SnapshotSource, dim: int) -> Iterator[list[Mapping[str, Any]]]:
     """Yields rows in batches that fit into one call."""
     batch: list[Mapping[str, Any]] = []
     size = 0
