@@ -180,10 +180,12 @@ class MilvusSearcher:
             some = vectors[list(places)]
             if self._info.flat:
                 return await self._reader.search(some, ask, expression, fields, None, deadline)
-            # Milvus rejects a width below the number of rows. Lite filters the rows that a graph
-            # search visited; servers filter while they search.
+            # Milvus rejects a width below the number of rows.
             ef = max(options.ef_search or self._info.ef_search, ask)
-            ef = _MAX_EF if self._info.lite and expression else ef
+            if self._info.lite and expression:
+                # Servers filter while they search; Lite filters the `ef` rows that it visited.
+                matches = await self._reader.count(expression, deadline)
+                ef = min(max(ef, ef * self._info.chunks // max(1, matches)), _MAX_EF)
             found = await self._reader.search(some, ask, expression, fields, ef, deadline)
             short = [at for at, rows in enumerate(found) if len(rows) < ask]
             if short and ef < _MAX_EF:

@@ -129,6 +129,9 @@ class Graph:
     def matching(self, filter: object) -> str:
         return "" if filter is None else "chunk == 0"
 
+    async def count(self, expression: str, deadline: float | None) -> int:
+        return len(VECTORS)
+
     async def search(
         self,
         vectors: NDArray[np.float32],
@@ -160,7 +163,8 @@ class Graph:
         (Graph(500), 30, False, False, False, [30, 32_768]),
         # All rows match, so that a second search finds no more.
         (Graph(0), 60, True, False, False, [60, 32_768]),
-        (Graph(500), 10, True, True, False, [32_768]),
+        # Of 400 rows, 40 match.
+        (Graph(160), 10, True, True, False, [160]),
         (Graph(0), 10, False, True, False, [16]),
         (Graph(1 << 30), 30, True, False, True, [None]),
     ],
