@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from deploy.images.engine import REMEDY, Engine, EngineError, run
+from deploy.images.engine import REMEDY, Engine, EngineError, NoEngineError, run
 
 _SUITE = "trixie"
 _MIRROR = "http://deb.debian.org/debian"
@@ -29,26 +29,26 @@ _CA_INSIDE = "/run/build-ca.crt"
 
 
 def prepare_base(engine: Engine, dockerfile: Path) -> str:
-    """Returns the base of a build, with its digest: the Dockerfile's, or if that cannot be fetched,
-    one made of Debian's packages by debootstrap.
+    """Returns the base of a build, with its digest: the Dockerfile's. Where that cannot be fetched,
+    debootstrap makes one of Debian's packages for Buildah.
 
-    Raises: EngineError: neither can be had.
+    Raises: NoEngineError: neither can be had.
     """
     (named,) = re.findall(r"^ARG BASE_IMAGE=(\S+)$", dockerfile.read_text("utf-8"), re.M)
     try:
         return engine.pull(named if "/" in named else f"docker.io/library/{named}")
     except EngineError as error:
         unreachable = str(error).splitlines()[-1]
-    if shutil.which("debootstrap") is None:
-        raise EngineError(f"{named} cannot be fetched ({unreachable}); {REMEDY}")
+    if not engine.is_buildah or shutil.which("debootstrap") is None:
+        raise NoEngineError(f"{named} cannot be fetched ({unreachable}); {REMEDY}")
     try:
         engine.digest(_LOCAL)
     except EngineError:
-        _bootstrap(engine)
+        _bootstrap()
     return _LOCAL
 
 
-def _bootstrap(engine: Engine) -> None:
+def _bootstrap() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "root"
         packages = "--include=python3,python3-venv,ca-certificates"
@@ -59,7 +59,10 @@ def _bootstrap(engine: Engine) -> None:
             (root / name).mkdir()
         # `python` and `pip` on the path, as in Python's image; Debian's own pip refuses.
         run(["chroot", str(root), "python3", "-m", "venv", "/usr/local"], "making /usr/local")
-        engine.import_base(root, _LOCAL)
+        made = run(["buildah", "from", "scratch"], "buildah from").decode().strip()
+        run(["buildah", "copy", "--quiet", made, str(root), "/"], "copying the base")
+    commit = ["buildah", "commit", "--rm", "--quiet", "--format", "docker", made, _LOCAL]
+    run(commit, f"making {_LOCAL}")
 
 
 def pip_mounts(folder: Path) -> dict[str, Path]:

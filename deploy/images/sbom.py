@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from deploy.images.engine import Container, Engine, run
+from deploy.images.engine import Engine, run
 
 # Prints the metadata of every Python package as an archive.
 _METADATA = """
@@ -33,7 +33,7 @@ def write_sbom(engine: Engine, image: str, program: Path, file: Path) -> int:
         file: Where to write it.
     Raises: EngineError: the image's packages cannot be listed.
     """
-    listed = engine.command_line(Container(image, ["sh", "-c", _METADATA]))
+    listed = engine.command_line(image, ["sh", "-c", _METADATA], {})
     metadata = run(listed, f"packages of {image}")
     with tempfile.TemporaryDirectory() as folder:
         packages = Path(folder) / "packages"
@@ -46,7 +46,7 @@ def write_sbom(engine: Engine, image: str, program: Path, file: Path) -> int:
         interpreter.chmod(0o755)
         command = [str(program), "environment", "--output-format", "JSON", "--output-reproducible"]
         bill = json.loads(run([*command, str(interpreter)], f"bill of {image}"))
-    query = engine.command_line(Container(image, ["dpkg-query", "--show", "-f", _DEBIAN]))
+    query = engine.command_line(image, ["dpkg-query", "--show", "-f", _DEBIAN], {})
     for line in run(query, f"Debian's packages of {image}").decode().splitlines():
         bill["components"].append(_debian_package(*line.split()))
     bill["metadata"]["component"] = {"type": "container", "name": image, "bom-ref": image}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from deploy.images.engine import Container, Engine, EngineError, run
+from deploy.images.engine import Engine, EngineError, run
+from gateway import health as gateway_health
 from nearline import health
 from nearline_cli.local.bundled_redis import command, find_program
 from nearline_cli.local.liveness import answers_redis
@@ -21,43 +23,31 @@ START_S = 120.0
 _STOP_S = 30.0
 _POLL_S = 0.2
 _LOG_LINES = 20
+_PROBES = {"nearline.health": health.check, "gateway.health": gateway_health.check}
 
 
-class Stack:
+class Stack(contextlib.ExitStack):
     """Services of a test by target. At the end all are stopped, the last one first.
 
     Args:
         engine: What runs containers.
         images: Names of images by target. A service of another target runs from this checkout.
-        volumes: Folders by their path inside of containers. Containers may write there.
+        folder: Data of the services, at the same path in containers. Any user may write there.
         logs: Folder of the logs.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        images: Mapping[str, str],
-        volumes: Mapping[str, Path],
-        logs: Path,
-    ) -> None:
+    def __init__(self, engine: Engine, images: Mapping[str, str], folder: Path, logs: Path) -> None:
+        super().__init__()
         self._engine = engine
         self._images = images
-        self._volumes = volumes
+        self._folder = folder
         self._logs = logs
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> Stack:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     def redis(self) -> str:
-        """Starts the Redis of this checkout, with its data at /redis; returns its URL."""
+        """Starts the Redis of this checkout; returns its URL."""
         port = free_port()
-        folder = self._volumes["/redis"]
-        words = command(find_program(), folder, port)
         address = f"127.0.0.1:{port}"
+        words = command(find_program(), self._folder / "redis", port)
         self.start(
             "redis", words, lambda: "" if asyncio.run(answers_redis(address)) else "no answer"
         )
@@ -75,36 +65,18 @@ class Stack:
         """
         port = str(free_port())
         address = f"127.0.0.1:{port}"
-        words = self._command(target, module, ["--host", "127.0.0.1", "--port", port, *arguments])
-        self.start(module, words, lambda: _why_not(address, probe))
-        if target in self._images:
-            self.run(target, "python", "-P", "-m", probe, address)
+        words = ["python", "-P", "-m", module, "--host", "127.0.0.1", "--port", port, *arguments]
+        self.start(module, self._command(target, words), lambda: _PROBES[probe](address))
+        self.run(target, "python", "-P", "-m", probe, address)
         return address
 
     def run(self, target: str, *words: str) -> str:
-        """Runs a command of an image to its end; returns its standard output."""
-        container = Container(self._images[target], words, self._volumes)
-        return run(self._engine.command_line(container), f"{target}: {words[0]}").decode()
-
-    def run_module(self, target: str, module: str, *arguments: str) -> str:
-        """Runs a module to its end, as `serve` starts one; returns its standard output."""
-        output = run(self._command(target, module, arguments), f"{target}: {module}").decode()
+        """Runs a command to its end, as `serve` starts one; returns its standard output."""
+        output = run(self._command(target, words), f"{target}: {' '.join(words[:4])}").decode()
         if target not in self._images:
             # Containers run as another user, and write what this process has made, too.
-            for path in self._volumes.values():
-                run(["chmod", "--recursive", "a+rwX", str(path)], "chmod")
+            run(["chmod", "--recursive", "a+rwX", str(self._folder)], "chmod")
         return output
-
-    def path(self, target: str, inside: str) -> str:
-        """Returns the path of a volume as a process of a target sees it."""
-        return inside if target in self._images else str(self._volumes[inside])
-
-    def _command(self, target: str, module: str, arguments: Sequence[str]) -> list[str]:
-        words = ["-P", "-m", module, *arguments]
-        if target not in self._images:
-            return [sys.executable, *words]
-        container = Container(self._images[target], ["python", *words], self._volumes)
-        return self._engine.command_line(container)
 
     def start(self, name: str, words: Sequence[str], why_not: Callable[[], str]) -> None:
         """Starts a process, and waits until `why_not` returns nothing.
@@ -114,9 +86,9 @@ class Stack:
         log = self._logs / f"{name}.log"
         with log.open("ab") as stream:
             process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
+                words, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, process_group=0
             )
-        self._stack.enter_context(_stopped(process))
+        self.enter_context(_stopped(process))
         deadline = time.monotonic() + START_S
         while why := why_not():
             code = process.poll()
@@ -126,23 +98,23 @@ class Stack:
                 raise EngineError("\n".join((f"{name} {state}", *last)))
             time.sleep(_POLL_S)
 
+    def _command(self, target: str, words: Sequence[str]) -> list[str]:
+        if target in self._images:
+            volumes = {str(self._folder): self._folder}
+            return self._engine.command_line(self._images[target], words, volumes)
+        return [sys.executable if words[0] == "python" else words[0], *words[1:]]
+
 
 @contextlib.contextmanager
 def _stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Ends a process and its children at the end: Buildah ends only the first of a container."""
     try:
         yield
     finally:
-        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _why_not(address: str, probe: str) -> str:
-    if probe == "gateway.health":
-        from gateway import health as gateway_health
-
-        return gateway_health.check(address)
-    return health.check(address)

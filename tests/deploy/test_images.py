@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.images import base_image
-from deploy.images.engine import Build, Container, EngineError
-from deploy.images.engines import choose_engine
+from deploy.images.engine import Build, Engine, NoEngineError, choose_engine
 from deploy.images.targets import CPU_TARGETS, GPU_TARGETS, choose_targets, image_name
 from tests.project.dockerfile import stage_text
 
@@ -74,12 +74,12 @@ def test_without_any_engine_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EngineError, match="apt install buildah netavark debootstrap"):
+    with pytest.raises(NoEngineError, match="apt install buildah netavark debootstrap"):
         choose_engine()
     # One that is installed and does not run counts as none.
     (tmp_path / "docker").write_text("#!/bin/sh\necho no daemon >&2\nexit 1\n", "utf-8")
     (tmp_path / "docker").chmod(0o755)
-    with pytest.raises(EngineError, match="start Docker or Podman"):
+    with pytest.raises(NoEngineError, match="start Docker or Podman"):
         choose_engine()
 
 
@@ -94,9 +94,39 @@ def test_a_container_of_docker_is_read_only_and_has_its_volumes(
     engine.build(tmp_path, Build("cli", "nearline-cli:1", "base@sha256:1", 7, {"a": "b"}, {}))
     asked = (tmp_path / "asked").read_text("utf-8")
     assert "--build-arg BASE_IMAGE=base@sha256:1 --build-arg SOURCE_DATE_EPOCH=7" in asked
-    line = engine.command_line(Container("image", ["python", "-c", "1"], {"/store": tmp_path}))
+    line = engine.command_line("image", ["python", "-c", "1"], {"/store": tmp_path})
     assert line[:2] == ["docker", "run"] and "--read-only" in line and f"{tmp_path}:/store" in line
     assert line[-5:] == ["--entrypoint", "python", "image", "-c", "1"]
+
+
+def test_a_container_of_buildah_has_its_volumes_and_a_folder_for_files_that_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "buildah"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho working-1\n', "utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for name in ("STORAGE_DRIVER", "BUILDAH_ISOLATION"):
+        monkeypatch.setenv(name, "")
+    engine = Engine("buildah")
+    lines = [engine.command_line("image", ["id"], {"/store": tmp_path}) for _ in range(2)]
+    mounts = ["--volume", f"{tmp_path}:/store", "--mount", "type=tmpfs,destination=/tmp"]
+    assert lines == [["buildah", "run", *mounts, "working-1", "--", "id"]] * 2
+    engine.close()
+    opened, removed = (tmp_path / "asked").read_text("utf-8").splitlines()
+    assert opened.startswith("from --pull=never") and removed == "rm working-1"
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 1), (["--optional"], 0)])
+def test_a_machine_that_builds_no_images_says_why(
+    words: list[str], code: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "deploy.images", "--cyclonedx", sys.executable, *words]
+    environ = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == code
+    assert "nothing here builds images; start Docker" in done.stderr
+    assert done.stderr.startswith("skipped images: ") == bool(words)
 
 
 def test_pip_of_a_build_asks_the_index_that_pip_asks_here(
@@ -116,7 +146,6 @@ def test_pip_of_a_build_asks_the_index_that_pip_asks_here(
     ("words", "why"),
     [
         (["nothing"], "there is no target nothing"),
-        (["--upgrade-from", "nothing"], "git has no commit nothing"),
         (["--cyclonedx", "/nothing"], "there is no program /nothing"),
     ],
 )
