@@ -175,9 +175,7 @@ async def test_the_span_of_a_batch_ends_with_what_ended_the_batch(
         processor.gate.clear()
         worker = _worker(queue, processor, Stats(), notice_s=0.01)
         worker.start()
-        await until(
-            lambda: queue.taken == 1 if error is None else bool(ended.get_finished_spans())
-        )
+        await until(lambda: queue.taken == 1 if error is None else bool(ended.get_finished_spans()))
         await worker.stop()
     [span] = ended.get_finished_spans()
     assert (span.name, span.status.description) == ("ingest batch", failure)
