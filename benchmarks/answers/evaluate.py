@@ -4,7 +4,7 @@
         [--strictness strict|balanced|lenient] [--typed lower|capitals|no-mark|typo]
         [--answers FILE]
 
-The store is one that `benchmarks.answers.candidates` has built; what it lacks is built.
+The collections that the store lacks are built.
 Right: the answer holds all that it must, and no value of another entry. Wrong: any other answer to
 an answerable question. Shown: not sure, with a passage that answers among those shown.
 """
@@ -15,16 +15,31 @@ import argparse
 import asyncio
 import json
 import re
+import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.answers.candidates import add_set_options, build_sets, collection_of, find_sets
-from benchmarks.answers.question_sets import KnownQuestion, QuestionSet
+from benchmarks.answers.question_sets import (
+    OWN,
+    KnownQuestion,
+    QuestionSet,
+    corpus_set,
+    folder_sets,
+    manual_sets,
+    squad_sets,
+)
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_corpus
+from index_builder.readers.columns import DocumentColumns
+from index_builder.readers.corpus import Corpus
 from nearline import contract as c
 from nearline.clients import EmbeddingClient
 from nearline.clients.client import AsyncClient
+from nearline.errors import NotFound
+from nearline.store.snapshot import Store
 from nearline_cli.local.processes import (
     GENERATION_SERVICES,
     embedding_process,
@@ -34,6 +49,52 @@ from nearline_cli.local.processes import (
 
 _AT_ONCE = 4
 _MARKER = re.compile(r" ?\[\d+\]")
+
+
+def find_sets(options: argparse.Namespace) -> list[QuestionSet]:
+    """Returns all sets that are there."""
+    sets = folder_sets()
+    for root in options.folders:
+        sets += [replace(one, kind=root.name) for one in folder_sets(root)]
+    for corpora in options.corpora:
+        for name in ("manuals", "manuals_train"):
+            sets += manual_sets(OWN / name, corpora, name)
+    if options.data is not None:
+        sets += squad_sets(options.data / "squad-folders")
+        for split in ("train", "test"):
+            sets.append(corpus_set(f"selqa-{split}", "selqa", options.data / "selqa", split))
+    sets.append(corpus_set("answer-judge", "near", OWN / "answer_judge", "train"))
+    for split in ("train", "test"):
+        sets.append(corpus_set(f"near-{split}", "near", OWN / "near_topic", split))
+    return [one for one in sets if not options.only or one.kind in options.only]
+
+
+async def build_sets(sets: Iterable[QuestionSet], store: str, embedder: EmbeddingClient) -> None:
+    """Builds a collection for each set that the store lacks."""
+    opened = Store.open(store)
+    for one in sets:
+        try:
+            opened.alias_in_force(collection_of(one))
+            continue
+        except NotFound:
+            pass
+        start = time.monotonic()
+        corpus = Corpus([one.corpus], DocumentColumns(sheets=True), leave_out_tables=True)
+        options = BuildOptions(
+            store=store, collection=collection_of(one), max_bad_rows=1_000, golden_queries=0
+        )
+        result = await build_corpus(corpus, options, embedder)
+        print(
+            f"{one.name}: {result.documents} documents, {result.bad_rows} left out "
+            f"{[str(row)[:150] for row in result.bad_row_sample][:3]}, "
+            f"{time.monotonic() - start:.1f} s",
+            flush=True,
+        )
+
+
+def collection_of(one: QuestionSet) -> str:
+    """Returns the name of the collection of a set."""
+    return f"{one.kind}-{one.name}".lower().replace("_", "-")
 
 
 def with_typo(text: str) -> str:
@@ -149,7 +210,17 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     """Reads the options."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_set_options(parser)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="Folder with squad-folders and selqa.")
+    parser.add_argument(
+        "--folders",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="More folders like benchmarks/data/folders.",
+    )
+    parser.add_argument("--corpora", type=Path, nargs="*", default=[])
+    parser.add_argument("--only", nargs="*", default=[], help="Kinds of sets.")
     parser.add_argument("--strictness", choices=[one.value for one in c.Strictness])
     parser.add_argument("--typed", choices=TYPED, help="How the questions are typed.")
     parser.add_argument("--answers", type=Path, help="File for all answers, to be read by eye.")

@@ -20,16 +20,13 @@ class KnownQuestion:
     """A question of a collection.
 
     passages: Texts that answer it; empty if the collection does not. must: Strings that a useful
-    answer holds, all of them; "a|b" is either. must_not: Values of other entries. files: Ends of
-    the ids of documents that answer; empty if unknown. off_topic: Whether it is about other things.
+    answer holds, all of them; "a|b" is either. must_not: Values of other entries.
     """
 
     text: str
     passages: tuple[str, ...] = ()
     must: tuple[str, ...] = ()
     must_not: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    off_topic: bool = False
 
     @property
     def answerable(self) -> bool:
@@ -47,7 +44,7 @@ class KnownQuestion:
 class QuestionSet:
     """A collection: the files or the corpus to build it from, and its questions.
 
-    kind: What it is learned from or measured as: folder, manual, squad, selqa, near, how_to.
+    kind: What it is measured as: folder, manual, squad, selqa, near, how_to.
     """
 
     name: str
@@ -97,24 +94,19 @@ def corpus_set(name: str, kind: str, folder: Path, split: str) -> QuestionSet:
     questions = []
     for row in _rows(folder / f"questions_{split}.jsonl"):
         answers = tuple(answer["text"] for answer in row["answers"])
-        file = (str(row["doc_id"]),) if row.get("doc_id") else ()
-        questions.append(KnownQuestion(row["text"], answers, answers[:1], files=file))
+        questions.append(KnownQuestion(row["text"], answers, answers[:1]))
     return QuestionSet(name, kind, folder / "corpus.jsonl", questions)
 
 
 def _own(path: Path) -> list[KnownQuestion]:
     found = []
     for row in _rows(path):
-        answerable = row.get("answerable", True)
-        files = row.get("doc_ids") or [row.get("doc_id") or row.get("file", "")]
         found.append(
             KnownQuestion(
                 row["question"],
-                (row["answer"],) if answerable else (),
+                (row["answer"],) if row.get("answerable", True) else (),
                 tuple(row.get("must", ())),
                 tuple(row.get("must_not", ())),
-                tuple(map(str, files)) if answerable else (),
-                bool(row.get("off_topic")),
             )
         )
     return found
@@ -128,7 +120,7 @@ def _squad(folder: Path) -> list[KnownQuestion]:
             continue
         # Annotators marked longer and shorter answers: any of them.
         texts = tuple(dict.fromkeys(answer["text"] for answer in row["answers"]))
-        found.append(KnownQuestion(row["text"], texts, ("|".join(texts),), files=(row["file"],)))
+        found.append(KnownQuestion(row["text"], texts, ("|".join(texts),)))
     return found
 
 

@@ -18,8 +18,8 @@ import numpy as np
 import psutil
 import typer
 
-from benchmarks.sight_parts.deployment import Deployment, deployment, key_environ
 from benchmarks.workloads.call_prober import HEALTH, CallProber, ProbedCall
+from benchmarks.workloads.deployment import Deployment, deployment, key_environ
 from benchmarks.workloads.hostile_clients import ATTACKS, AttackedPort, check, under_attack
 from benchmarks.workloads.process_memory import forget_peak, memory
 from nearline import Client, Item
@@ -188,7 +188,7 @@ def bench_hostile(
         secrets = (environ["NEARLINE_TLS_CA"], environ["NEARLINE_TOKEN"])
         attacker = Attacker(seconds, sockets, every_s, *secrets)
         (folder / "store").mkdir()
-        async with deployment(folder / "store", environ, ("--workers", "1")) as up:
+        async with deployment(folder / "store", environ) as up:
             served = [name for name in up.processes if name != "redis"]
             names = _chosen("--process", process, served)
             return await asyncio.to_thread(_rows, up, attacker, attacks, names)

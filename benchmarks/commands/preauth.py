@@ -23,9 +23,9 @@ from google.protobuf.descriptor import Descriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from benchmarks.sight_parts.deployment import deployment, key_environ
 from benchmarks.workloads.call_prober import CallProber, ProbedCall
 from benchmarks.workloads.dear_payloads import json_payloads, wire_payloads
+from benchmarks.workloads.deployment import deployment, key_environ
 from benchmarks.workloads.hostile_peer import HostilePeer
 from benchmarks.workloads.process_memory import forget_peak, memory
 from gateway.compatible.paths import PATHS
@@ -132,7 +132,7 @@ async def _two(store: Path, environ: dict[str, str]) -> AsyncIterator[list[Serve
 
 @contextlib.asynccontextmanager
 async def _all(store: Path, environ: dict[str, str]) -> AsyncIterator[list[Server]]:
-    async with deployment(store, environ, ("--workers", "1")) as up:
+    async with deployment(store, environ) as up:
         found = [Server(name, one["address"], one["pid"]) for name, one in up.processes.items()]
         yield [one for one in found if one.name != "redis"]
 

@@ -2,7 +2,8 @@
 
 Like the judge of answers, it is a change of low rank of the default model. Its input is
 [CLS] statement [SEP] title [SEP] source [SEP], its outputs are logits of supported, contradicted
-and silent. `embedding.judges.low_rank_trainer` learns such a change from labelled statements.
+and silent. It was learned by `benchmarks/train_entailment_judge.py` of commit 619a38b1;
+`embedding.judges.low_rank_trainer` learns such a change from labelled statements.
 """
 
 from __future__ import annotations

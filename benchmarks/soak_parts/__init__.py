@@ -1,1 +1,0 @@
-"""Parts of the soak: samples of processes, and trends in them."""

@@ -1,1 +1,0 @@
-"""Tests of the pairs that judges are learned from."""
