@@ -76,7 +76,7 @@ test-integrations: $(INTEGRATIONS)/.stamp $(NODE)/.stamp ## Ask with clients of 
 # Not for CI: an hour or two, and what survives has to be read. MUTANTS=N and SEED=N choose the sample.
 mutation: $(VENV)/.stamp-dev ## Change the code in 300 random places, see which changes no test notices
 	@nice $(BIN)/python -m tests.mutation.run --sample $(MUTANTS) --seed $(SEED) \
-		--session .cache/mutation/$(MUTANTS)-$(SEED).jsonl
+		.cache/mutation/$(MUTANTS)-$(SEED).sqlite
 
 check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, generated files, and check-deploy
 	$(BIN)/ruff format --check .

@@ -1,167 +1,195 @@
-"""Tests the tests: changes the code in one random place after another, and runs what is nearest.
+"""Tests the tests: cosmic-ray changes the code in random places, and the nearest tests run.
 
-    python -m tests.mutation.run --sample 300 --seed 1 --session .cache/mutation/session.jsonl
+    python -m tests.mutation.run --sample 120 --seed 7 .cache/mutation/120-7.sqlite
 
-Each result is a line of the session file; the same command goes on where it was stopped.
+It works on a clone of the last commit, and continues a session that was stopped.
+`cr-report --show-diff --surviving-only SESSION` prints what no test noticed.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import json
+import ast
+import compileall
+import os
+import random
+import re
+import shlex
+import shutil
+import subprocess
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.mutation.mutants import Mutant, mutated
-from tests.mutation.nearest_tests import TestFinder
-from tests.mutation.sample import AREAS, area_of, draw, read_modules
-from tests.mutation.trial import Checkout, Limits, Outcome
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_and_test, mutate_code
+from cosmic_ray.plugins import get_operator
+from cosmic_ray.work_db import use_db
+from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = sorted({area.partition(":")[0] for area in AREAS})
+_PACKAGES = "nearline embedding retrieval index_builder generation gateway nearline_cli".split()
+# Changes that can pass for a slip: `<` for `<=`, never `<<` for `+`, which fails at once.
+_OPERATORS = """
+    ReplaceBinaryOperator_Add_Sub ReplaceBinaryOperator_Sub_Add ReplaceBinaryOperator_Mul_Div
+    ReplaceBinaryOperator_Div_Mul ReplaceComparisonOperator_Eq_NotEq
+    ReplaceComparisonOperator_NotEq_Eq ReplaceComparisonOperator_Lt_LtE
+    ReplaceComparisonOperator_LtE_Lt ReplaceComparisonOperator_Gt_GtE
+    ReplaceComparisonOperator_GtE_Gt ReplaceComparisonOperator_Lt_GtE
+    ReplaceComparisonOperator_Gt_LtE ReplaceComparisonOperator_LtE_Gt
+    ReplaceComparisonOperator_GtE_Lt ReplaceComparisonOperator_Is_IsNot
+    ReplaceComparisonOperator_IsNot_Is ReplaceUnaryOperator_Delete_USub
+    ReplaceUnaryOperator_Delete_Not AddNot ReplaceAndWithOr ReplaceOrWithAnd
+    ReplaceTrueWithFalse ReplaceFalseWithTrue NumberReplacer ReplaceBreakWithContinue
+    ReplaceContinueWithBreak ExceptionReplacer ZeroIterationForLoop
+""".split()
+_ARITHMETIC = {"arith_expr", "term"}
+# Types, defaults, and what is said to people.
+_LEFT_OUT = {"annassign", "assert_stmt", "decorator", "fstring", "param", "raise_stmt"}
+_OBSERVATION = re.compile(
+    r"\s*(_?(log|LOG|logging|metrics|warnings)\b|.*\.(inc|dec|observe)\()", re.S
+)
+# Not those of documents, of whole systems, and of servers that are not here.
+_NEAR = re.compile(
+    r"tests/(?!benchmarks|deploy|docs|integrations|live|milvus|mutation|project).*/test_"
+)
+_MAX_FILES, _TESTS_S = 16, 400.0
+_PYTEST = [sys.executable, "-m", "pytest", "-xq", "-rfE", "--tb=line", "-p", "no:cacheprovider"]
+_PYTEST += ["-o", "timeout=20"]
+# The quick ones first. Exit code 5: there are none.
+_BOTH = """{quick}; code=$?; [ $code = 0 ] || [ $code = 5 ] || exit $code
+{others}; code=$?; [ $code = 5 ] || exit $code"""
+_FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.M)
 
 
-class Session:
-    """A file of one sample and of what became of its mutants, one JSON object a line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.sample: list[Mutant] = []
-        self.results: dict[Mutant, dict[str, Any]] = {}
-        self.asked: dict[str, Any] = {}
-        if path.exists():
-            first, *rest = path.read_text("utf-8").splitlines()
-            header = json.loads(first)
-            self.asked = header["asked"]
-            self.sample = [Mutant(**fields) for fields in header["sample"]]
-            for result in map(json.loads, rest):
-                self.results[Mutant(**result["mutant"])] = result
-
-    def begin(self, asked: dict[str, Any], sample: Sequence[Mutant]) -> None:
-        """Writes which mutants are to be tried."""
-        self.asked, self.sample = asked, list(sample)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._append({"asked": asked, "sample": [asdict(mutant) for mutant in sample]})
-
-    def add(self, mutant: Mutant, result: dict[str, Any]) -> None:
-        """Writes the result of one mutant; a later one replaces an earlier one."""
-        line = {"mutant": asdict(mutant), **result}
-        self.results[mutant] = line
-        self._append(line)
-
-    def _append(self, line: dict[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+def _is_mutable(node: Any) -> bool:
+    """Returns whether a change here could be a defect: code of a function, nothing else."""
+    if node.type in _LEFT_OUT:
+        return False
+    if node.type == "operator" and node.parent.type not in _ARITHMETIC:
+        return False
+    below, above = node, node.parent
+    while above is not None:
+        if above.type in _LEFT_OUT:
+            return False
+        # As in `zip(a, b, strict=True)`.
+        if above.type == "argument" and above.get_first_leaf().value == "strict":
+            return False
+        if above.type == "atom_expr" and _OBSERVATION.match(above.get_code()):
+            return False
+        if above.type == "funcdef":
+            return below is not above.annotation
+        below, above = above, above.parent
+    return False
 
 
-def _difference(path: str, before: str, after: str) -> str:
-    lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), f"a/{path}", f"b/{path}", lineterm="", n=1
+def mutations(path: str, source: str) -> list[MutationSpec]:
+    """Lists the changes of a module that a test ought to notice."""
+    nodes = [(node, _is_mutable(node)) for node in ast_nodes(get_ast(source))]
+    found = []
+    for name in _OPERATORS:
+        operator, occurrence = get_operator(f"core/{name}")(), 0
+        for node, is_mutable in nodes:
+            for start, end in operator.mutation_positions(node):
+                if is_mutable:
+                    found.append(MutationSpec(path, f"core/{name}", occurrence, start, end))
+                occurrence += 1
+    return found
+
+
+def changed(source: str, mutation: MutationSpec) -> str | None:
+    """Returns the changed module; None if it is no other program, or none at all."""
+    try:
+        code = mutate_code(source, get_operator(mutation.operator_name)(), mutation.occurrence)
+        is_same = ast.dump(ast.parse(code)) == ast.dump(ast.parse(source))
+    except (SyntaxError, AttributeError, TypeError):
+        # cosmic-ray cannot replace every kind of exception.
+        return None
+    return None if is_same else str(code)
+
+
+def draw(sources: dict[str, str], count: int, seed: int) -> Iterator[MutationSpec]:
+    """Yields changes at random, of large modules more than of small ones, no two in one place."""
+    rng, places = random.Random(seed), set[object]()
+    while len(places) < count:
+        (path,) = rng.choices(list(sources), [len(text) for text in sources.values()])
+        if found := mutations(path, sources[path]):
+            mutation = rng.choice(found)
+            place = (path, mutation.start_pos)
+            if place not in places and changed(sources[path], mutation):
+                places.add(place)
+                yield mutation
+
+
+def nearest_tests(path: str, tests: dict[str, str]) -> list[str]:
+    """Returns test files: that of the module's name, those that import it, those of its folder."""
+    folder, name = os.path.split(path.removesuffix(".py"))
+    package = folder.replace("/", ".")
+    imported = re.compile(rf"\b{package}\.{name}\b|from {package} import .*\b{name}\b")
+    while not (beside := [one for one in tests if one.startswith(f"tests/{folder}/")]):
+        folder = os.path.dirname(folder)
+    own = [one for one in beside if one.endswith(f"/test_{name}.py")]
+    close = [one for one, text in tests.items() if imported.search(text)]
+    return list(dict.fromkeys((*own, *close, *beside)))[:_MAX_FILES]
+
+
+def read(*folders: str) -> dict[str, str]:
+    """Returns the text of modules by path, without generated code and without metrics."""
+    paths = [one for folder in folders for one in sorted(Path(folder).rglob("*.py"))]
+    left_out = re.compile(r"_pb2|__init__|metrics\.py|/v1/")
+    return {str(one): one.read_text("utf-8") for one in paths if not left_out.search(str(one))}
+
+
+def try_change(item: WorkItem, near: list[str]) -> WorkResult:
+    """Runs the nearest tests with a change; one that fails without it, too, notices nothing."""
+    quick, others = (
+        shlex.join([*_PYTEST, "-m", marks, *near]) for marks in ("not service", "service or long")
     )
-    return "\n".join(lines)
+    both = shlex.join(["sh", "-c", _BOTH.format(quick=quick, others=others)])
+    result = mutate_and_test(item.mutations, both, _TESTS_S)
+    failed = _FAILED.search(result.output or "")
+    # Each test has its own limit of time, so tests that are too slow together noticed nothing.
+    note = "cut short" if result.output == "timeout" else ""
+    if failed and subprocess.run([*_PYTEST, failed[1]], capture_output=True).returncode:
+        note = f"{failed[1]} fails without it"
+    if note:
+        return WorkResult(WorkerOutcome.NORMAL, note, TestOutcome.SURVIVED, result.diff)
+    return result
 
 
-def report(session: Session) -> str:
-    """Returns the figures by package and area, and the survivors with their changes."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for mutant, result in session.results.items():
-        area = area_of(mutant.path) or "other"
-        for name in {area, area.partition(":")[0], "all"}:
-            counts[name, result["outcome"]] += 1
-    rows = [("area", "mutants", "killed", "timeouts", "survived", "noticed")]
-    names = {name for name, _ in counts}
-    for name in sorted(names, key=lambda n: (n == "all", n)):
-        killed, timeouts, survived = (counts[name, str(outcome)] for outcome in Outcome)
-        total = killed + timeouts + survived
-        share = f"{(killed + timeouts) / total:.0%}"
-        rows.append((name, str(total), str(killed), str(timeouts), str(survived), share))
-    lines = [f"{row[0]:<24}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
-    lines.append("\nSurvivors:")
-    for mutant, result in sorted(session.results.items()):
-        if result["outcome"] == Outcome.SURVIVED:
-            note = f" ({result['note']})" if result["note"] else ""
-            lines.append(f"\n{mutant.path}:{mutant.line} {mutant.family}{note}\n{result['diff']}")
-    return "\n".join(lines)
-
-
-def _try_all(
-    session: Session, checkout: Checkout, limits: Limits, again: bool, only: Sequence[str]
-) -> None:
-    """Tries what has no result yet, and with `again` what survived; `only` names places."""
-    finder = TestFinder(checkout.folder)
-    for number, mutant in enumerate(session.sample, 1):
-        if only and not {mutant.path, f"{mutant.path}:{mutant.line}"} & set(only):
-            continue
-        earlier = session.results.get(mutant)
-        if earlier and not (again and earlier["outcome"] == Outcome.SURVIVED):
-            continue
-        before = (checkout.folder / mutant.path).read_text("utf-8")
-        after = mutated(before, mutant)
-        if after is None or (
-            earlier and _difference(mutant.path, before, after) != earlier["diff"]
-        ):
-            print(f"{mutant.path}:{mutant.line} has changed since; left as it was", file=sys.stderr)
-            continue
-        verdict = checkout.judge(mutant.path, after, finder.nearest(mutant.path), limits)
-        result = {**asdict(verdict), "diff": _difference(mutant.path, before, after)}
-        session.add(mutant, result)
-        print(
-            f"{number}/{len(session.sample)} {verdict.outcome} {verdict.seconds:.0f} s "
-            f"{mutant.path}:{mutant.line} {mutant.family} {verdict.test}",
-            flush=True,
-        )
-
-
-def _verify(session: Session, checkout: Checkout, limits: Limits) -> None:
-    """Takes back kills by tests that fail without any mutant, too."""
-    killers = {r["test"].partition("[")[0] for r in session.results.values() if "::" in r["test"]}
-    failing = checkout.failing(sorted(killers), limits.test_s)
-    for mutant, result in list(session.results.items()):
-        if result["test"].partition("[")[0] in failing:
-            note = f"{result['test']} fails without it"
-            changed = {"outcome": str(Outcome.SURVIVED), "test": "", "note": note}
-            session.add(mutant, {k: v for k, v in result.items() if k != "mutant"} | changed)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 if all mutants were tried, however many survived."""
+def main() -> None:
+    """Tries all changes of a session, which it makes if there is none."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation.run", description=__doc__)
-    parser.add_argument("--sample", type=int, default=300, help="number of mutants")
+    parser.add_argument("session", type=Path)
+    parser.add_argument("--sample", type=int, default=120, help="number of changes")
     parser.add_argument("--seed", type=int, default=1, help="decides which")
-    parser.add_argument("--packages", nargs="+", default=PACKAGES, choices=PACKAGES)
-    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout to test")
-    parser.add_argument("--session", type=Path, default=ROOT / ".cache/mutation/session.jsonl")
-    parser.add_argument("--test-s", type=float, default=Limits.test_s, help="limit of a test")
-    parser.add_argument(
-        "--quick-s", type=float, default=Limits.quick_s, help="limit of quick tests"
-    )
-    parser.add_argument("--service-s", type=float, default=Limits.service_s, help="of the others")
-    parser.add_argument("--again", action="store_true", help="try survivors again")
-    parser.add_argument("--only", nargs="+", default=(), help="PATH or PATH:LINE of mutants")
-    parser.add_argument("--report", action="store_true", help="print what is known, and end")
-    options = parser.parse_args(arguments)
-    session = Session(options.session)
-    if options.report:
-        print(report(session))
-        return 0
-    asked = {"sample": options.sample, "seed": options.seed, "packages": options.packages}
-    if session.sample and session.asked != asked:
-        parser.error(f"{options.session} is of {session.asked}: remove it, or name another")
-    if not session.sample:
-        modules = read_modules(options.root, options.packages)
-        session.begin(asked, draw(modules, options.sample, options.seed))
-    limits = Limits(options.test_s, options.quick_s, options.service_s)
-    checkout = Checkout(options.root.absolute(), options.session.with_suffix(".checkout"))
-    _try_all(session, checkout, limits, options.again, options.only)
-    _verify(session, checkout, limits)
-    print(report(session))
-    return 0
+    options = parser.parse_args()
+    session = options.session.absolute()
+    session.parent.mkdir(parents=True, exist_ok=True)
+    checkout = session.with_suffix(".checkout")
+    shutil.rmtree(checkout, ignore_errors=True)
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
+    # cosmic-ray lets tests write no byte code; without any, each run would compile everything.
+    compileall.compile_dir(str(checkout), quiet=2)
+    os.environ.setdefault("NEARLINE_DATA", str(ROOT.parent / "shared" / "data"))
+    os.environ["PYTHONPATH"] = str(checkout)
+    os.chdir(checkout)
+    with use_db(str(session)) as db:
+        if not db.num_work_items:
+            drawn = draw(read(*_PACKAGES), options.sample, options.seed)
+            db.add_work_items(WorkItem.single(str(n), one) for n, one in enumerate(drawn))
+        tests = {path: text for path, text in read("tests").items() if _NEAR.match(path)}
+        for item in list(db.pending_work_items):
+            (mutation,) = item.mutations
+            result = try_change(item, nearest_tests(str(mutation.module_path), tests))
+            db.set_result(item.job_id, result)
+            place = f"{mutation.module_path}:{mutation.start_pos[0]}"
+            print(item.job_id, result.test_outcome.value, place, mutation.operator_name, flush=True)
+        noticed = sum(result.is_killed for _, result in db.results)
+        share = noticed / max(1, db.num_results)
+        print(f"{noticed} of {db.num_results} changes were noticed: {share:.1%}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
