@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import os
+import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.fleet import checks, sandbox
-from benchmarks.fleet.containers import Container, ExecCheck, Probe, at_address
-from benchmarks.fleet.redis_image import localized
+from benchmarks.fleet import sandbox
+from benchmarks.fleet.containers import Container, Probe
+from nearline import health
 from nearline.errors import NotReady
 from nearline.retry import Backoff
+from nearline_cli.local.bundled_redis import find_program
 
 # Docker's delays of restarts; it forgets them after ten seconds without an end.
 _BACKOFF = Backoff(0.1, 60.0)
@@ -24,6 +28,18 @@ _STEADY_S = 10.0
 _TAIL = 2_000
 _POLL_S = 0.05
 _EXECUTE_S = 300.0
+# Wildcard and loopback addresses in arguments: containers share one network here, so both stand for
+# the address that the container has.
+_OWN_ADDRESSES = ("0.0.0.0", "127.0.0.1", "localhost")
+# Sends a command to a Redis; an error as the reply, or none in time, is exit code 1.
+_REDIS_CLIENT = """
+import socket, sys
+with socket.create_connection((sys.argv[1], 6379), timeout=3) as connection:
+    connection.sendall(" ".join(sys.argv[2:]).encode() + b"\\r\\n")
+    reply = connection.recv(4096).decode()
+print(reply.strip())
+sys.exit(reply.startswith("-"))
+"""
 
 
 class Executed(NamedTuple):
@@ -72,7 +88,8 @@ class RunningContainer:
         folders: Folders,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        self.container = _placed(container, address)
+        environ = {name: _at_address(text, address) for name, text in container.environ.items()}
+        self.container = replace(container, environ=environ)
         self.name = container.name
         self.address = address
         # A container without a probe is ready while it runs.
@@ -121,7 +138,7 @@ class RunningContainer:
         pid = self.pid
         if pid is None:
             return Executed(-1, f"{self.name} does not run")
-        inside = sandbox.command_inside(self.container, words, pid)
+        inside = sandbox.command_inside(self.container, self._localized(words), pid)
         process = await asyncio.create_subprocess_exec(
             *inside,
             stdin=asyncio.subprocess.DEVNULL,
@@ -188,11 +205,10 @@ class RunningContainer:
             await asyncio.sleep(next(delays))
 
     async def _run_once(self) -> None:
-        root = self._folders.roots / self.name
-        words = sandbox.command(self.container, self.container.words, root, self._folders.hosts)
+        root, words = self._folders.roots / self.name, self._localized(self.container.words)
         with self.log.open("ab") as log:
             self._process = process = await asyncio.create_subprocess_exec(
-                *words,
+                *sandbox.command(self.container, words, root, self._folders.hosts),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -212,47 +228,54 @@ class RunningContainer:
     async def _probe(self) -> None:
         container = self.container
         if container.started is not None:
-            await self._until(container.started)
+            async for good in self._states(container.started):
+                if good:
+                    break
+                await self._restart()
         async with asyncio.TaskGroup() as group:
-            if container.ready is None:
-                self._set_ready(True)
-            else:
-                group.create_task(self._watch_readiness(container.ready))
+            group.create_task(self._watch_readiness())
             if container.alive is not None:
                 group.create_task(self._watch_life(container.alive))
 
-    async def _until(self, probe: Probe) -> None:
-        """Waits for the first success; restarts the container after too many failures."""
-        await asyncio.sleep(probe.delay_s)
-        for _ in range(probe.failures):
-            if await checks.passes(self, probe.check, probe.timeout_s):
-                return
-            await asyncio.sleep(probe.interval_s)
-        await self._restart()
-
-    async def _watch_readiness(self, probe: Probe) -> None:
-        began = time.monotonic()
-        await asyncio.sleep(probe.delay_s)
-        good = bad = 0
-        while True:
-            if await checks.passes(self, probe.check, probe.timeout_s):
-                good, bad = good + 1, 0
-            elif self.ready or time.monotonic() - began > probe.start_period_s:
-                good, bad = 0, bad + 1
-            if good >= probe.successes:
-                self._set_ready(True)
-            elif bad >= probe.failures:
-                self._set_ready(False)
-            await asyncio.sleep(probe.interval_s if self.ready else probe.start_interval_s)
+    async def _watch_readiness(self) -> None:
+        if self.container.ready is None:
+            self._set_ready(True)
+            return
+        async for good in self._states(self.container.ready):
+            self._set_ready(good)
 
     async def _watch_life(self, probe: Probe) -> None:
-        await asyncio.sleep(probe.delay_s)
-        bad = 0
-        while bad < probe.failures:
-            await asyncio.sleep(probe.interval_s)
-            alive = await checks.passes(self, probe.check, probe.timeout_s)
-            bad = 0 if alive else bad + 1
-        await self._restart()
+        async for good in self._states(probe):
+            if not good:
+                await self._restart()
+
+    async def _states(self, probe: Probe) -> AsyncIterator[bool]:
+        """Repeats a check; yields True after a success, and False after enough failures."""
+        began, failures = time.monotonic(), 0
+        while True:
+            if await self._passes(probe):
+                failures = 0
+                yield True
+            elif self.ready or time.monotonic() - began > probe.start_period_s:
+                failures += 1
+                if failures == probe.failures:
+                    yield False
+            await asyncio.sleep(probe.interval_s if self.ready else probe.start_interval_s)
+
+    async def _passes(self, probe: Probe) -> bool:
+        """Makes a check once; returns whether it succeeded in time."""
+        words, port, path = probe.check
+        try:
+            async with asyncio.timeout(probe.timeout_s):
+                if words:
+                    return (await self.execute(words)).code == 0
+                if path:
+                    read = partial(_http_status, self.address, port, path, probe.timeout_s)
+                    return 200 <= await asyncio.to_thread(read) < 400
+                ask = partial(health.query, f"{self.address}:{port}", probe.timeout_s)
+                return not (await asyncio.to_thread(ask)).why
+        except (OSError, TimeoutError, http.client.HTTPException):
+            return False
 
     async def _restart(self) -> None:
         """Ends the process, which is then started again."""
@@ -267,39 +290,32 @@ class RunningContainer:
         if changed:
             self._on_change()
 
+    def _localized(self, words: Sequence[str]) -> tuple[str, ...]:
+        """Returns a command with its own address, and a program of this machine for Redis's.
 
-def start_client(
-    name: str, module: str, arguments: Sequence[str], address: str, folders: Folders
-) -> RunningContainer:
-    """Starts a program of this checkout, such as a load, which finds services by their names."""
-    container = Container(
-        name=name,
-        words=("python", "-P", "-m", module, *arguments),
-        environ={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-        tmpfs=("/tmp",),
-        grace_s=60.0,
-        restarts=False,
-    )
-    client = RunningContainer(container, address, folders)
-    client.start()
-    return client
+        A Redis without --bind listens everywhere, which here would be the addresses of others, too.
+        """
+        if not words:
+            return ()
+        program, *rest = (_at_address(word, self.address) for word in words)
+        if program in ("valkey-server", "redis-server"):
+            return (str(find_program()), *rest, "--bind", self.address)
+        if program in ("valkey-cli", "redis-cli"):
+            if found := shutil.which(program):
+                return (found, "-h", self.address, *rest)
+            return ("python", "-I", "-S", "-c", _REDIS_CLIENT, self.address, *rest)
+        return (program, *rest)
 
 
-def _placed(container: Container, address: str) -> Container:
-    """Returns the container with its address where it names itself."""
+def _at_address(text: str, address: str) -> str:
+    """Returns a word of a command line with the container's address for wildcard and loopback."""
+    host, colon, port = text.partition(":")
+    if host in _OWN_ADDRESSES and (not colon or port.isdecimal()):
+        return f"{address}{colon}{port}"
+    return text
 
-    def placed(probe: Probe | None) -> Probe | None:
-        if probe is None or not isinstance(probe.check, ExecCheck):
-            return probe
-        words = localized([at_address(word, address) for word in probe.check.words], address)
-        return replace(probe, check=ExecCheck(words))
 
-    return replace(
-        container,
-        words=localized([at_address(word, address) for word in container.words], address),
-        environ={name: at_address(text, address) for name, text in container.environ.items()},
-        pre_stop=tuple(at_address(word, address) for word in container.pre_stop),
-        ready=placed(container.ready),
-        alive=placed(container.alive),
-        started=placed(container.started),
-    )
+def _http_status(host: str, port: int, path: str, timeout_s: float) -> int:
+    with contextlib.closing(http.client.HTTPConnection(host, port, timeout=timeout_s)) as one:
+        one.request("GET", path)
+        return one.getresponse().status

@@ -116,7 +116,8 @@ def command(container: Container, words: Sequence[str], root: Path, hosts: Path)
     left_out = _LEFT_OUT | {"/" + path.split("/")[1] for path in own}
     for path in container.tmpfs:
         script.append(_MOUNT_TMPFS.format(path=path))
-    for path, mount in (*_interpreter(left_out), *own.items()):
+    # A mount hides what was mounted below it: the container's /tmp would hide an interpreter there.
+    for path, mount in sorted((*_interpreter(left_out), *own.items())):
         layout = _MOUNT_FILE if mount.source.is_file() else _MOUNT_FOLDER
         script.append(
             layout.format(

@@ -13,7 +13,6 @@ import pytest
 
 from benchmarks.fleet.compose import ComposeFleet, compose_fleet
 from benchmarks.fleet.container_process import Executed
-from benchmarks.fleet.image_folders import ADDED, image_folders
 from nearline import Item, RetrievalClient, contract as c
 from nearline.clients import AdminClient, IngestClient
 from tests.deploy.fleet_parts import (
@@ -105,7 +104,7 @@ async def test_the_commands_that_the_file_shows_build_serve_ask_scale_upgrade_an
     tmp_path: Path,
 ) -> None:
     write_documents(tmp_path / "documents")
-    async with compose_fleet(FILE, tmp_path / "fleet", image_folders(), {}, ADDED) as fleet:
+    async with compose_fleet(FILE, tmp_path / "fleet") as fleet:
         outputs = []
         for words in shown_commands():
             if words[0] == "down":
@@ -168,7 +167,7 @@ async def test_services_are_killed_and_replaced_under_load_and_callers_who_retry
     tmp_path: Path,
 ) -> None:
     write_documents(tmp_path / "documents")
-    async with compose_fleet(FILE, tmp_path / "fleet", image_folders(), {}, ADDED) as fleet:
+    async with compose_fleet(FILE, tmp_path / "fleet") as fleet:
         built = await compose(fleet, [*BUILD, "/documents"], tmp_path)
         assert built is not None and built.code == 0, built
         await fleet.up()

@@ -10,14 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fleet.cluster import Cluster, cluster
-from benchmarks.fleet.image_folders import ADDED, image_folders
-from benchmarks.fleet.manifests import read_manifests
+from benchmarks.fleet.kubernetes import Cluster, Manifests, cluster
 from nearline import RetrievalClient, contract as c
 from nearline.clients import AdminClient
 from nearline.errors import NearlineError
 from tests.deploy.fleet_parts import (
-    ROOT,
     check_learned,
     failures,
     kustomized,
@@ -36,9 +33,7 @@ SHARDS = ("shards-a", "shards-b")
 @contextlib.asynccontextmanager
 async def serving(folder: Path, kustomization: str) -> AsyncIterator[Cluster]:
     """Runs the manifests of a folder, with a snapshot of forty documents."""
-    manifests = read_manifests(kustomized(kustomization))
-    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
-    async with cluster(manifests, dockerfile, folder, image_folders(), ADDED) as running:
+    async with cluster(Manifests(kustomized(kustomization)), folder) as running:
         await running.apply()
         write_documents(running.claim("documents"))
         built = await running.run_job("build")
@@ -93,7 +88,7 @@ async def until_all_replicas(running: Cluster) -> None:
 
 async def kill(running: Cluster, name: str) -> None:
     """Kills the first pod's container of a workload, and waits until it is back."""
-    container = running.of(name)[0].containers[-1]
+    container = running.of(name)[0].container
     container.kill()
     await until(lambda: not container.ready)
     await container.wait_ready(200)

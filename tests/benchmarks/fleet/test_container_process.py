@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.fleet import sandbox
-from benchmarks.fleet.container_process import Folders, RunningContainer
-from benchmarks.fleet.containers import Check, Container, ExecCheck, Mount, Probe, TcpCheck
-from benchmarks.fleet.network import Addresses, write_hosts
-from benchmarks.fleet.volumes import fleet_folders, owned_folder
+from benchmarks.fleet.container_process import RunningContainer
+from benchmarks.fleet.containers import Check, Container, Mount, Probe
+from benchmarks.fleet.fleet import Fleet
 from tests.waits import until
 
 pytestmark = [
@@ -31,12 +31,13 @@ signal.signal(signal.SIGTERM, stop)
 while True:
     server.accept()
 """
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 7000))"
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    made = fleet_folders(tmp_path / "fleet")
-    write_hosts(made.hosts, [("127.9.8.7", "peer")])
+def fleet(tmp_path: Path) -> Fleet:
+    made = Fleet(tmp_path / "fleet")
+    made.write_hosts([("127.9.8.7", "peer")])
     return made
 
 
@@ -48,21 +49,20 @@ def often(check: Check, failures: int = 3) -> Probe:
 
 def server(stays_s: float = 0.0, **fields: object) -> Container:
     words = ("python", "-I", "-S", "-c", SERVER, "0.0.0.0", str(stays_s))
-    ready = often(TcpCheck(7000))
+    ready = often(Check(("python", "-I", "-S", "-c", CONNECT, "0.0.0.0")))
     return Container(name="one", words=words, ready=ready, **fields)  # type: ignore[arg-type]
 
 
-async def output(container: Container, folders: Folders) -> tuple[int, str]:
-    running = RunningContainer(container, Addresses().take(), folders)
+def run(container: Container, fleet: Fleet) -> RunningContainer:
+    running = RunningContainer(container, fleet.take_address(), fleet.folders)
     running.start()
-    code = await running.wait()
-    return code, running.log.read_text("utf-8")
+    return running
 
 
 async def test_a_container_has_its_files_user_names_and_volumes_and_no_others(
-    folders: Folders, tmp_path: Path
+    fleet: Fleet,
 ) -> None:
-    volume = owned_folder(tmp_path / "fleet" / "volumes" / "one", USER)
+    volume = fleet.volume("one", USER)
     script = (
         'echo "$$ $(id -u) $WORD $(grep peer /etc/hosts)"; touch /store/written /tmp/written; '
         "touch /usr/written || touch /store-ro/written || ls /root /home"
@@ -77,7 +77,9 @@ async def test_a_container_has_its_files_user_names_and_volumes_and_no_others(
         user=USER,
         restarts=False,
     )
-    code, text = await output(container, folders)
+    running = run(container, fleet)
+    code = await running.wait()
+    text = running.log.read_text("utf-8")
     first = text.splitlines()[0].split()
     assert first[0] == "1" and first[3:] == ["127.9.8.7", "peer"]
     # A wildcard stands for the container's own address.
@@ -87,11 +89,26 @@ async def test_a_container_has_its_files_user_names_and_volumes_and_no_others(
     assert code in (0, 2)
 
 
-async def test_a_probe_decides_whether_it_is_ready_and_a_killed_one_comes_back(
-    folders: Folders,
+async def test_an_interpreter_below_a_folder_that_the_container_has_of_its_own_is_found(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    running = RunningContainer(server(), Addresses().take(), folders)
-    running.start()
+    own = tmp_path / "venv" / "bin"
+    own.mkdir(parents=True)
+    (own / "python").write_text("#!/bin/sh\necho found")
+    (own / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "prefix", str(own.parent))
+    monkeypatch.setattr(sys, "executable", str(own / "python"))
+    top = Path("/", *tmp_path.parts[1:2])
+    mounts = {str(top): Mount(fleet.volume("tmp"))}
+    running = run(Container(name="one", words=("python",), mounts=mounts, restarts=False), fleet)
+    assert await running.wait() == 0
+    assert running.log.read_text("utf-8") == "found\n"
+
+
+async def test_a_probe_decides_whether_it_is_ready_and_a_killed_one_comes_back(
+    fleet: Fleet,
+) -> None:
+    running = run(server(), fleet)
     try:
         await running.wait_ready(30)
         before = running.pid
@@ -105,31 +122,28 @@ async def test_a_probe_decides_whether_it_is_ready_and_a_killed_one_comes_back(
 
 
 async def test_a_container_that_outstays_its_grace_period_is_killed_and_reported(
-    folders: Folders,
+    fleet: Fleet,
 ) -> None:
-    running = RunningContainer(server(stays_s=60, grace_s=1.0), Addresses().take(), folders)
-    running.start()
+    running = run(server(stays_s=60, grace_s=1.0), fleet)
     await running.wait_ready(30)
     stop = await running.stop()
     assert stop.killed and stop.code == -9 and 1.0 <= stop.seconds < 10.0
     assert running.pid is None
 
 
-async def test_a_hook_runs_before_the_signal_and_within_the_grace_period(folders: Folders) -> None:
+async def test_a_hook_runs_before_the_signal_and_within_the_grace_period(fleet: Fleet) -> None:
     hooked = server(pre_stop=("sleep", "0.7"), grace_s=20.0)
-    running = RunningContainer(hooked, Addresses().take(), folders)
-    running.start()
+    running = run(hooked, fleet)
     await running.wait_ready(30)
     stop = await running.stop()
     assert not stop.killed and stop.code == 0 and stop.seconds >= 0.7
 
 
-async def test_a_failed_check_of_life_restarts_the_container(folders: Folders) -> None:
-    alive = often(ExecCheck(("test", "!", "-e", "/state/ill")), failures=2)
-    state = owned_folder(folders.roots.parent / "volumes" / "state", "")
+async def test_a_failed_check_of_life_restarts_the_container(fleet: Fleet) -> None:
+    alive = often(Check(("test", "!", "-e", "/state/ill")), failures=2)
+    state = fleet.volume("state")
     container = server(alive=alive, grace_s=0.5, mounts={"/state": Mount(state)})
-    running = RunningContainer(container, Addresses().take(), folders)
-    running.start()
+    running = run(container, fleet)
     try:
         await running.wait_ready(30)
         (state / "ill").touch()
@@ -140,9 +154,11 @@ async def test_a_failed_check_of_life_restarts_the_container(folders: Folders) -
         await running.stop()
 
 
-async def test_nothing_of_a_container_is_left_when_its_runner_is_killed(folders: Folders) -> None:
+async def test_nothing_of_a_container_is_left_when_its_runner_is_killed(fleet: Fleet) -> None:
     container = Container(name="one", words=("sleep", "600"), user=USER)
-    words = sandbox.command(container, container.words, folders.roots / "one", folders.hosts)
+    words = sandbox.command(
+        container, container.words, fleet.folders.roots / "one", fleet.folders.hosts
+    )
     # Its parent is a shell, which is killed as a runner may be.
     shell = await asyncio.create_subprocess_exec(
         "sh", "-c", '"$@" & echo $!; wait', "sh", *words, stdout=asyncio.subprocess.PIPE

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fleet.compose_file import read_compose, seconds
-from benchmarks.fleet.containers import ExecCheck, GrpcCheck, HttpCheck, Mount
+from benchmarks.fleet.compose import read_compose, seconds
+from benchmarks.fleet.containers import Check, Mount
 from benchmarks.fleet.dockerfile import read_stage
-from benchmarks.fleet.manifests import PodPlace, index_labels, pod_containers, read_manifests
+from benchmarks.fleet.kubernetes import Manifests, PodPlace, pod_container, pod_labels
 
 DOCKERFILE = """
 ARG BASE=python
@@ -39,12 +39,11 @@ services:
     build: {context: ., target: thing}
     command: [--port, "1"]
     environment: {<<: *environment, A: 4}
-    mem_limit: 1536m
     stop_signal: SIGINT
     volumes: ["data:/store:ro", "./file:/etc/file"]
     depends_on: {other: {condition: service_healthy}}
     healthcheck: {test: [CMD, check, "127.0.0.1:1"], interval: 30s, start_interval: 2s, retries: 5}
-  other: {image: redis, command: redis-server --save '', profiles: [more], depends_on: [thing]}
+  other: {image: redis, command: redis-server --save '', profiles: [more]}
 """
 MANIFESTS = """
 apiVersion: v1
@@ -67,7 +66,6 @@ spec:
     spec:
       terminationGracePeriodSeconds: 40
       securityContext: {runAsUser: 7, runAsGroup: 8}
-      initContainers: [{name: first, image: other, command: [prepare]}]
       containers:
         - name: main
           image: registry.example/nearline-thing:0.2.0
@@ -104,17 +102,13 @@ def test_a_service_has_what_its_image_and_the_file_say(tmp_path: Path) -> None:
     assert one.words == ("python", "-m", "thing", "--port", "1")
     assert one.environ == {"A": "4", "B": "two words", "SHARED": "here"}
     assert (one.user, one.tmpfs, one.restarts) == ("10001:10001", ("/tmp",), True)
-    assert (one.grace_s, one.stop_signal, one.memory_bytes) == (70.0, signal.SIGINT, 1536 << 20)
+    assert (one.grace_s, one.stop_signal) == (70.0, signal.SIGINT)
     assert thing.volumes == {"/store": ("data", True), "/etc/file": (f"{tmp_path}/file", False)}
-    assert thing.needs == {"other": "service_healthy"}
-    assert one.ready is not None and one.ready.check == ExecCheck(("check", "127.0.0.1:1"))
+    assert thing.needs == ("other",)
+    assert one.ready is not None and one.ready.check == Check(("check", "127.0.0.1:1"))
     assert (one.ready.interval_s, one.ready.start_interval_s, one.ready.failures) == (30.0, 2.0, 5)
     assert other.container.words == ("redis-server", "--save", "")
-    assert (other.profiles, other.image, other.needs) == (
-        ("more",),
-        None,
-        {"thing": "service_started"},
-    )
+    assert (other.profiles, other.image, other.needs) == (("more",), None, ())
     assert not other.container.restarts
     there = read_compose(tmp_path / "compose.yaml", {"WHERE": "there"})["thing"]
     assert there.container.environ["SHARED"] == "there"
@@ -133,27 +127,23 @@ def test_durations_are_those_of_compose(text: str, known: float) -> None:
 
 
 def test_a_pod_has_what_its_template_configuration_and_image_say(tmp_path: Path) -> None:
-    manifests = read_manifests(MANIFESTS)
+    manifests = Manifests(MANIFESTS)
     workload = manifests.workloads["thing"]
-    assert (workload.kind, workload.replicas, workload.claims) == ("StatefulSet", 2, ("data",))
-    service = manifests.services["thing"]
-    assert (service.headless, service.unready_too, service.ports) == (True, False, {80: "http"})
-    place = PodPlace("thing-1", "127.1.1.1", index_labels(1), {"data": tmp_path})
-    (first,), (main,) = pod_containers(manifests, workload, place, DOCKERFILE)
-    assert (first.words, first.restarts) == (("prepare",), False)
+    place = PodPlace("thing-1", "127.1.1.1", pod_labels(workload, 1), {"data": tmp_path})
+    main = pod_container(manifests, workload, place, DOCKERFILE)
     redis = "redis://redis"
     assert main.words == ("python", "-m", "thing", "--redis", redis, "--not", "$(UNKNOWN)")
     assert main.environ == {"A": "3", "B": "two words", "REDIS": redis, "INDEX": "1"}
     assert (main.user, main.grace_s, main.pre_stop) == ("7:8", 40.0, ("sleep", "5"))
     assert main.mounts == {"/data": Mount(tmp_path, True)}
-    assert main.started is not None and main.started.check == GrpcCheck(8080)
+    assert main.started is not None and main.started.check == Check(port=8080)
     assert (main.started.interval_s, main.started.failures) == (2.0, 9)
-    assert main.ready is not None and main.ready.check == HttpCheck(8080, "/healthz")
+    assert main.ready is not None and main.ready.check == Check(port=8080, path="/healthz")
 
 
 def test_a_reference_to_configuration_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    manifests = read_manifests(MANIFESTS)
-    manifests.data.clear()
-    place = PodPlace("thing-0", "127.1.1.1", index_labels(0), {"data": tmp_path})
+    manifests = Manifests(MANIFESTS.replace("kind: Secret", "kind: Other"))
+    workload = manifests.workloads["thing"]
+    place = PodPlace("thing-0", "127.1.1.1", pod_labels(workload, 0), {"data": tmp_path})
     with pytest.raises(KeyError, match="redis"):
-        pod_containers(manifests, manifests.workloads["thing"], place, DOCKERFILE)
+        pod_container(manifests, workload, place, DOCKERFILE)
