@@ -12,14 +12,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -38,6 +35,7 @@ from benchmarks.workloads.closed_loop import (
     run_batches,
     search_requests,
 )
+from benchmarks.workloads.figures import measured_on, percentile_ms
 from benchmarks.workloads.prepared_calls import call_open_loop
 from benchmarks.workloads.retrieval_dataset import IndexVariant, prepare_dataset
 from benchmarks.workloads.vector_clusters import TEXT_SHAPE, VectorClusters
@@ -167,7 +165,7 @@ async def measure_build(bench: Bench) -> dict[str, object]:
     ]
     with single_process_pool() as data:
         await run_in(data, _write_vectors, file, sizes.vectors + sizes.queries)
-        found = await run_in(data, prepare_dataset, sides, file, sizes.queries, _SEED, 0.0)
+        found = await run_in(data, prepare_dataset, sides, file, sizes.queries, _SEED)
     cpu, gpu = found.builds
     rates = [sizes.vectors / build.seconds["index"] for build in found.builds]
     return {
@@ -268,7 +266,7 @@ async def measure_kill(bench: Bench) -> dict[str, object]:
         "failed": failed,
         "by_the_cpu_instead": by_cpu,
         "reason": next(filter(None, reasons), ""),
-        "p99_ms": round(float(np.percentile(latencies_s, 99)) * 1e3, 2),
+        "p99_ms": percentile_ms(latencies_s, 99),
         "gpu_back_after_s": round(by_cpu / rate, 1) if back else None,
     }
 
@@ -317,8 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.rehearse
         else next((gpu.name for gpu in probe.gpus), "unknown"),
         "driver": probe.driver,
-        "cpus": len(os.sched_getaffinity(0)),
-        "versions": {"python": platform.python_version(), **_versions()},
+        **measured_on(*_PACKAGES),
     }
     failed = 0
     with tempfile.TemporaryDirectory(prefix="nearline-gpu-") as folder:
@@ -339,16 +336,6 @@ async def _run(
     part: Callable[[Bench], Awaitable[dict[str, object]]], bench: Bench
 ) -> dict[str, object]:
     return await part(bench)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 if __name__ == "__main__":

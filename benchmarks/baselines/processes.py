@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import multiprocessing
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -78,15 +77,6 @@ def single_process_pool() -> ProcessPoolExecutor:
 async def run_in(pool: ProcessPoolExecutor, what: Callable[..., Any], *arguments: Any) -> Any:
     """Runs a function in the process of a pool; returns its result."""
     return await asyncio.get_running_loop().run_in_executor(pool, partial(what, *arguments))
-
-
-def cpu_seconds(pids: Sequence[int]) -> float:
-    """Returns the seconds of CPU that processes took since their start, without children.
-
-    Linux has a clock for each process, which is exact; /proc counts in hundredths of a second. Its
-    number is that of `clock_getcpuclockid`, which Python lacks.
-    """
-    return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids)
 
 
 def resident_bytes(pids: Sequence[int]) -> int:

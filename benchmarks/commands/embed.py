@@ -8,12 +8,10 @@ import asyncio
 import itertools
 import math
 import os
-import platform
 import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Annotated, NamedTuple
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.baselines.processes import single_process_pool
 from benchmarks.workloads import text_samples
 from benchmarks.workloads.bulk_callers import BulkCallers, EmbeddingRate, OtherCpuUse
+from benchmarks.workloads.figures import measured_on, percentile_ms
 from nearline.clients import EmbeddingClient
 from nearline.contract import TextRole
 from nearline_cli.evaluate.open_loop import run_open_loop
@@ -109,12 +108,9 @@ def bench_embed(
         "texts": len(chosen),
         **load._asdict(),
         "seed": seed,
-        "cpus": len(os.sched_getaffinity(0)),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("nearline", "grpcio", "torch", "tokenizers")},
-            **{name: version(name) for name in ("sentence-transformers", "openvino")},
-        },
+        **measured_on(
+            "nearline", "grpcio", "torch", "tokenizers", "sentence-transformers", "openvino"
+        ),
     }
     print_figures(record, as_json=as_json)
 
@@ -166,8 +162,8 @@ async def _measure(
         "baseline_texts_per_s": round(base, 1),
         "tokens_per_s": round(median(measured.tokens_per_s), 1),
         "padding_ratio": round(1 - real / padded, 4),
-        "interactive_p50_ms": _percentile_ms(measured.latencies_s, 50),
-        "interactive_p99_ms": _percentile_ms(measured.latencies_s, 99),
+        "interactive_p50_ms": percentile_ms(measured.latencies_s, 50),
+        "interactive_p99_ms": percentile_ms(measured.latencies_s, 99),
         "interactive_calls": len(measured.latencies_s),
         "bulk_kept_ratio": round(median(measured.kept_ratio), 3),
         # Load of other processes. It slows plain encode far more than the service, because the
@@ -218,10 +214,6 @@ def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
     wide, other = a.astype(np.float64), b.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1) * np.linalg.norm(other, axis=1)
     return np.asarray((wide * other).sum(axis=1) / norms, np.float64)
-
-
-def _percentile_ms(seconds: Sequence[float], percent: float) -> float:
-    return round(float(np.percentile(seconds, percent)) * 1e3, 2)
 
 
 # --- the baseline, in a separate process -----------------------------------------------------

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
-import shutil
 import tempfile
 import time
 from collections import Counter
@@ -20,7 +17,8 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.baselines.processes import single_process_pool
-from benchmarks.workloads.retrieval_dataset import read_matrix
+from benchmarks.workloads.figures import percentile_ms, print_rows
+from benchmarks.workloads.retrieval_dataset import exact_edges, read_matrix
 from benchmarks.workloads.rewriter import Rewriter, Rewrites
 from nearline import wire
 from nearline.contract import Item
@@ -28,12 +26,11 @@ from nearline.errors import InvalidRequest
 from nearline.filter_text import parse_filter
 from nearline.v1 import retrieval_pb2
 from nearline.vectors import pack
-from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+from nearline_cli.terminal.output import JsonFlag
 
 _COLLECTION = "bench"
-# Files of a dataset: its options, the served rows, the values of their attributes, and the queries
-# with their exact results.
-_OPTIONS, _ROWS, _VALUES, _EXACT = "options.json", "rows.npy", "values.npy", "exact.npz"
+# Files of the data set: the served rows, and the values of their attributes.
+_ROWS, _VALUES = "rows.npy", "values.npy"
 _ATTRIBUTES = ("first", "second", "topic")
 _READ_AT_ONCE = 1_000
 _METHOD = "/nearline.v1.RetrievalService/Search"
@@ -55,17 +52,6 @@ class FilterCase(NamedTuple):
     filter: str
 
 
-class _Options(NamedTuple):
-    """Options of the dataset; see `bench_filter`."""
-
-    vectors: str
-    queries: int
-    k: int
-    ef: int
-    factory: str
-    seed: int
-
-
 class ExactResults(NamedTuple):
     """Exact results for one filter: number of matches, and the score of each query's k-th best."""
 
@@ -74,10 +60,9 @@ class ExactResults(NamedTuple):
 
 
 class FilterDataset(NamedTuple):
-    """Queries (n, d) float32, served rows, and the exact results of each case."""
+    """Queries (n, d) float32, and the exact results of each case."""
 
     queries: NDArray[np.float32]
-    rows: NDArray[np.float32]
     exact: Sequence[ExactResults]
 
 
@@ -115,14 +100,6 @@ def bench_filter(
     writes: Annotated[
         float, typer.Option(min=0, help="Documents per second that are written meanwhile.")
     ] = 0.0,
-    folder: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Keep the snapshot and the exact results here, and use those of an earlier run. "
-            "Optional.",
-        ),
-    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure Search under filters that keep between half and a thousandth of the rows.
@@ -134,21 +111,12 @@ def bench_filter(
     turn, so that other load on the machine affects all alike. Recall is measured against an exact
     filtered scan. With --writes, another process keeps writing random documents as they are.
     """
-    options = _Options(str(vectors), queries, k, ef, index, seed)
-    with tempfile.TemporaryDirectory(prefix="nearline-bench-") as temporary:
-        place = folder or Path(temporary)
-        if not (place / _OPTIONS).exists():
-            _check_free(place)
-            with single_process_pool() as one:
-                one.submit(_prepare, place, options).result()
-        prepared = _read(place, options)
-        records = asyncio.run(_measure(place, prepared, k, writes))
-    if as_json:
-        for record in records:
-            print_json(record | {"n": len(prepared.rows), "index": index, "ef": ef, "k": k})
-    else:
-        columns = list(records[0])
-        print_table(columns, [[record[name] for name in columns] for record in records])
+    with tempfile.TemporaryDirectory(prefix="nearline-bench-") as name:
+        folder = Path(name)
+        with single_process_pool() as one:
+            prepared = one.submit(_prepare, folder, vectors, queries, k, ef, index, seed).result()
+        records = asyncio.run(_measure(folder, prepared, k, writes))
+    print_rows([record | {"index": index, "ef": ef, "k": k} for record in records], as_json=as_json)
 
 
 def filter_cases() -> list[FilterCase]:
@@ -172,35 +140,35 @@ def filter_cases() -> list[FilterCase]:
 # --- in a separate process: the build, and the exact results -------------------------------
 
 
-def _prepare(folder: Path, options: _Options) -> None:
-    """Builds the snapshot and the exact results."""
+def _prepare(
+    folder: Path, vectors: Path, queries: int, k: int, ef: int, factory: str, seed: int
+) -> FilterDataset:
+    """Builds the snapshot and the exact results; see the options of the command."""
     from index_builder.options.build_options import BuildOptions, IndexOptions
     from index_builder.pipeline.builder import build_snapshot
 
-    queries, k = options.queries, options.k
-    matrix = np.array(read_matrix(Path(options.vectors)), np.float32)
+    matrix = np.array(read_matrix(vectors), np.float32)
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     if len(matrix) < queries + k:
         raise InvalidRequest(
-            f"{options.vectors} has {len(matrix)} vectors; {queries} queries with k {k} need at "
+            f"{vectors} has {len(matrix)} vectors; {queries} queries with k {k} need at "
             f"least {queries + k}",
             field="vectors",
         )
-    rng = np.random.default_rng(options.seed)
+    rng = np.random.default_rng(seed)
     order = rng.permutation(len(matrix))
     asked, base = matrix[np.sort(order[:queries])], matrix[np.sort(order[queries:])]
     # Rank by nearness to one row, 0 nearest: this imitates a filter on a topic.
     nearness = base @ base[rng.integers(len(base))]
     topic = np.argsort(np.argsort(-nearness)) / len(base)
     values = np.stack([rng.random(len(base)), rng.random(len(base)), topic])
-    folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / _ROWS, base)
     np.save(folder / _VALUES, values)
     read = _Documents(folder)
     build = BuildOptions(
         store=str(folder / "store"),
         collection=_COLLECTION,
-        index=IndexOptions(factory=options.factory, ef_search=options.ef),
+        index=IndexOptions(factory=factory, ef_search=ef),
     )
     starts = range(0, len(base), _READ_AT_ONCE)
     documents = (
@@ -213,47 +181,7 @@ def _prepare(folder: Path, options: _Options) -> None:
     exact = [
         _exact(base, asked, k, _matching_rows(case, named, len(base))) for case in filter_cases()
     ]
-    np.savez(
-        folder / _EXACT,
-        queries=asked,
-        matches=[one.matches for one in exact],
-        edges=[one.edges for one in exact],
-    )
-    # Last: a folder without it is incomplete.
-    (folder / _OPTIONS).write_text(json.dumps(options._asdict()), "utf-8")
-
-
-def _check_free(folder: Path) -> None:
-    """Raises InvalidRequest if a folder has files, but none of a preparation that was cut off."""
-    if folder.is_file():
-        raise InvalidRequest(f"{folder} is a file; name a folder", field="folder")
-    found = sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
-    if set(found) - {_ROWS, _VALUES, _EXACT, "store"}:
-        raise InvalidRequest(
-            f"{folder} holds other files, such as {found[0]}; name an empty folder, or a new one",
-            field="folder",
-        )
-
-
-def _read(folder: Path, options: _Options) -> FilterDataset:
-    """Reads what `_prepare` wrote. Raises: InvalidRequest: it has other options, or is damaged."""
-    try:
-        kept = json.loads((folder / _OPTIONS).read_text("utf-8"))
-    except ValueError:
-        raise InvalidRequest(
-            f"{folder / _OPTIONS} is not JSON; delete {folder} and run again", field="folder"
-        ) from None
-    if kept != options._asdict():
-        raise InvalidRequest(
-            f"{folder} was prepared with {kept}; give the same options, or another folder",
-            field="folder",
-        )
-    with np.load(folder / _EXACT) as exact:
-        results = [
-            ExactResults(int(matches), edges)
-            for matches, edges in zip(exact["matches"], exact["edges"], strict=True)
-        ]
-        return FilterDataset(exact["queries"], np.load(folder / _ROWS, mmap_mode="r"), results)
+    return FilterDataset(asked, exact)
 
 
 def _matching_rows(
@@ -271,12 +199,7 @@ def _exact(
     base: NDArray[np.float32], asked: NDArray[np.float32], k: int, matching: NDArray[np.bool_]
 ) -> ExactResults:
     rows = base[matching]
-    place = min(k, len(rows))
-    edges = [
-        np.partition(asked[first : first + 100] @ rows.T, -place, axis=1)[:, -place]
-        for first in range(0, len(asked), 100)
-    ]
-    return ExactResults(len(rows), np.concatenate(edges))
+    return ExactResults(len(rows), exact_edges(rows, asked, min(k, len(rows))))
 
 
 # --- the measurement -------------------------------------------------------------------------
@@ -288,17 +211,14 @@ async def _measure(
     from nearline_cli.local.processes import redis_process, retrieval_process
 
     asked = [_requests(case, prepared.queries, k) for case in filter_cases()]
+    rows = np.load(folder / _ROWS, mmap_mode="r")
     latencies = np.empty((len(asked), len(prepared.queries)))
     replies: list[list[bytes]] = [[] for _ in asked]
     async with contextlib.AsyncExitStack() as stack:
         words: tuple[str, ...] = ()
-        store = folder / "store"
         if writes:
-            # Writes leave traces in a store, so they get one of their own.
-            own = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
-            store = shutil.copytree(store, own / "store", copy_function=os.link)
-            words = ("--redis", await stack.enter_async_context(redis_process(own / "redis")))
-        service = await stack.enter_async_context(retrieval_process(store, words))
+            words = ("--redis", await stack.enter_async_context(redis_process(folder / "redis")))
+        service = await stack.enter_async_context(retrieval_process(folder / "store", words))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(service.address))
         # Without serialisers, requests and replies are bytes.
         call: Any = channel.unary_unary(_METHOD)
@@ -307,13 +227,13 @@ async def _measure(
         first_ms = [await _call_ms(call, requests[0]) for requests in asked]
         writer, start_s = None, time.perf_counter()
         if writes:
-            rewrites = Rewrites(_COLLECTION, len(prepared.rows), _Documents(folder), writes)
+            rewrites = Rewrites(_COLLECTION, len(rows), _Documents(folder), writes)
             writer = stack.enter_context(Rewriter(service.address, rewrites))
         for query in range(len(prepared.queries)):
             for number, requests in enumerate(asked):
                 start = time.perf_counter()
                 reply = await call(requests[query])
-                latencies[number, query] = (time.perf_counter() - start) * 1e3
+                latencies[number, query] = time.perf_counter() - start
                 replies[number].append(reply)
         plans = [
             await _strategies(call, _requests(case, prepared.queries, k, explain=True))
@@ -321,16 +241,17 @@ async def _measure(
         ]
         spent_s = time.perf_counter() - start_s
     written = {"writes_per_s": round(writer.written / spent_s, 1)} if writer else {}
-    p50 = np.median(latencies, axis=1)
+    p50 = [percentile_ms(one, 50) for one in latencies]
     return [
         {
             "filter": case.name,
             "selectivity": case.share,
+            "n": len(rows),
             "matches": exact.matches,
-            **_quality(mine, prepared, exact, k),
-            "p50_ms": round(float(p50[number]), 3),
-            "p99_ms": round(float(np.percentile(latencies[number], 99)), 3),
-            "p50_ratio": round(float(p50[number] / p50[0]), 3),
+            **_quality(mine, prepared.queries, rows, exact, k),
+            "p50_ms": p50[number],
+            "p99_ms": percentile_ms(latencies[number], 99),
+            "p50_ratio": round(p50[number] / p50[0], 3),
             "first_ms": round(first_ms[number], 3),
             "strategy": plans[number],
             **written,
@@ -375,14 +296,18 @@ async def _strategies(call: Any, requests: Sequence[bytes]) -> str:
 
 
 def _quality(
-    replies: Sequence[bytes], prepared: FilterDataset, exact: ExactResults, k: int
+    replies: Sequence[bytes],
+    queries: NDArray[np.float32],
+    base: NDArray[np.float32],
+    exact: ExactResults,
+    k: int,
 ) -> dict[str, object]:
     """Returns recall against the exact results, and the fewest hits of a query."""
     wanted = min(k, exact.matches)
     found, fewest = 0, k
-    for query, edge, reply in zip(prepared.queries, exact.edges, replies, strict=True):
+    for query, edge, reply in zip(queries, exact.edges, replies, strict=True):
         hits = retrieval_pb2.SearchResponse.FromString(reply).result.hits
         fewest = min(fewest, len(hits))
         rows = sorted({int(hit.id) for hit in hits})
-        found += int((prepared.rows[rows] @ query >= edge - _TIE).sum())
+        found += int((base[rows] @ query >= edge - _TIE).sum())
     return {f"recall@{k}": round(found / (wanted * len(replies)), 4), "fewest_hits": fewest}

@@ -14,12 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import numpy as np
 import psutil
 import typer
 
 from benchmarks.workloads.call_prober import HEALTH, CallProber, ProbedCall
 from benchmarks.workloads.deployment import Deployment, deployment, key_environ
+from benchmarks.workloads.figures import percentile_ms, print_rows
 from benchmarks.workloads.hostile_clients import ATTACKS, AttackedPort, check, under_attack
 from benchmarks.workloads.process_memory import forget_peak, memory
 from nearline import Client, Item
@@ -27,14 +27,14 @@ from nearline.errors import NotReady
 from nearline.settings import ServerSettings
 from nearline.tls import TlsFiles
 from nearline.v1 import embedding_pb2, generation_pb2, retrieval_pb2
-from nearline_cli.terminal.output import JsonFlag, print_json, print_note, print_table
+from nearline_cli.terminal.output import JsonFlag, print_note
 
 _MOST_RATIO, _MOST_HEALTH_S, _MOST_MIB = 3.0, 1.0, 256.0
 # Beyond drain and grace, for the end of the interpreter.
 _END_S = 1.0
-_RESTART_S = 120.0
-# The gateway's is no setting.
+# It has no setting.
 _GATEWAY_GRACE_S = 10.0
+_RESTART_S = 120.0
 # Other programs delay some of several tries.
 _TRIES = 3
 _LEAST_CALLS = 30
@@ -81,8 +81,10 @@ class Row(NamedTuple):
     memory_mib: float
     stop_s: float = 0.0
 
-    def missed(self, most_stop_s: float = 0.0) -> str:
+    def missed(self, grace_s: float = 0.0) -> str:
         """Returns the bars that were missed, separated by commas."""
+        grace_s = _GATEWAY_GRACE_S if self.process == "gateway" else grace_s
+        most_stop_s = ServerSettings().drain_s + grace_s + _END_S
         bars = {
             "p99": self.p99_ms <= _MOST_RATIO * self.quiet_p99_ms,
             "health": self.health_s <= _MOST_HEALTH_S,
@@ -135,7 +137,7 @@ class Attacker(NamedTuple):
                 during.enter_context(under_attack(attack, port.target))
                 time.sleep(self.seconds)
             grown = round((memory(pid, "VmHWM") - size) / (1 << 20), 1)
-            p99 = [round(float(np.percentile(one[0], 99)) * 1e3, 1) for one in (before, after)]
+            p99 = [percentile_ms(one[0], 99) for one in (before, after)]
             names = (attack, port.process, port.kind)
             row = Row(*names, p99[0], p99[1], round(max(after[1]), 3), grown)
             if not row.missed():
@@ -166,9 +168,7 @@ def bench_hostile(
     every_s: Annotated[
         float, typer.Option("--every", min=0.01, help="Seconds between bytes of slow clients.")
     ] = 29.0,
-    grace_s: Annotated[
-        float, typer.Option("--grace", help="grace_s of the services but the gateway, whose is 10.")
-    ] = 10.0,
+    grace_s: Annotated[float, typer.Option("--grace", help="grace_s of the services.")] = 10.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Attack every port of a `nearline up` that has TLS and keys, and stop what is attacked.
@@ -178,8 +178,6 @@ def bench_hostile(
     check took more than a second, or memory grew by more than 256 MiB, or if SIGTERM took longer
     than drain and grace.
     """
-    drain_s = ServerSettings().drain_s + _END_S
-    most_stop_s = {"gateway": drain_s + _GATEWAY_GRACE_S}
     attacks = _chosen("--attack", attack, ATTACKS)
 
     async def run(folder: Path) -> list[Row]:
@@ -195,14 +193,8 @@ def bench_hostile(
 
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         rows = asyncio.run(run(Path(folder)))
-    records = [
-        row._asdict() | {"missed": row.missed(most_stop_s.get(row.process, drain_s + grace_s))}
-        for row in rows
-    ]
-    for record in records if as_json else ():
-        print_json(record)
-    if not as_json:
-        print_table(list(records[0]), [[str(one) for one in row.values()] for row in records])
+    records = [row._asdict() | {"missed": row.missed(grace_s)} for row in rows]
+    print_rows(records, as_json=as_json)
     missed = sum(bool(one["missed"]) for one in records)
     print_note(f"{len(rows)} attacks; {missed} missed a bar")
     raise typer.Exit(bool(missed))

@@ -7,20 +7,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import platform
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Annotated, NamedTuple
 
-import numpy as np
 import typer
 
 from benchmarks.workloads import text_samples
 from benchmarks.workloads.bulk_callers import BulkCallers, OtherCpuUse
+from benchmarks.workloads.figures import measured_on, percentile_ms
 from nearline import contract as c
 from nearline.clients import EmbeddingClient, IngestClient
 from nearline.errors import InternalError
@@ -51,25 +48,6 @@ class ServiceAddresses(NamedTuple):
 
     embedding: str
     ingest: str
-
-
-class _ResultReader:
-    """Reads finished results in an open loop while documents are processed."""
-
-    def __init__(self, ingest: IngestClient, job_id: str, rate: float) -> None:
-        self._ingest = ingest
-        self._job_id = job_id
-        self._rate = rate
-        self.latencies_s: list[float] = []
-
-    async def run(self) -> None:
-        """Reads results until the task is cancelled."""
-        await run_open_loop(self._rate, itertools.count(), self._read)
-
-    async def _read(self, number: int, due: float) -> None:
-        await self._ingest.results(self._job_id, page_size=100, timeout_s=60.0)
-        # Latencies count from the due time, so that a late start counts as waiting.
-        self.latencies_s.append(asyncio.get_running_loop().time() - due)
 
 
 class IngestBench(NamedTuple):
@@ -119,11 +97,7 @@ def bench_ingest(*, bench: IngestBench, as_json: JsonFlag = False) -> None:
     record = asyncio.run(_measure(chosen, bench)) | {
         "documents": len(chosen),
         **{name: getattr(bench, name) for name in _REPORTED},
-        "cpus": len(os.sched_getaffinity(0)),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("nearline", "grpcio", "redis", "openvino")},
-        },
+        **measured_on("nearline", "grpcio", "redis", "openvino"),
     }
     print_figures(record, as_json=as_json)
 
@@ -161,8 +135,8 @@ async def _measure(texts: Sequence[str], bench: IngestBench) -> dict[str, object
         "documents_per_s": round(rate, 1),
         "embedding_documents_per_s": round(base, 1),
         "ratios": [round(one / other, 3) for one, other in zip(queued, alone, strict=True)],
-        "read_p50_ms": round(float(np.percentile(latencies_s, 50)) * 1e3, 2),
-        "read_p99_ms": round(float(np.percentile(latencies_s, 99)) * 1e3, 2),
+        "read_p50_ms": percentile_ms(latencies_s, 50),
+        "read_p99_ms": percentile_ms(latencies_s, 99),
         "reads": len(latencies_s),
         # Load of other processes: above 0.05 the ratio is not meaningful.
         "others_cpu_ratio": round(others_cpu_ratio, 3),
@@ -180,11 +154,16 @@ async def _ingest(
     """
     items = [c.Item(id=f"{name}-{number}", text=text) for number, text in enumerate(texts)]
     read = [one for one in (await ingest.jobs(states=[c.JobState.SUCCEEDED])).jobs if one.ended]
+    latencies_s: list[float] = []
+
+    async def read_results(_: int, due: float) -> None:
+        await ingest.results(read[0].job_id, page_size=100, timeout_s=60.0)
+        # Latencies count from the due time, so that a late start counts as waiting.
+        latencies_s.append(asyncio.get_running_loop().time() - due)
+
     async with asyncio.TaskGroup() as group:
-        reads = None
         if read_rate:
-            reads = _ResultReader(ingest, read[0].job_id, read_rate)
-            reading = group.create_task(reads.run())
+            reading = group.create_task(run_open_loop(read_rate, itertools.count(), read_results))
         job_id = c.new_job_id()
         for at in range(0, len(items), _SUBMIT_BATCH):
             part = items[at : at + _SUBMIT_BATCH]
@@ -192,14 +171,14 @@ async def _ingest(
             await ingest.submit(part, job_id=job_id, offset=at, more=more)
         async for job in ingest.watch(job_id):
             last = job
-        if reads is not None:
+        if read_rate:
             reading.cancel()
     if last.indexed != len(items):
         raise InternalError(f"{last.indexed} of {len(items)} documents were indexed: {last}")
     assert last.finish_time is not None
     # Timed by the clock of the queue, because watchers see the end a moment later.
     spent_s = (last.finish_time - last.create_time).total_seconds()
-    return len(items) / spent_s, reads.latencies_s if reads else []
+    return len(items) / spent_s, latencies_s
 
 
 @contextlib.asynccontextmanager

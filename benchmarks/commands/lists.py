@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import tempfile
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from benchmarks.baselines.processes import (
     run_in,
     single_process_pool,
 )
+from benchmarks.workloads.figures import median_ms, print_rows
 from benchmarks.workloads.list_catalogue import Catalogue, build_catalogue, user_id
 from benchmarks.workloads.list_requests import HOME, ITEM_PAGE, METHOD, ListRequests, record_recent
 from benchmarks.workloads.prepared_calls import (
@@ -30,11 +32,11 @@ from benchmarks.workloads.prepared_calls import (
     call_closed_loop,
     call_each,
     call_open_loop,
-    percentile_ms,
+    closed_loop,
 )
 from nearline.v1 import retrieval_pb2
 from nearline_cli.local.processes import redis_process
-from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+from nearline_cli.terminal.output import JsonFlag
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,12 +97,7 @@ def bench_lists(*, bench: RecommendBench, as_json: JsonFlag = False) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         rows = asyncio.run(_measure(Path(folder), bench))
-    if as_json:
-        for row in rows:
-            print_json(row)
-    else:
-        names = list(rows[0])
-        print_table(names, [[row[name] for name in names] for row in rows])
+    print_rows(rows, as_json=as_json)
 
 
 async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object]]:
@@ -170,12 +167,12 @@ def _row(path: str, rounds: Sequence[CallResults]) -> dict[str, object]:
                 info = retrieval_pb2.RecommendResponse.FromString(reply).info
                 levels[info.served_by.reason or "live"] += 1
     total = sum(levels.values()) or 1
-
+    latencies = [calls.latencies_s for calls in rounds]
     return {
         "path": path,
         "qps": round(median(calls.qps for calls in rounds), 1),
-        "p50_ms": percentile_ms(rounds, 50),
-        "p99_ms": percentile_ms(rounds, 99),
+        "p50_ms": median_ms(latencies, 50),
+        "p99_ms": median_ms(latencies, 99),
         "calls": sum(len(calls.latencies_s) for calls in rounds),
         "failed": sum(calls.failed for calls in rounds),
         **{f"{name}_ratio": round(levels[name] / total, 4) for name in _LEVELS},
@@ -188,30 +185,21 @@ def read_states(
     url: str, users: NDArray[np.int64], concurrency: int, seconds: float
 ) -> CallResults:
     """Reads states of users in a closed loop, as the router does."""
-    return asyncio.run(_read_states(url, users, concurrency, seconds))
-
-
-async def _read_states(
-    url: str, users: NDArray[np.int64], concurrency: int, seconds: float
-) -> CallResults:
     from retrieval.redis_client.connection import connect
     from retrieval.users.keys import user_keys
 
     keys = [user_keys("default", user_id(int(one))).state for one in users]
-    latencies: list[float] = []
-    clock = time.perf_counter
-    client = connect(url)
-    await client.ping()
-    start = clock()
 
-    async def caller(first: int) -> None:
-        at = first
-        while (now := clock()) < start + seconds:
-            await client.hmget(keys[at % len(keys)], "h", "x")
-            latencies.append(clock() - now)
-            at += concurrency
+    async def read() -> CallResults:
+        client = connect(url)
+        await client.ping()
+        calls = await closed_loop(
+            lambda number: client.hmget(keys[number], "h", "x"),
+            itertools.cycle(range(len(keys))),
+            concurrency,
+            seconds,
+        )
+        await client.aclose()
+        return calls
 
-    await asyncio.gather(*(caller(number) for number in range(concurrency)))
-    spent_s = clock() - start
-    await client.aclose()
-    return CallResults(len(latencies) / spent_s, np.array(latencies), ())
+    return asyncio.run(read())

@@ -14,6 +14,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.baselines.processes import router_process
+from benchmarks.workloads.figures import percentile_ms
 from benchmarks.workloads.rewriter import Rewriter, Rewrites
 from benchmarks.workloads.vector_clusters import VectorClusters
 from nearline import contract as c
@@ -108,14 +109,17 @@ async def _measure(folder: Path, bench: LiveBench) -> dict[str, object]:
             rest = await _recall(client, _REST, queries, base, b"")
             now = np.concatenate([np.delete(base, replaced, axis=0), changed])
             live = await _recall(client, _LIVE, queries, now, watermark)
-    at = {name: np.percentile(np.array(one) * 1e3, (50, 99)) for name, one in latencies.items()}
+    p50, p99 = (
+        {name: percentile_ms(one, percent) for name, one in latencies.items()}
+        for percent in (50, 99)
+    )
     return {
-        "p99_ratio": round(float(at[_LIVE][1] / at[_REST][1]), 3),
+        "p99_ratio": round(p99[_LIVE] / p99[_REST], 3),
         "recall_drop": round(rest - live, 4),
-        "p99_ms": round(float(at[_LIVE][1]), 3),
-        "p99_at_rest_ms": round(float(at[_REST][1]), 3),
-        "p50_ms": round(float(at[_LIVE][0]), 3),
-        "p50_at_rest_ms": round(float(at[_REST][0]), 3),
+        "p99_ms": p99[_LIVE],
+        "p99_at_rest_ms": p99[_REST],
+        "p50_ms": p50[_LIVE],
+        "p50_at_rest_ms": p50[_REST],
         "recall@10": round(live, 4),
         "recall_at_rest@10": round(rest, 4),
         "upserts_per_s": round(written / (bench.rounds * bench.seconds), 1),

@@ -26,13 +26,14 @@ from grpc_reflection.v1alpha import reflection_pb2
 from benchmarks.workloads.call_prober import CallProber, ProbedCall
 from benchmarks.workloads.dear_payloads import json_payloads, wire_payloads
 from benchmarks.workloads.deployment import deployment, key_environ
+from benchmarks.workloads.figures import print_rows
 from benchmarks.workloads.hostile_peer import HostilePeer
 from benchmarks.workloads.process_memory import forget_peak, memory
 from gateway.compatible.paths import PATHS
 from gateway.mcp import http_endpoint
 from gateway.upstream import SERVICES
 from nearline_cli.local.processes import free_port, service_process
-from nearline_cli.terminal.output import JsonFlag, print_json, print_note, print_table
+from nearline_cli.terminal.output import JsonFlag, print_note
 
 _MOST_RATIO, _MOST_STALL_MS = 10.0, 50.0
 # A connection and a call have buffers, however little they carry.
@@ -102,10 +103,7 @@ def bench_preauth(
     costs.sort(key=lambda one: -one.worst)
     missed = sum(one.worst > 1 for one in costs)
     shown = costs[: max(5, missed)]
-    for one in shown if as_json else ():
-        print_json(one._asdict())
-    if not as_json:
-        print_table(Cost._fields, [[str(value) for value in one] for one in shown])
+    print_rows([one._asdict() for one in shown], as_json=as_json)
     print_note(f"{len(costs):,} requests; {missed} missed a bar")
     raise typer.Exit(bool(missed))
 

@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 from benchmarks.peers.dataset import CALLERS, Judge, PeerDataset, condition_of
 from benchmarks.peers.system import System
-from benchmarks.workloads.retrieval_dataset import WIDTHS
 from nearline_cli.terminal.output import print_note
 from retrieval.protocols.quantiles import quantiles
 
 ROUNDS = 3
 RECALLS = (0.95, 0.99)
+# Widths of the graph search that are tried.
+WIDTHS = (10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512)
 # The system that others are compared with.
 OURS = "nearline"
 

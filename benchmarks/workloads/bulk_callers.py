@@ -4,15 +4,14 @@ processes.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.workloads.prepared_calls import closed_loop
 from nearline.clients import EmbeddingClient
 from nearline.contract import EmbedderInfo, Lane
 
@@ -65,25 +64,19 @@ class BulkCallers:
 
     async def rate(self, seconds: float) -> EmbeddingRate:
         """Keeps the lane full; returns texts and tokens per second."""
-        texts = tokens = 0
-        batches = itertools.cycle(self._batches)
-        start = time.perf_counter()
-        end = start + seconds
 
-        async def call() -> None:
-            nonlocal texts, tokens
-            while time.perf_counter() < end:
-                batch = next(batches)
-                reply = await self._client.embed(batch, lane=Lane.BULK, timeout_s=_TIMEOUT_S)
-                if reply.served_by.reason:
-                    self.fallbacks.add(reply.served_by.reason)
-                # Every started request counts, over the time until the last one was answered.
-                texts += len(batch)
-                tokens += int(np.minimum(reply.tokens, self._max_tokens).sum())
+        async def send(number: int) -> tuple[int, int]:
+            batch = self._batches[number]
+            reply = await self._client.embed(batch, lane=Lane.BULK, timeout_s=_TIMEOUT_S)
+            if reply.served_by.reason:
+                self.fallbacks.add(reply.served_by.reason)
+            return len(batch), int(np.minimum(reply.tokens, self._max_tokens).sum())
 
-        await asyncio.gather(*(call() for _ in range(self._in_flight)))
-        spent = time.perf_counter() - start
-        return EmbeddingRate(texts / spent, tokens / spent)
+        numbers = itertools.cycle(range(len(self._batches)))
+        calls = await closed_loop(send, numbers, self._in_flight, seconds)
+        # Every started request counts, over the time until the last one was answered.
+        texts, tokens = np.sum([counts for _, counts in calls.replies], axis=0).tolist()
+        return EmbeddingRate(texts / calls.spent_s, tokens / calls.spent_s)
 
 
 class OtherCpuUse:

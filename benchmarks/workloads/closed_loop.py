@@ -11,18 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.workloads.prepared_calls import call_closed_loop, percentile_ms
-from nearline.channel_security import ChannelSecurity
-from nearline.v1 import retrieval_pb2, types_pb2
+from benchmarks.workloads.figures import median_ms
+from benchmarks.workloads.prepared_calls import call_closed_loop
+from nearline.v1 import retrieval_pb2
 from nearline.vectors import pack
 
 METHOD = "/nearline.v1.RetrievalService/Search"
 BATCH_METHOD = "/nearline.v1.RetrievalService/SearchBatch"
 # Scores of a matrix product and of faiss differ in the last digits.
 TIE = 1e-6
-_CACHE = types_pb2.ServedBy.SOURCE_CACHE
-_DRAWN = 100_000
-_PLAIN = ChannelSecurity()
 # Loaded once by the calling process.
 _cache: dict[str, Any] = {}
 
@@ -59,56 +56,25 @@ class SearchTask(NamedTuple):
 class SearchRound:
     """A round of closed-loop calls.
 
-    qps: Queries per second. latencies_s: One per call. recall: Over all replies. replies: Number of
-        replies, including the lead-in. cached: Share of replies from a cache. fallbacks: Batches
+    qps: Queries per second. latencies_s: One per call. recall: Over all replies. fallbacks: Batches
         that the CPU answered in place of a GPU.
     """
 
     qps: float
     latencies_s: NDArray[np.float64]
     recall: float
-    replies: int
-    cached: float = 0.0
     fallbacks: int = 0
 
 
-def run_round(
-    task: SearchTask,
-    address: str,
-    seconds: float,
-    zipf: float = 0.0,
-    lead_s: float = 0.0,
-    security: ChannelSecurity = _PLAIN,
-) -> SearchRound:
-    """Calls Search in a closed loop; requests are serialised before, replies parsed afterwards.
-
-    Args:
-        task: What to search.
-        address: Address of the router.
-        seconds: Duration of the round.
-        zipf: The n-th most popular query is sent n^-zipf times as often as the first; 0 sends all
-            in turn.
-        lead_s: Seconds of lead-in that do not count.
-        security: Credential and TLS of the callers.
-    """
+def run_round(task: SearchTask, address: str, seconds: float) -> SearchRound:
+    """Calls Search in a closed loop; requests are serialised before, replies parsed afterwards."""
     requests = search_requests(task, exact_answers(task)["queries"])
-    order = _popular(len(requests), zipf) if zipf else range(len(requests))
-    batch = [requests[row] for row in order]
-    calls = call_closed_loop(address, METHOD, batch, task.concurrency, seconds, lead_s, security)
-    replies = [
-        (order[number], retrieval_pb2.SearchResponse.FromString(reply))
+    calls = call_closed_loop(address, METHOD, requests, task.concurrency, seconds)
+    found = [
+        (number, [hit.id for hit in retrieval_pb2.SearchResponse.FromString(reply).result.hits])
         for number, reply in calls.replies
     ]
-    cached = sum(reply.info.served_by.source == _CACHE for _, reply in replies)
-    return SearchRound(
-        qps=calls.qps,
-        latencies_s=calls.latencies_s,
-        recall=mean_recall(
-            task, [(number, [hit.id for hit in reply.result.hits]) for number, reply in replies]
-        ),
-        replies=len(replies),
-        cached=cached / len(replies),
-    )
+    return SearchRound(calls.qps, calls.latencies_s, mean_recall(task, found))
 
 
 def run_batches(task: SearchTask, address: str, seconds: float) -> SearchRound:
@@ -128,27 +94,19 @@ def run_batches(task: SearchTask, address: str, seconds: float) -> SearchRound:
         qps=calls.qps * task.batch,
         latencies_s=calls.latencies_s,
         recall=mean_recall(task, found),
-        replies=len(replies),
         fallbacks=sum(bool(reply.info.served_by.reason) for _, reply in replies),
     )
 
 
 def round_figures(rounds: Sequence[SearchRound], k: int, prefix: str = "") -> dict[str, object]:
     """Returns the medians over rounds, with a prefix to each name."""
+    latencies = [turn.latencies_s for turn in rounds]
     return {
         f"{prefix}qps": round(median(turn.qps for turn in rounds), 1),
-        f"{prefix}p50_ms": percentile_ms(rounds, 50),
-        f"{prefix}p99_ms": percentile_ms(rounds, 99),
+        f"{prefix}p50_ms": median_ms(latencies, 50),
+        f"{prefix}p99_ms": median_ms(latencies, 99),
         f"{prefix}recall@{k}": round(median(turn.recall for turn in rounds), 4),
     }
-
-
-def _popular(queries: int, zipf: float) -> list[int]:
-    """Draws queries by their popularity; the same ones each time."""
-    weights = np.arange(1, queries + 1, dtype=np.float64) ** -zipf
-    rng = np.random.default_rng(0)
-    drawn: list[int] = rng.choice(queries, _DRAWN, p=weights / weights.sum()).tolist()
-    return drawn
 
 
 def search_requests(task: SearchTask, queries: NDArray[np.float32]) -> list[bytes]:

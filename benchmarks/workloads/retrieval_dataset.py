@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.workloads.closed_loop import TIE, SearchTask, exact_answers
+from benchmarks.workloads.closed_loop import SearchTask
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from index_builder.pipeline.build_result import BuildResult
 
 INDEX_FILE = "dense.faiss"
-# Widths of the graph search that are tried.
-WIDTHS = (10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512)
 
 
 class IndexVariant(NamedTuple):
@@ -37,12 +35,8 @@ class IndexVariant(NamedTuple):
 
 
 class RetrievalDataset(NamedTuple):
-    """The built data set.
+    """The built data set. build_s, index_bytes, builds: One per variant."""
 
-    sides: The variants, with the chosen widths. build_s, index_bytes, builds: One per variant.
-    """
-
-    sides: Sequence[IndexVariant]
     build_s: Sequence[float]
     index_bytes: Sequence[int]
     rows: int
@@ -51,7 +45,7 @@ class RetrievalDataset(NamedTuple):
 
 
 def prepare_dataset(
-    sides: Sequence[IndexVariant], vectors: Path, queries: int, seed: int, target_recall: float
+    sides: Sequence[IndexVariant], vectors: Path, queries: int, seed: int
 ) -> RetrievalDataset:
     """Builds a collection for each side, and the exact results.
 
@@ -60,10 +54,8 @@ def prepare_dataset(
         vectors: .npy matrix, (n, d) floats.
         queries: Number of rows held out as queries.
         seed: Seed of the sample.
-        target_recall: Use the smallest width of each graph that reaches this recall; 0 uses the
-            width of the task.
     Raises:
-        InvalidRequest: The file cannot be used, or no width reaches the recall.
+        InvalidRequest: The file cannot be used.
     """
     task = sides[0].task
     matrix = np.array(read_matrix(vectors), np.float32)
@@ -80,19 +72,14 @@ def prepare_dataset(
     task.ids.write_text("\n".join(ids), "utf-8")
     np.savez(task.folder / "exact.npz", queries=held_out, edge=exact_edges(base, held_out, task.k))
     np.save(task.folder / "base.npy", base)
-    build_s, builds, chosen = [], [], []
+    build_s, builds = [], []
     for side in sides:
         start = time.perf_counter()
         items = (Item(id=one, vector=row) for one, row in zip(ids, base, strict=True))
         builds.append(build_collection(side, items))
         build_s.append(time.perf_counter() - start)
-        if target_recall and side.task.ef:
-            side = side._replace(
-                task=side.task._replace(ef=_least_width(side, base, target_recall))
-            )
-        chosen.append(side)
-    sizes = [index_file(side.task).stat().st_size for side in chosen]
-    return RetrievalDataset(chosen, build_s, sizes, len(base), base.shape[1], builds)
+    sizes = [index_file(side.task).stat().st_size for side in sides]
+    return RetrievalDataset(build_s, sizes, len(base), base.shape[1], builds)
 
 
 def index_file(task: SearchTask) -> Path:
@@ -116,28 +103,6 @@ def build_collection(side: IndexVariant, documents: Iterator[Item]) -> BuildResu
         device=side.device,
     )
     return asyncio.run(build_snapshot(documents, options))
-
-
-def _least_width(side: IndexVariant, base: NDArray[np.float32], target_recall: float) -> int:
-    from retrieval.index.vectors.faiss_index import FaissIndex
-    from retrieval.index.vectors.vector_index import SearchParams
-
-    task, exact = side.task, exact_answers(side.task)
-    index = FaissIndex.load(
-        index_file(task), side.factory, dim=base.shape[1], rows=len(base), ef_search=task.ef
-    )
-    recall = 0.0
-    for width in WIDTHS:
-        rows = index.search(exact["queries"], task.k, SearchParams(ef_search=width)).ids
-        scores = np.einsum("nkd,nd->nk", base[rows], exact["queries"])
-        recall = float((scores >= exact["edge"][:, None] - TIE).mean())
-        if recall >= target_recall:
-            return width
-    raise InvalidRequest(
-        f"{side.factory} reaches recall {recall:.4f} at ef {WIDTHS[-1]}, not {target_recall}; "
-        "lower the target, or refine with more exact vectors",
-        field="target_recall",
-    )
 
 
 def read_matrix(path: Path) -> NDArray[Any]:

@@ -63,26 +63,6 @@ def test_bench_prints_speed_recall_and_the_floor(
         assert 0.9 <= value <= 1.0
 
 
-@nightly
-@pytest.mark.service
-def test_bench_compares_two_indexes_in_one_server(tmp_path: Path, rng: np.random.Generator) -> None:
-    path = vectors_file(tmp_path, rng)
-    record = run(
-        bench_search, "--vectors", path, "--queries", "50", "--seconds", "0.5",
-        "--rounds", "2", "--index", "HNSW32,SQ8,Refine(SQfp16)", "--compare-index", "HNSW32,Flat",
-        "--target-recall", "0.9",
-    )  # fmt: skip
-    ratios = record["ratios"]
-    assert isinstance(ratios, list) and len(ratios) == 2
-    assert min(ratios) <= record["ratio_to_compare"] <= max(ratios)
-    for side in ("", "compare_"):
-        assert record[side + "recall@10"] >= 0.9  # type: ignore[operator]
-        # Asked no wider than the recall needs.
-        assert 10 <= record[side + "ef"] < 64  # type: ignore[operator]
-    # Half the bytes a number, beside the same graph.
-    assert record["index_bytes"] < record["compare_index_bytes"]  # type: ignore[operator]
-
-
 @pytest.mark.parametrize(
     ("matrix", "text"),
     [
