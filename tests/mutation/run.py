@@ -47,6 +47,7 @@ _OPERATORS = """
 _ARITHMETIC = {"arith_expr", "term"}
 # Types, defaults, and what is said to people.
 _LEFT_OUT = {"annassign", "assert_stmt", "decorator", "fstring", "param", "raise_stmt"}
+_DESCRIPTIONS = {"__repr__", "__str__"}
 _OBSERVATION = re.compile(
     r"\s*(_?(log|LOG|logging|metrics|warnings)\b|.*\.(inc|dec|observe)\()", re.S
 )
@@ -79,7 +80,7 @@ def _is_mutable(node: Any) -> bool:
         if above.type == "atom_expr" and _OBSERVATION.match(above.get_code()):
             return False
         if above.type == "funcdef":
-            return below is not above.annotation
+            return below is not above.annotation and above.name.value not in _DESCRIPTIONS
         below, above = above, above.parent
     return False
 
@@ -122,16 +123,25 @@ def draw(sources: dict[str, str], count: int, seed: int) -> Iterator[MutationSpe
                 yield mutation
 
 
-def nearest_tests(path: str, tests: dict[str, str]) -> list[str]:
-    """Returns test files: that of the module's name, those that import it, those of its folder."""
-    folder, name = os.path.split(path.removesuffix(".py"))
-    package = folder.replace("/", ".")
-    imported = re.compile(rf"\b{package}\.{name}\b|from {package} import .*\b{name}\b")
-    while not (beside := [one for one in tests if one.startswith(f"tests/{folder}/")]):
+def nearest_tests(path: str, sources: dict[str, str], tests: dict[str, str]) -> list[str]:
+    """Returns test files: that of the module's name; those that import it; those of its folder;
+    those that import what imports it.
+    """
+    folder = os.path.dirname(path)
+    own = f"tests/{folder}/test_{os.path.basename(path)}"
+    while not (beside := [one for one in tests if os.path.dirname(one) == f"tests/{folder}"]):
         folder = os.path.dirname(folder)
-    own = [one for one in beside if one.endswith(f"/test_{name}.py")]
-    close = [one for one, text in tests.items() if imported.search(text)]
-    return list(dict.fromkeys((*own, *close, *beside)))[:_MAX_FILES]
+    users = [test for source in _importers(path, sources) for test in _importers(source, tests)]
+    found = (*_importers(path, tests), *beside, *users)
+    return list(dict.fromkeys((*(one for one in found if one == own), *found)))[:_MAX_FILES]
+
+
+def _importers(path: str, texts: dict[str, str]) -> list[str]:
+    module = path.removesuffix(".py").replace("/", ".")
+    package, _, name = module.rpartition(".")
+    names = rf"from {package} import (\([^)]*|.*)\b{name}\b"
+    imported = re.compile(rf"\b{re.escape(module)}\b|{names}")
+    return [one for one, text in texts.items() if imported.search(text)]
 
 
 def read(*folders: str) -> dict[str, str]:
@@ -176,13 +186,15 @@ def main() -> None:
     os.environ["PYTHONPATH"] = str(checkout)
     os.chdir(checkout)
     with use_db(str(session)) as db:
+        sources = read(*_PACKAGES)
         if not db.num_work_items:
-            drawn = draw(read(*_PACKAGES), options.sample, options.seed)
+            drawn = draw(sources, options.sample, options.seed)
             db.add_work_items(WorkItem.single(str(n), one) for n, one in enumerate(drawn))
         tests = {path: text for path, text in read("tests").items() if _NEAR.match(path)}
         for item in list(db.pending_work_items):
             (mutation,) = item.mutations
-            result = try_change(item, nearest_tests(str(mutation.module_path), tests))
+            near = nearest_tests(str(mutation.module_path), sources, tests)
+            result = try_change(item, near)
             db.set_result(item.job_id, result)
             place = f"{mutation.module_path}:{mutation.start_pos[0]}"
             print(item.job_id, result.test_outcome.value, place, mutation.operator_name, flush=True)

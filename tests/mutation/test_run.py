@@ -36,6 +36,7 @@ def test_a_comparison_a_condition_and_a_number_each_change_alone() -> None:
         "LIMIT = 1024 * 4\nclass Book:\n    pages: int | None = 3\n",
         "def page(number: int | None = 1, *rest, size: int = 2 + 3) -> str | None:\n    f(*rest)\n",
         "def turn(page):\n    _log.warning('%d', page + 1)\n    metrics.pages.inc(page - 1)\n",
+        "def __str__(self):\n    return self.page + 1\n",
         "def turn(page):\n    raise PageError(f'no page {page + 1}', page + 1)\n",
         "def pairs(a, b):\n    assert len(a) > 1\n    zip(a, b, strict=True)\n",
     ],
@@ -52,17 +53,20 @@ def test_the_same_seed_draws_the_same_changes_of_different_places() -> None:
     assert drawn == list(draw(sources, 12, seed=7)) != list(draw(sources, 12, seed=8))
 
 
-def test_the_test_of_that_name_comes_first_then_those_that_import_it_then_its_folder() -> None:
+def test_the_test_of_that_name_comes_first_then_importers_then_the_folder_then_their_users() -> (
+    None
+):
+    sources = {"retrieval/search/executor.py": "from retrieval.search.merge import merged\n"}
     tests = {
+        "tests/retrieval/search/deep/test_near.py": "",
         "tests/retrieval/search/test_near.py": "",
         "tests/retrieval/search/test_merge.py": "",
-        "tests/retrieval/test_executor.py": "from retrieval.search import fusion, merge\n",
-        "tests/nearline/test_admins.py": "from retrieval.search.merge import merged\n",
-        "tests/nearline/test_far.py": "",
+        "tests/retrieval/test_fan_out.py": "from retrieval.search import (\n    fusion,\n    merge)",
+        "tests/retrieval/test_executor.py": "from retrieval.search import executor\n",
     }
-    assert nearest_tests("retrieval/search/merge.py", tests) == [
+    assert nearest_tests("retrieval/search/merge.py", sources, tests) == [
         "tests/retrieval/search/test_merge.py",
-        "tests/retrieval/test_executor.py",
-        "tests/nearline/test_admins.py",
+        "tests/retrieval/test_fan_out.py",
         "tests/retrieval/search/test_near.py",
+        "tests/retrieval/test_executor.py",
     ]
