@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nearline
 from benchmarks.workloads.closed_loop import SearchTask
+from benchmarks.workloads.process_memory import memory
 from benchmarks.workloads.retrieval_dataset import index_file
 from nearline.errors import NotReady
 from nearline_cli.local.ports import reserve_port
@@ -34,19 +34,13 @@ class MinimalServer(NamedTuple):
 async def minimal_server(module: str, *arguments: str) -> AsyncIterator[MinimalServer]:
     """Runs a server of the folder `benchmarks` for the duration of the block.
 
-    Raises:
-        NotReady: The folder does not exist, or the server ended at start.
+    Raises: NotReady: The server ended at start.
     """
-    root = Path(nearline.__file__).resolve().parents[1]
-    if not (root / f"{module.replace('.', '/')}.py").is_file():
-        raise NotReady(
-            f"the minimal server is not at {root / 'benchmarks'}; run the benchmark from a clone"
-        )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        cwd=root,
+        cwd=Path(__file__).resolve().parents[2],
     )
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -79,13 +73,6 @@ async def run_in(pool: ProcessPoolExecutor, what: Callable[..., Any], *arguments
     return await asyncio.get_running_loop().run_in_executor(pool, partial(what, *arguments))
 
 
-def resident_bytes(pids: Sequence[int]) -> int:
-    """Returns the resident memory of processes; pages that they share count in each."""
-    import psutil
-
-    return sum(int(psutil.Process(pid).memory_info().rss) for pid in pids)
-
-
 class RunningRouter(NamedTuple):
     """Routers on one port: their address, and the ids of the processes; a router's is the last."""
 
@@ -97,8 +84,8 @@ class RunningRouter(NamedTuple):
         return self._replace(pids=self.pids[-1:]).rss_bytes()
 
     def rss_bytes(self) -> int:
-        """Returns the resident memory of the processes."""
-        return resident_bytes(self.pids)
+        """Returns the resident memory of the processes; pages that they share count in each."""
+        return sum(memory(pid, "VmRSS") for pid in self.pids)
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,6 @@ import itertools
 import math
 import os
 import time
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ from benchmarks.workloads.figures import measured_on, percentile_ms
 from nearline.clients import EmbeddingClient
 from nearline.contract import TextRole
 from nearline_cli.evaluate.open_loop import run_open_loop
-from nearline_cli.local.processes import EMBEDDING_SERVICES, free_port, service_process
+from nearline_cli.local.processes import EMBEDDING_SERVICES, service_process
 from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _BASELINE_BATCH = 32
@@ -120,12 +119,11 @@ async def _measure(
 ) -> dict[str, object]:
     loop = asyncio.get_running_loop()
     measured = EmbeddingMeasurements()
-    metrics_port = free_port()
     with single_process_pool() as baseline:
         async with (
             service_process(
                 "embedding",
-                [*arguments, "--metrics-port", str(metrics_port)],
+                arguments,
                 ready_services=EMBEDDING_SERVICES,
                 ready_timeout_s=300.0,
             ) as service,
@@ -140,10 +138,8 @@ async def _measure(
             similar = _cosines(vectors, reference)
             await bulk.rate(_WARM_UP_S)
             others = OtherCpuUse()
-            before = await asyncio.to_thread(_token_counts, metrics_port)
             for _ in range(load.rounds):
                 alone = await bulk.rate(load.seconds)
-                after = await asyncio.to_thread(_token_counts, metrics_port)
                 kept, latencies = await _bulk_with_queries(bulk, querying, texts, load)
                 seconds = await loop.run_in_executor(baseline, _encode_timed, texts)
                 measured.texts_per_s.append(alone.texts)
@@ -153,7 +149,6 @@ async def _measure(
                 measured.baseline_texts_per_s.append(len(texts) / seconds)
             others_cpu_ratio = others.cpu_ratio()
     rate, base = median(measured.texts_per_s), median(measured.baseline_texts_per_s)
-    real, padded = after[0] - before[0], after[1] - before[1]
     return {
         "ratio": round(rate / base, 3),
         "mean_cosine": round(float(similar.mean()), 6),
@@ -161,7 +156,6 @@ async def _measure(
         "texts_per_s": round(rate, 1),
         "baseline_texts_per_s": round(base, 1),
         "tokens_per_s": round(median(measured.tokens_per_s), 1),
-        "padding_ratio": round(1 - real / padded, 4),
         "interactive_p50_ms": percentile_ms(measured.latencies_s, 50),
         "interactive_p99_ms": percentile_ms(measured.latencies_s, 99),
         "interactive_calls": len(measured.latencies_s),
@@ -196,18 +190,6 @@ async def _bulk_with_queries(
         run_open_loop(load.query_rate, numbers, send, start=loop.time() + _LEAD_S),
     )
     return rate, latencies
-
-
-def _token_counts(port: int) -> tuple[float, float]:
-    """Reads the tokens and padded tokens that the service has processed so far."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
-        lines = reply.read().decode().splitlines()
-    totals = [0.0, 0.0]
-    for line in lines:
-        for place, name in enumerate(("tokens", "padded_tokens")):
-            if line.startswith(f"nearline_embedding_{name}_total{{"):
-                totals[place] += float(line.rpartition(" ")[2])
-    return totals[0], totals[1]
 
 
 def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:

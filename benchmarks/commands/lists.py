@@ -121,7 +121,7 @@ async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object
                 routers=bench.routers,
             )
         )
-        echo = await enter(minimal_server("benchmarks.baselines.echo_server"))
+        echo = await enter(minimal_server("benchmarks.baselines.minimal_server"))
         caller = stack.enter_context(single_process_pool())
         wanted = ListRequests(
             rng,
