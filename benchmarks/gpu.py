@@ -165,7 +165,7 @@ async def measure_build(bench: Bench) -> dict[str, object]:
     ]
     with single_process_pool() as data:
         await run_in(data, _write_vectors, file, sizes.vectors + sizes.queries)
-        found = await run_in(data, prepare_dataset, sides, file, sizes.queries, _SEED)
+        found = await run_in(data, prepare_dataset, sides, file, sizes.queries)
     cpu, gpu = found.builds
     rates = [sizes.vectors / build.seconds["index"] for build in found.builds]
     return {

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.processes import single_process_pool
 from benchmarks.workloads import text_samples
-from benchmarks.workloads.bulk_callers import BulkCallers, EmbeddingRate, OtherCpuUse
+from benchmarks.workloads.bulk_callers import (
+    BATCH_TEXTS,
+    IN_FLIGHT,
+    BulkCallers,
+    EmbeddingRate,
+    OtherCpuUse,
+)
 from benchmarks.workloads.figures import measured_on, percentile_ms
 from nearline.clients import EmbeddingClient
 from nearline.contract import TextRole
@@ -29,25 +35,13 @@ from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.local.processes import EMBEDDING_SERVICES, service_process
 from nearline_cli.terminal.output import JsonFlag, print_figures
 
+_TEXTS, _QUERY_RATE = 1_000, 20.0
 _BASELINE_BATCH = 32
 _WARM_UP_S = 1.0
 # Seconds of bulk load before the first query.
 _LEAD_S = 1.0
 _TIMEOUT_S = 120.0
 _QUERY_WORDS = 8
-
-
-class EmbeddingLoad(NamedTuple):
-    """Load of the service.
-
-    query_rate: Queries per second in an open loop, during the bulk load.
-    """
-
-    batch_texts: int
-    in_flight: int
-    query_rate: float
-    seconds: float
-    rounds: int
 
 
 @dataclass(slots=True)
@@ -70,43 +64,29 @@ def bench_embed(
             "Python's standard library]",
         ),
     ] = None,
-    sample: Annotated[int, typer.Option(min=64, help="Number of texts to sample.")] = 1000,
     seconds: Annotated[float, typer.Option(min=1, help="Seconds per round.")] = 5.0,
     rounds: Annotated[
         int, typer.Option(min=1, help="Rounds of each kind; medians are printed.")
     ] = 3,
-    batch_texts: Annotated[int, typer.Option(min=1, max=1024, help="Texts per request.")] = 64,
-    in_flight: Annotated[int, typer.Option(min=1, max=64, help="Concurrent requests.")] = 4,
-    query_rate: Annotated[
-        float, typer.Option(min=0.1, help="Queries per second during the bulk load.")
-    ] = 20.0,
     backend: Annotated[str, typer.Option(help="Backend of the embedding service.")] = "auto",
     model: Annotated[
         str, typer.Option(help="Model name, folder or hub name. \\[default: the default model]")
     ] = "",
-    cache_dir: Annotated[
-        str, typer.Option(envvar="NEARLINE_CACHE_DIR", help="Cache folder. \\[default: the user's]")
-    ] = "",
-    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure the embedding service over gRPC, compared with plain SentenceTransformer.encode.
 
     For example: nearline bench embed --seconds 5 --rounds 3
 
-    Service and callers share this machine. Rounds of bulk load alone, bulk load with queries, and
-    plain encode (torch f32, batches of 32, service idle) take turns, so that other load on the
-    machine affects all three.
+    Service and callers share this machine. Rounds of bulk load alone, bulk load with 20 queries per
+    second, and plain encode (torch f32, batches of 32, service idle) take turns, so that other load
+    on the machine affects all three.
     """
-    chosen = text_samples.sample_texts(texts, sample, seed)
-    load = EmbeddingLoad(batch_texts, in_flight, query_rate, seconds, rounds)
-    arguments = ["--backend", backend]
-    arguments += ["--model", model] if model else []
-    arguments += ["--cache-dir", cache_dir] if cache_dir else []
-    record = asyncio.run(_measure(chosen, load, arguments, model, cache_dir)) | {
+    chosen = text_samples.sample_texts(texts, _TEXTS)
+    record = asyncio.run(_measure(chosen, seconds, rounds, backend, model)) | {
         "texts": len(chosen),
-        **load._asdict(),
-        "seed": seed,
+        "seconds": seconds,
+        "rounds": rounds,
         **measured_on(
             "nearline", "grpcio", "torch", "tokenizers", "sentence-transformers", "openvino"
         ),
@@ -115,7 +95,7 @@ def bench_embed(
 
 
 async def _measure(
-    texts: Sequence[str], load: EmbeddingLoad, arguments: Sequence[str], model: str, cache_dir: str
+    texts: Sequence[str], seconds: float, rounds: int, backend: str, model: str
 ) -> dict[str, object]:
     loop = asyncio.get_running_loop()
     measured = EmbeddingMeasurements()
@@ -123,7 +103,7 @@ async def _measure(
         async with (
             service_process(
                 "embedding",
-                arguments,
+                ("--backend", backend, *(("--model", model) if model else ())),
                 ready_services=EMBEDDING_SERVICES,
                 ready_timeout_s=300.0,
             ) as service,
@@ -132,21 +112,21 @@ async def _measure(
             EmbeddingClient(service.address) as querying,
         ):
             info = await client.info()
-            bulk = BulkCallers(client, texts, info, load.batch_texts, load.in_flight)
+            bulk = BulkCallers(client, texts, info, BATCH_TEXTS, IN_FLIGHT)
             vectors = await bulk.vectors()
-            reference = await loop.run_in_executor(baseline, _encode_all, texts, model, cache_dir)
+            reference = await loop.run_in_executor(baseline, _encode_all, texts, model)
             similar = _cosines(vectors, reference)
             await bulk.rate(_WARM_UP_S)
             others = OtherCpuUse()
-            for _ in range(load.rounds):
-                alone = await bulk.rate(load.seconds)
-                kept, latencies = await _bulk_with_queries(bulk, querying, texts, load)
-                seconds = await loop.run_in_executor(baseline, _encode_timed, texts)
+            for _ in range(rounds):
+                alone = await bulk.rate(seconds)
+                kept, latencies = await _bulk_with_queries(bulk, querying, texts, seconds)
+                spent_s = await loop.run_in_executor(baseline, _encode_timed, texts)
                 measured.texts_per_s.append(alone.texts)
                 measured.tokens_per_s.append(alone.tokens)
                 measured.kept_ratio.append(kept.tokens / alone.tokens)
                 measured.latencies_s += latencies
-                measured.baseline_texts_per_s.append(len(texts) / seconds)
+                measured.baseline_texts_per_s.append(len(texts) / spent_s)
             others_cpu_ratio = others.cpu_ratio()
     rate, base = median(measured.texts_per_s), median(measured.baseline_texts_per_s)
     return {
@@ -170,7 +150,7 @@ async def _measure(
 
 
 async def _bulk_with_queries(
-    bulk: BulkCallers, client: EmbeddingClient, texts: Sequence[str], load: EmbeddingLoad
+    bulk: BulkCallers, client: EmbeddingClient, texts: Sequence[str], seconds: float
 ) -> tuple[EmbeddingRate, list[float]]:
     """Runs the bulk load with single short queries in an open loop."""
     latencies: list[float] = []
@@ -184,10 +164,10 @@ async def _bulk_with_queries(
         latencies.append(loop.time() - due)
 
     # The bulk stream first fills the queue: that is the measured state.
-    numbers = range(math.ceil(load.query_rate * load.seconds))
+    numbers = range(math.ceil(_QUERY_RATE * seconds))
     rate, _ = await asyncio.gather(
-        bulk.rate(_LEAD_S + load.seconds),
-        run_open_loop(load.query_rate, numbers, send, start=loop.time() + _LEAD_S),
+        bulk.rate(_LEAD_S + seconds),
+        run_open_loop(_QUERY_RATE, numbers, send, start=loop.time() + _LEAD_S),
     )
     return rate, latencies
 
@@ -204,7 +184,7 @@ def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
 _encoder: list[object] = []
 
 
-def _encode_all(texts: Sequence[str], model: str, cache_dir: str) -> NDArray[np.float32]:
+def _encode_all(texts: Sequence[str], model: str) -> NDArray[np.float32]:
     """Loads the model in the usual way; returns (n, dim) float32."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     import platformdirs
@@ -214,7 +194,7 @@ def _encode_all(texts: Sequence[str], model: str, cache_dir: str) -> NDArray[np.
     from embedding.model import DEFAULT_MODEL, find_model
 
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    folder = Path(cache_dir or platformdirs.user_cache_dir("nearline"))
+    folder = Path(os.environ.get("NEARLINE_CACHE_DIR") or platformdirs.user_cache_dir("nearline"))
     found = find_model(model or DEFAULT_MODEL, cache_folder=folder)
     _encoder.append(SentenceTransformer(str(found.folder), device="cpu"))
     return _encode(texts)

@@ -29,6 +29,8 @@ from nearline.vectors import pack
 from nearline_cli.terminal.output import JsonFlag
 
 _COLLECTION = "bench"
+# Hits, and the width of the graph search without a filter.
+_K, _EF = 10, 64
 # Files of the data set: the served rows, and the values of their attributes.
 _ROWS, _VALUES = "rows.npy", "values.npy"
 _ATTRIBUTES = ("first", "second", "topic")
@@ -91,12 +93,7 @@ def bench_filter(
     queries: Annotated[
         int, typer.Option(min=10, help="Number of random rows held out as queries.")
     ] = 300,
-    k: Annotated[int, typer.Option(min=1, max=1000, help="Number of hits.")] = 10,
-    ef: Annotated[
-        int, typer.Option(min=1, max=4096, help="Width of the graph search without a filter.")
-    ] = 64,
     index: Annotated[str, typer.Option(help="FAISS factory string.")] = "HNSW32",
-    seed: Annotated[int, typer.Option(help="Seed of the sample and of the attributes.")] = 0,
     writes: Annotated[
         float, typer.Option(min=0, help="Documents per second that are written meanwhile.")
     ] = 0.0,
@@ -114,9 +111,9 @@ def bench_filter(
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as name:
         folder = Path(name)
         with single_process_pool() as one:
-            prepared = one.submit(_prepare, folder, vectors, queries, k, ef, index, seed).result()
-        records = asyncio.run(_measure(folder, prepared, k, writes))
-    print_rows([record | {"index": index, "ef": ef, "k": k} for record in records], as_json=as_json)
+            prepared = one.submit(_prepare, folder, vectors, queries, index).result()
+        records = asyncio.run(_measure(folder, prepared, writes))
+    print_rows([record | {"index": index} for record in records], as_json=as_json)
 
 
 def filter_cases() -> list[FilterCase]:
@@ -140,22 +137,20 @@ def filter_cases() -> list[FilterCase]:
 # --- in a separate process: the build, and the exact results -------------------------------
 
 
-def _prepare(
-    folder: Path, vectors: Path, queries: int, k: int, ef: int, factory: str, seed: int
-) -> FilterDataset:
+def _prepare(folder: Path, vectors: Path, queries: int, factory: str) -> FilterDataset:
     """Builds the snapshot and the exact results; see the options of the command."""
     from index_builder.options.build_options import BuildOptions, IndexOptions
     from index_builder.pipeline.builder import build_snapshot
 
     matrix = np.array(read_matrix(vectors), np.float32)
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    if len(matrix) < queries + k:
+    if len(matrix) < queries + _K:
         raise InvalidRequest(
-            f"{vectors} has {len(matrix)} vectors; {queries} queries with k {k} need at "
-            f"least {queries + k}",
+            f"{vectors} has {len(matrix)} vectors; {queries} queries with k {_K} need at "
+            f"least {queries + _K}",
             field="vectors",
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     order = rng.permutation(len(matrix))
     asked, base = matrix[np.sort(order[:queries])], matrix[np.sort(order[queries:])]
     # Rank by nearness to one row, 0 nearest: this imitates a filter on a topic.
@@ -168,7 +163,7 @@ def _prepare(
     build = BuildOptions(
         store=str(folder / "store"),
         collection=_COLLECTION,
-        index=IndexOptions(factory=factory, ef_search=ef),
+        index=IndexOptions(factory=factory, ef_search=_EF),
     )
     starts = range(0, len(base), _READ_AT_ONCE)
     documents = (
@@ -178,9 +173,7 @@ def _prepare(
     )
     asyncio.run(build_snapshot(documents, build))
     named = dict(zip(_ATTRIBUTES, values, strict=True))
-    exact = [
-        _exact(base, asked, k, _matching_rows(case, named, len(base))) for case in filter_cases()
-    ]
+    exact = [_exact(base, asked, _matching_rows(case, named, len(base))) for case in filter_cases()]
     return FilterDataset(asked, exact)
 
 
@@ -196,21 +189,19 @@ def _matching_rows(
 
 
 def _exact(
-    base: NDArray[np.float32], asked: NDArray[np.float32], k: int, matching: NDArray[np.bool_]
+    base: NDArray[np.float32], asked: NDArray[np.float32], matching: NDArray[np.bool_]
 ) -> ExactResults:
     rows = base[matching]
-    return ExactResults(len(rows), exact_edges(rows, asked, min(k, len(rows))))
+    return ExactResults(len(rows), exact_edges(rows, asked, min(_K, len(rows))))
 
 
 # --- the measurement -------------------------------------------------------------------------
 
 
-async def _measure(
-    folder: Path, prepared: FilterDataset, k: int, writes: float
-) -> list[dict[str, object]]:
+async def _measure(folder: Path, prepared: FilterDataset, writes: float) -> list[dict[str, object]]:
     from nearline_cli.local.processes import redis_process, retrieval_process
 
-    asked = [_requests(case, prepared.queries, k) for case in filter_cases()]
+    asked = [_requests(case, prepared.queries) for case in filter_cases()]
     rows = np.load(folder / _ROWS, mmap_mode="r")
     latencies = np.empty((len(asked), len(prepared.queries)))
     replies: list[list[bytes]] = [[] for _ in asked]
@@ -236,7 +227,7 @@ async def _measure(
                 latencies[number, query] = time.perf_counter() - start
                 replies[number].append(reply)
         plans = [
-            await _strategies(call, _requests(case, prepared.queries, k, explain=True))
+            await _strategies(call, _requests(case, prepared.queries, explain=True))
             for case in filter_cases()
         ]
         spent_s = time.perf_counter() - start_s
@@ -248,7 +239,7 @@ async def _measure(
             "selectivity": case.share,
             "n": len(rows),
             "matches": exact.matches,
-            **_quality(mine, prepared.queries, rows, exact, k),
+            **_quality(mine, prepared.queries, rows, exact),
             "p50_ms": p50[number],
             "p99_ms": percentile_ms(latencies[number], 99),
             "p50_ratio": round(p50[number] / p50[0], 3),
@@ -263,10 +254,10 @@ async def _measure(
 
 
 def _requests(
-    case: FilterCase, queries: NDArray[np.float32], k: int, *, explain: bool = False
+    case: FilterCase, queries: NDArray[np.float32], *, explain: bool = False
 ) -> list[bytes]:
     options = retrieval_pb2.SearchOptions(
-        k=k,
+        k=_K,
         filter=wire.filter_to_proto(parse_filter(case.filter)) if case.filter else None,
         explain=explain,
     )
@@ -300,14 +291,13 @@ def _quality(
     queries: NDArray[np.float32],
     base: NDArray[np.float32],
     exact: ExactResults,
-    k: int,
 ) -> dict[str, object]:
     """Returns recall against the exact results, and the fewest hits of a query."""
-    wanted = min(k, exact.matches)
-    found, fewest = 0, k
+    wanted = min(_K, exact.matches)
+    found, fewest = 0, _K
     for query, edge, reply in zip(queries, exact.edges, replies, strict=True):
         hits = retrieval_pb2.SearchResponse.FromString(reply).result.hits
         fewest = min(fewest, len(hits))
         rows = sorted({int(hit.id) for hit in hits})
         found += int((base[rows] @ query >= edge - _TIE).sum())
-    return {f"recall@{k}": round(found / (wanted * len(replies)), 4), "fewest_hits": fewest}
+    return {f"recall@{_K}": round(found / (wanted * len(replies)), 4), "fewest_hits": fewest}

@@ -16,7 +16,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from benchmarks.workloads import text_samples
-from benchmarks.workloads.bulk_callers import BulkCallers, OtherCpuUse
+from benchmarks.workloads.bulk_callers import BATCH_TEXTS, IN_FLIGHT, BulkCallers, OtherCpuUse
 from benchmarks.workloads.figures import measured_on, percentile_ms
 from nearline import contract as c
 from nearline.clients import EmbeddingClient, IngestClient
@@ -33,14 +33,11 @@ from nearline_cli.local.processes import (
 from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _SUBMIT_BATCH = 256
-# As many concurrent requests as in `bench embed`, of the same size.
-_BATCH_TEXTS = 64
-_IN_FLIGHT = 4
+# Reads of finished results per second.
+_READ_RATE = 10.0
 _WARM_UP_S = 2.0
 # Longer texts would be split into chunks, while plain embedding reads only their beginning.
 _CHUNK_TOKENS = 240
-# Options that are repeated in the figures.
-_REPORTED = ("rounds", "workers", "batch", "in_flight", "read_rate", "seed")
 
 
 class ServiceAddresses(NamedTuple):
@@ -68,15 +65,7 @@ class IngestBench(NamedTuple):
         int, typer.Option(min=1, help="Rounds of each kind; medians are printed.")
     ] = 3
     workers: Annotated[int, typer.Option(min=1, max=32, help="Number of workers.")] = 1
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="Documents per batch.")] = 64
-    in_flight: Annotated[
-        int, typer.Option(min=1, max=64, help="Concurrent batches of a worker.")
-    ] = 4
-    read_rate: Annotated[
-        float, typer.Option(min=0.1, help="Reads of finished results per second in an open loop.")
-    ] = 10.0
     backend: Annotated[str, typer.Option(help="Backend of the embedding service.")] = "auto"
-    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0
 
 
 def bench_ingest(*, bench: IngestBench, as_json: JsonFlag = False) -> None:
@@ -91,12 +80,13 @@ def bench_ingest(*, bench: IngestBench, as_json: JsonFlag = False) -> None:
     """
     chosen = [
         one
-        for one in text_samples.sample_texts(bench.texts, 10 * bench.documents, bench.seed)
+        for one in text_samples.sample_texts(bench.texts, 10 * bench.documents)
         if estimate_tokens(one) <= _CHUNK_TOKENS
     ][: bench.documents]
     record = asyncio.run(_measure(chosen, bench)) | {
         "documents": len(chosen),
-        **{name: getattr(bench, name) for name in _REPORTED},
+        "rounds": bench.rounds,
+        "workers": bench.workers,
         **measured_on("nearline", "grpcio", "redis", "openvino"),
     }
     print_figures(record, as_json=as_json)
@@ -113,14 +103,14 @@ async def _measure(texts: Sequence[str], bench: IngestBench) -> dict[str, object
             IngestClient(addresses.ingest) as ingest,
         ):
             info = await embedder.info()
-            bulk = BulkCallers(embedder, texts, info, _BATCH_TEXTS, _IN_FLIGHT)
+            bulk = BulkCallers(embedder, texts, info, BATCH_TEXTS, IN_FLIGHT)
             await bulk.rate(_WARM_UP_S)
             warm, _ = await _ingest(ingest, texts[: len(texts) // 4], "warm")
             others = OtherCpuUse()
             for number in range(bench.rounds):
                 # About as long as a round of the queue.
                 alone.append((await bulk.rate(len(texts) / warm)).texts)
-                rate, read = await _ingest(ingest, texts, f"round-{number}", bench.read_rate)
+                rate, read = await _ingest(ingest, texts, f"round-{number}", _READ_RATE)
                 queued.append(rate)
                 latencies_s += read
             others_cpu_ratio = others.cpu_ratio()
@@ -200,6 +190,6 @@ async def _running(folder: Path, bench: IngestBench) -> AsyncIterator[ServiceAdd
         )
         ingest = await stack.enter_async_context(ingest_process(redis))
         for _ in range(bench.workers):
-            sizes = ("--batch", str(bench.batch), "--in-flight", str(bench.in_flight))
+            sizes = ("--batch", str(BATCH_TEXTS), "--in-flight", str(IN_FLIGHT))
             await stack.enter_async_context(worker_process(redis, router.address, sizes))
         yield ServiceAddresses(embedding.address, ingest.address)

@@ -45,6 +45,8 @@ _NOW_S = int(time.time())
 # Connections for each of several routers: of few, the kernel gives some routers far more.
 _CONNECTIONS = 32
 _LEAD_S = 1.0
+# Share of lists that a router keeps in its process; callers in a closed loop.
+_NEAR_SHARE, _CALLERS = 0.05, 8
 _LEVELS = ("near", "redis", "live")
 
 
@@ -64,7 +66,6 @@ class RecommendBench(NamedTuple):
     users: Annotated[
         int, typer.Option(min=1_000, help="Number of users that the snapshot knows.")
     ] = 100_000
-    events: Annotated[int, typer.Option(min=1, help="Interactions per user.")] = 20
     surface: Annotated[Surface, typer.Option(help="What is requested.")] = Surface.ITEM_PAGE
     shards: Annotated[
         int, typer.Option(min=1, max=64, help="Shards. With several, they have processes.")
@@ -72,15 +73,9 @@ class RecommendBench(NamedTuple):
     routers: Annotated[
         int, typer.Option(min=1, max=16, help="Router processes that share one port.")
     ] = 1
-    near_share: Annotated[
-        float, typer.Option(min=0.001, max=1.0, help="Share of lists cached in the process.")
-    ] = 0.05
-    n: Annotated[int, typer.Option("-n", min=1, max=100, help="Items per list.")] = 20
-    concurrency: Annotated[int, typer.Option(min=1, help="Callers in a closed loop.")] = 8
     rate: Annotated[float, typer.Option(min=1, help="Requests per second without caches.")] = 200.0
     seconds: Annotated[float, typer.Option(min=1, help="Seconds per round.")] = 10.0
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind, alternating.")] = 3
-    seed: Annotated[int, typer.Option(help="Seed of the synthetic data.")] = 0
 
 
 def bench_lists(*, bench: RecommendBench, as_json: JsonFlag = False) -> None:
@@ -101,9 +96,9 @@ def bench_lists(*, bench: RecommendBench, as_json: JsonFlag = False) -> None:
 
 
 async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object]]:
-    items, concurrency, seconds = bench.items, bench.concurrency, bench.seconds
-    rng = np.random.default_rng(bench.seed)
-    catalogue = Catalogue(items, bench.users, bench.events, bench.shards, bench.seed)
+    items, seconds = bench.items, bench.seconds
+    rng = np.random.default_rng(0)
+    catalogue = Catalogue(items, bench.users, bench.shards)
     await build_catalogue(folder / "store", catalogue, _NOW_S)
     size = int(bench.rate * seconds)
     # Routers on one port share out connections, not calls.
@@ -111,7 +106,7 @@ async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         url = await enter(redis_process(folder / "redis"))
-        near = str(max(1, int(items * bench.near_share)))
+        near = str(max(1, int(items * _NEAR_SHARE)))
         router = await enter(
             router_process(
                 ["--store", str(folder / "store"), "--redis", url],
@@ -128,19 +123,16 @@ async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object
             items=items,
             users=bench.users,
             surface=bench.surface.value,
-            n=bench.n,
             count=size * bench.rounds,
         )
         await record_recent(router.address, rng, wanted.users, items, _NOW_S)
-        await run_in(caller, call_each, router.address, METHOD, wanted.hot, concurrency)
+        await run_in(caller, call_each, router.address, METHOD, wanted.hot, _CALLERS)
         found: dict[str, list[CallResults]] = {"hot": [], "cold": [], "echo": [], "redis_get": []}
         for number in range(bench.rounds):
             for path, address in (("echo", echo.address), ("hot", router.address)):
                 # Connections are new, and may reach routers that lack the lists of others.
                 call = partial(call_closed_loop, lead_s=_LEAD_S, connections=connections)
-                calls = await run_in(
-                    caller, call, address, METHOD, wanted.hot, concurrency, seconds
-                )
+                calls = await run_in(caller, call, address, METHOD, wanted.hot, _CALLERS, seconds)
                 found[path].append(calls)
             cold = wanted.cold[number * size : (number + 1) * size]
             call = partial(call_open_loop, connections=connections)
@@ -148,7 +140,7 @@ async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object
                 await run_in(caller, call, router.address, METHOD, cold, bench.rate)
             )
             found["redis_get"].append(
-                await run_in(caller, read_states, url, wanted.users, concurrency, seconds)
+                await run_in(caller, read_states, url, wanted.users, _CALLERS, seconds)
             )
         rss = router.router_rss_bytes()
     sizes = {"items": items, "users": bench.users, "shards": bench.shards}

@@ -25,12 +25,12 @@ from nearline_cli.local.processes import redis_process
 from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _REST, _LIVE = "rest", "live"
-_K = 10
+_K, _DIM = 10, 384
 _ONLY_IDS = c.SearchOptions(k=_K, payload=frozenset())
 _TOLERANCE = 1e-4
 _PRELOAD = 500
 # Options that are repeated in the figures.
-_REPORTED = ("rate", "documents", "dim", "shards", "separate", "batch")
+_REPORTED = ("rate", "documents", "separate")
 _Matrix = NDArray[np.float32]
 
 
@@ -40,23 +40,19 @@ class LiveBench(NamedTuple):
     documents: Annotated[
         int, typer.Option(min=1_000, help="Number of documents in the snapshot.")
     ] = 30_000
-    dim: Annotated[int, typer.Option(min=2, help="Dimensions of a vector.")] = 384
-    shards: Annotated[int, typer.Option(min=1, max=16, help="Number of shards.")] = 1
     separate: Annotated[
         bool,
         typer.Option(
-            "--separate/--embedded", help="Run the shards in a separate process, or in the router."
+            "--separate/--embedded", help="Run the shard in a separate process, or in the router."
         ),
     ] = True
     pending: Annotated[
         int, typer.Option(min=1, help="Changed documents that are not in the snapshot.")
     ] = 20_000
     upserts: Annotated[float, typer.Option(min=1, help="Upserts per second.")] = 500.0
-    batch: Annotated[int, typer.Option(min=1, max=1_024, help="Upserts per request.")] = 10
     rate: Annotated[float, typer.Option(min=1, help="Searches per second.")] = 100.0
     seconds: Annotated[float, typer.Option(min=1, help="Seconds per round.")] = 10.0
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind, alternating.")] = 4
-    seed: Annotated[int, typer.Option(help="Seed of vectors and queries.")] = 0
 
 
 def bench_live(*, bench: LiveBench, as_json: JsonFlag = False) -> None:
@@ -76,8 +72,8 @@ def bench_live(*, bench: LiveBench, as_json: JsonFlag = False) -> None:
 
 async def _measure(folder: Path, bench: LiveBench) -> dict[str, object]:
     documents, pending = bench.documents, bench.pending
-    rng = np.random.default_rng(bench.seed)
-    drawn = VectorClusters(rng, bench.dim).draw(rng, documents + pending + 500)
+    rng = np.random.default_rng(0)
+    drawn = VectorClusters(rng, _DIM).draw(rng, documents + pending + 500)
     base, changed, queries = np.split(drawn, [documents, documents + pending])
     names = [f"d{row:07d}" for row in range(documents)]
     # Half of the changes replace documents of the snapshot, from all over it.
@@ -85,11 +81,11 @@ async def _measure(folder: Path, bench: LiveBench) -> dict[str, object]:
     changed_ids = [names[row] for row in replaced]
     changed_ids += [f"n{row:07d}" for row in range(pending - len(changed_ids))]
     for name in (_REST, _LIVE):
-        await _build(folder / "store", name, names, base, bench.shards)
+        await _build(folder / "store", name, names, base)
     async with redis_process(folder / "redis") as url:
         arguments = ("--store", str(folder / "store"), "--redis", url)
         async with (
-            router_process(arguments, bench.shards if bench.separate else 0) as router,
+            router_process(arguments, int(bench.separate)) as router,
             RetrievalClient(router.address) as client,
         ):
             address = router.address
@@ -97,7 +93,7 @@ async def _measure(folder: Path, bench: LiveBench) -> dict[str, object]:
             latencies: dict[str, list[float]] = {_REST: [], _LIVE: []}
             written = 0
             changes = _Changed(changed_ids, changed)
-            rewrites = Rewrites(_LIVE, pending, changes, bench.upserts, bench.batch)
+            rewrites = Rewrites(_LIVE, pending, changes, bench.upserts)
             for number in range(bench.rounds):
                 for name in (_REST, _LIVE) if number % 2 == 0 else (_LIVE, _REST):
                     if name == _REST:
@@ -129,14 +125,13 @@ async def _measure(folder: Path, bench: LiveBench) -> dict[str, object]:
     }
 
 
-async def _build(store: Path, name: str, ids: Sequence[str], base: _Matrix, shards: int) -> None:
+async def _build(store: Path, name: str, ids: Sequence[str], base: _Matrix) -> None:
     from index_builder.options.build_options import BuildOptions, IndexOptions
     from index_builder.pipeline.builder import build_snapshot
 
     options = BuildOptions(
         store=str(store),
         collection=name,
-        shards=shards,
         index=IndexOptions(factory="HNSW32,Flat"),
         golden_queries=50,
     )

@@ -45,7 +45,6 @@ def bench_search(
     rounds: Annotated[
         int, typer.Option(min=1, help="Rounds of each kind; medians are printed.")
     ] = 5,
-    seed: Annotated[int, typer.Option(help="Seed of the held-out sample.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure search by vector over gRPC, compared with raw FAISS and a minimal server.
@@ -60,7 +59,7 @@ def bench_search(
         task = SearchTask(Path(folder), k, ef if "HNSW" in index else 0, concurrency, threads)
         with single_process_pool() as one:
             sides = [IndexVariant(index, task)]
-            prepared = one.submit(prepare_dataset, sides, vectors, queries, seed).result()
+            prepared = one.submit(prepare_dataset, sides, vectors, queries).result()
         measured = asyncio.run(_measure(task, separate=separate, seconds=seconds, rounds=rounds))
     record = measured | {
         "build_s": round(prepared.build_s[0], 2),
@@ -75,7 +74,6 @@ def bench_search(
         "mode": "separate" if separate else "colocated",
         "rounds": rounds,
         "seconds": seconds,
-        "seed": seed,
         **measured_on("nearline", "grpcio", "protobuf", "numpy", "faiss-cpu", "faiss-gpu"),
     }
     print_figures(record, as_json=as_json)

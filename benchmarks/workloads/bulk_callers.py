@@ -15,6 +15,8 @@ from benchmarks.workloads.prepared_calls import closed_loop
 from nearline.clients import EmbeddingClient
 from nearline.contract import EmbedderInfo, Lane
 
+# Of the benches: texts of a request, and requests in progress.
+BATCH_TEXTS, IN_FLIGHT = 64, 4
 _TIMEOUT_S = 120.0
 
 

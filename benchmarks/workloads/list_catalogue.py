@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 DAY_S = 86_400
 # Dimensions of vectors and factors, and items in each list.
 _DIM, _FACTORS, _LISTED = 8, 64, 200
+# Interactions of each user in the training data.
+_EVENTS = 20
 _TABLES = ("session", "session_directed", "item_to_item")
 
 
 class Catalogue(NamedTuple):
-    """Sizes of the catalogue. events: Interactions of each user in the training data."""
+    """Sizes of the catalogue."""
 
     items: int
     users: int
-    events: int
     shards: int
-    seed: int
 
 
 def item_id(number: int) -> str:
@@ -66,7 +66,7 @@ async def build_catalogue(store: Path, catalogue: Catalogue, now_s: int) -> None
     from nearline.store.snapshot_ids import new_snapshot_id
     from retrieval.snapshots import aliases
 
-    rng = np.random.default_rng(catalogue.seed)
+    rng = np.random.default_rng(0)
     vectors = rng.standard_normal((catalogue.items, _DIM)).astype(np.float32)
     documents = (
         c.Item(id=item_id(number), title=f"The title of item {number}", vector=vectors[number])
@@ -107,7 +107,7 @@ def made_up_tables(catalogue: Catalogue, now_s: int, rng: np.random.Generator) -
     from retrieval.behaviour.history import UserHistories
     from retrieval.behaviour.tables import BehaviourTables
 
-    items, users, events = catalogue.items, catalogue.users, catalogue.events
+    items, users, events = catalogue.items, catalogue.users, _EVENTS
     popularity = (items / np.arange(1, items + 1)).astype(np.float32)
     topics = rng.standard_normal((500, _FACTORS)).astype(np.float32)
     vectors = topics[rng.integers(0, len(topics), items)]

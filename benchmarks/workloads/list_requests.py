@@ -23,6 +23,8 @@ _REQUESTED = 20_000
 _BACK_AGAIN = 500
 # Interactions that each user of a request had since the training.
 _RECENT = 3
+# Items of a list.
+_N = 20
 
 
 class ListRequests:
@@ -32,7 +34,7 @@ class ListRequests:
     """
 
     def __init__(
-        self, rng: np.random.Generator, *, items: int, users: int, surface: str, n: int, count: int
+        self, rng: np.random.Generator, *, items: int, users: int, surface: str, count: int
     ) -> None:
         """Draws the requests.
 
@@ -41,7 +43,6 @@ class ListRequests:
             items: Number of items in the catalogue.
             users: Number of users in it, more than 500.
             surface: HOME or ITEM_PAGE.
-            n: Items of a list.
             count: Number of cold requests; users repeat if there are fewer.
         """
         payload = [retrieval_pb2.PAYLOAD_FIELD_TITLE]
@@ -51,22 +52,21 @@ class ListRequests:
         new, back = self.users[:-_BACK_AGAIN], self.users[-_BACK_AGAIN:]
         fresh_users = np.resize(new, count)
         if surface == HOME:
-            self.cold = _encoded(fresh_users, None, surface, n, payload)
-            self.hot = _encoded(back, None, surface, n, payload)
+            self.cold = _encoded(fresh_users, None, surface, payload)
+            self.hot = _encoded(back, None, surface, payload)
             return
         requested = draw_items(rng, items, _REQUESTED)
-        self.hot = _encoded(np.resize(back, _REQUESTED), requested, surface, n, payload)
+        self.hot = _encoded(np.resize(back, _REQUESTED), requested, surface, payload)
         # Requests for different attributes are different lists, which are not cached yet.
         fresh = np.resize(rng.permutation(items), count)
         payload.append(retrieval_pb2.PAYLOAD_FIELD_ATTRIBUTES)
-        self.cold = _encoded(fresh_users, fresh, surface, n, payload)
+        self.cold = _encoded(fresh_users, fresh, surface, payload)
 
 
 def _encoded(
     users: NDArray[np.int64],
     items: NDArray[np.int64] | None,
     surface: str,
-    n: int,
     payload: Sequence[Any],
 ) -> list[bytes]:
     return [
@@ -74,7 +74,7 @@ def _encoded(
             user_id=user_id(user),
             item_ids=[] if items is None else [item_id(int(items[at]))],
             surface=surface,
-            n=n,
+            n=_N,
             payload=payload,
         ).SerializeToString()
         for at, user in enumerate(users.tolist())

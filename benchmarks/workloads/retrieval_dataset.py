@@ -44,16 +44,13 @@ class RetrievalDataset(NamedTuple):
     builds: Sequence[BuildResult]
 
 
-def prepare_dataset(
-    sides: Sequence[IndexVariant], vectors: Path, queries: int, seed: int
-) -> RetrievalDataset:
+def prepare_dataset(sides: Sequence[IndexVariant], vectors: Path, queries: int) -> RetrievalDataset:
     """Builds a collection for each side, and the exact results.
 
     Args:
         sides: Variants to build, all in one folder.
         vectors: .npy matrix, (n, d) floats.
         queries: Number of rows held out as queries.
-        seed: Seed of the sample.
     Raises:
         InvalidRequest: The file cannot be used.
     """
@@ -66,7 +63,7 @@ def prepare_dataset(
             field="vectors",
         )
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    order = np.random.default_rng(seed).permutation(len(matrix))
+    order = np.random.default_rng(0).permutation(len(matrix))
     held_out, base = matrix[np.sort(order[:queries])], matrix[np.sort(order[queries:])]
     ids = [f"{row:09d}" for row in range(len(base))]
     task.ids.write_text("\n".join(ids), "utf-8")

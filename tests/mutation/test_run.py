@@ -61,7 +61,7 @@ def test_the_test_of_that_name_comes_first_then_importers_then_the_folder_then_t
         "tests/retrieval/search/deep/test_near.py": "",
         "tests/retrieval/search/test_near.py": "",
         "tests/retrieval/search/test_merge.py": "",
-        "tests/retrieval/test_fan_out.py": "from retrieval.search import (\n    fusion,\n    merge)",
+        "tests/retrieval/test_fan_out.py": "from retrieval.search import (\n    fan,\n    merge)",
         "tests/retrieval/test_executor.py": "from retrieval.search import executor\n",
     }
     assert nearest_tests("retrieval/search/merge.py", sources, tests) == [
