@@ -55,7 +55,8 @@ _OBSERVATION = re.compile(
 _NEAR = re.compile(
     r"tests/(?!benchmarks|deploy|docs|integrations|live|milvus|mutation|project).*/test_"
 )
-_MAX_FILES, _TESTS_S = 16, 400.0
+# Those that start services take longer.
+_MAX_FILES, _MAX_SERVICE_FILES, _TESTS_S = 16, 8, 400.0
 _PYTEST = [sys.executable, "-m", "pytest", "-xq", "-rfE", "--tb=line", "-p", "no:cacheprovider"]
 _PYTEST += ["-o", "timeout=20"]
 # The quick ones first. Exit code 5: there are none.
@@ -153,9 +154,8 @@ def read(*folders: str) -> dict[str, str]:
 
 def try_change(item: WorkItem, near: list[str]) -> WorkResult:
     """Runs the nearest tests with a change; one that fails without it, too, notices nothing."""
-    quick, others = (
-        shlex.join([*_PYTEST, "-m", marks, *near]) for marks in ("not service", "service or long")
-    )
+    quick = shlex.join([*_PYTEST, "-m", "not service", *near])
+    others = shlex.join([*_PYTEST, "-m", "service or long", *near[:_MAX_SERVICE_FILES]])
     both = shlex.join(["sh", "-c", _BOTH.format(quick=quick, others=others)])
     result = mutate_and_test(item.mutations, both, _TESTS_S)
     failed = _FAILED.search(result.output or "")
