@@ -15,14 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from benchmarks.workloads.bulk_callers import BATCH_TEXTS, IN_FLIGHT, BulkCallers
 from nearline import EmbeddingClient
-from nearline.contract import Lane
 from nearline_cli.local.processes import embedding_process
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-_BATCH = 64
-_IN_FLIGHT = 4
 
 
 def sentences(files: Sequence[Path], n: int) -> list[str]:
@@ -45,23 +44,11 @@ def _all_sentences(files: Sequence[Path]) -> Iterator[str]:
                         yield part
 
 
-async def embed(texts: Sequence[str], out: Path) -> None:
-    """Embeds the texts with an embedding service of its own; writes (n, d) float32."""
+async def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Embeds the texts with an embedding service of its own; returns (n, d) float32."""
     async with embedding_process() as service, EmbeddingClient(service.address) as client:
-        dim = (await client.info()).dim
-        matrix = np.lib.format.open_memmap(
-            out, mode="w+", dtype=np.float32, shape=(len(texts), dim)
-        )
-        starts = iter(range(0, len(texts), _BATCH))
-
-        async def work() -> None:
-            for start in starts:
-                batch = texts[start : start + _BATCH]
-                reply = await client.embed(batch, lane=Lane.BULK, timeout_s=120)
-                matrix[start : start + len(batch)] = reply.vectors
-
-        await asyncio.gather(*(work() for _ in range(_IN_FLIGHT)))
-        matrix.flush()
+        callers = BulkCallers(client, texts, await client.info(), BATCH_TEXTS, IN_FLIGHT)
+        return await callers.vectors()
 
 
 def main() -> None:
@@ -72,7 +59,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=50_000)
     arguments = parser.parse_args()
     texts = sentences(arguments.corpus, arguments.n)
-    asyncio.run(embed(texts, arguments.out))
+    np.save(arguments.out, asyncio.run(embed(texts)))
     print(json.dumps({"vectors": len(texts), "file": str(arguments.out)}))
 
 

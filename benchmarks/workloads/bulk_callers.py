@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.workloads.prepared_calls import closed_loop
 from nearline.clients import EmbeddingClient
-from nearline.contract import EmbedderInfo, Lane
+from nearline.contract import EmbedderInfo, Embeddings, Lane
 
 # Of the benches: texts of a request, and requests in progress.
 BATCH_TEXTS, IN_FLIGHT = 64, 4
@@ -58,27 +58,29 @@ class BulkCallers:
 
     async def vectors(self) -> NDArray[np.float32]:
         """Embeds every text once; returns (n, dim) float32."""
-        parts = []
-        for batch in self._batches:
-            reply = await self._client.embed(batch, lane=Lane.BULK, timeout_s=_TIMEOUT_S)
-            parts.append(reply.vectors)
-        return np.concatenate(parts)
+        calls = await closed_loop(self._embed, iter(range(len(self._batches))), self._in_flight)
+        replies = sorted(calls.replies, key=lambda reply: reply[0])
+        return np.concatenate([reply.vectors for _, reply in replies])
 
     async def rate(self, seconds: float) -> EmbeddingRate:
         """Keeps the lane full; returns texts and tokens per second."""
 
-        async def send(number: int) -> tuple[int, int]:
-            batch = self._batches[number]
-            reply = await self._client.embed(batch, lane=Lane.BULK, timeout_s=_TIMEOUT_S)
-            if reply.served_by.reason:
-                self.fallbacks.add(reply.served_by.reason)
-            return len(batch), int(np.minimum(reply.tokens, self._max_tokens).sum())
+        async def count(number: int) -> tuple[int, int]:
+            reply = await self._embed(number)
+            return len(reply.vectors), int(np.minimum(reply.tokens, self._max_tokens).sum())
 
         numbers = itertools.cycle(range(len(self._batches)))
-        calls = await closed_loop(send, numbers, self._in_flight, seconds)
+        calls = await closed_loop(count, numbers, self._in_flight, seconds)
         # Every started request counts, over the time until the last one was answered.
         texts, tokens = np.sum([counts for _, counts in calls.replies], axis=0).tolist()
         return EmbeddingRate(texts / calls.spent_s, tokens / calls.spent_s)
+
+    async def _embed(self, number: int) -> Embeddings:
+        batch = self._batches[number]
+        reply = await self._client.embed(batch, lane=Lane.BULK, timeout_s=_TIMEOUT_S)
+        if reply.served_by.reason:
+            self.fallbacks.add(reply.served_by.reason)
+        return reply
 
 
 class OtherCpuUse:
