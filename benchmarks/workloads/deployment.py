@@ -61,7 +61,8 @@ class Deployment:
         self.processes: dict[str, dict[str, Any]] = {}
         self._ready = threading.Event()
         self.address = ""
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     async def wait_ready(self) -> None:
         """Waits until everything serves. Raises: NotReady: it does not."""
@@ -73,6 +74,16 @@ class Deployment:
         """Sends a signal to a process by its name."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.processes[name]["pid"], number)
+
+    def stop(self) -> None:
+        """Stops it, and waits until all its processes have ended."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._process.wait()
+        self._reader.join()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -96,14 +107,10 @@ async def deployment(store: Path, environ: Mapping[str, str]) -> AsyncIterator[D
         stdout=subprocess.PIPE,
         text=True,
     )
-    try:
+    with process:
         found = Deployment(process)
-        await found.wait_ready()
-        yield found
-    finally:
-        process.send_signal(signal.SIGINT)
         try:
-            await asyncio.to_thread(process.wait, _STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            await found.wait_ready()
+            yield found
+        finally:
+            await asyncio.to_thread(found.stop)
