@@ -1,8 +1,8 @@
-"""The collections of the conformance suite, and shards of them."""
+"""The collections of the conformance suite: shards of them, and services of their features."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from nearline.contract import Retriever
 from tests.milvus.fixtures import address_of
+from tests.retrieval.conformance.features import WAYS, Catalogue
 from tests.retrieval.conformance.implementations import (
     IMPLEMENTATIONS,
     LARGE,
@@ -21,6 +23,7 @@ from tests.retrieval.conformance.implementations import (
 )
 from tests.retrieval.conformance.model import Model
 from tests.retrieval.segment_pairs import FIELDS, random_document
+from tests.retrieval.service_modes import LIVE
 from tests.retrieval.small_snapshots import Document, write_snapshot
 
 DIM_LARGE = 16
@@ -95,3 +98,53 @@ async def large(
     """Returns the shard of the large collection."""
     async with implementation.opened(material.store, LARGE, server) as held:
         yield held
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    """Returns each way to serve the features of a search in turn."""
+    name: str = request.param
+    return name
+
+
+Build = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def stores() -> dict[tuple[int, str], Path]:
+    """Returns the stores that were built: by catalogue, and the module that changes it."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def built(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    stores: dict[tuple[int, str], Path],
+) -> Build:
+    """Returns what builds the CATALOGUE of the module for a way to serve it, once."""
+    catalogue: Catalogue = request.module.CATALOGUE
+
+    def build(way: str) -> Path:
+        # Live changes are written once to a store.
+        key = (id(catalogue), request.module.__name__ if way == LIVE else "")
+        if key not in stores:
+            stores[key] = catalogue.build(tmp_path_factory.mktemp("features"), way)
+        return stores[key]
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def store(built: Build, way: str) -> Path:
+    """Returns the store of a way."""
+    return built(way)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(
+    request: pytest.FixtureRequest, store: Path, way: str
+) -> AsyncIterator[Retriever]:
+    """Returns a service of the CATALOGUE of the module."""
+    async with request.module.CATALOGUE.served(store, way) as retriever:
+        yield retriever

@@ -1,23 +1,18 @@
-"""Phrases, excluded words and the like, over one and four shards, alone and apart."""
+"""Phrases, excluded words and the like, each way that serves them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import numpy as np
 import pytest
-import pytest_asyncio
 from numpy.typing import NDArray
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError, Unsupported
 from nearline.filters import Equals, Not, Phrase, Words
-from tests.retrieval.built_collections import COLLECTIONS, build_collections
-from tests.retrieval.fakes import WordEmbedder
-from tests.retrieval.service_modes import OBJECT, SHARDS_APART, opened
+from tests.retrieval.built_collections import COLLECTIONS
+from tests.retrieval.conformance.features import DIM, Catalogue
 
-DIM = 16
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 LEXICAL, DENSE = c.SearchMode.LEXICAL, c.SearchMode.DENSE
 VECTOR = np.ones(DIM, np.float32)
 TEXTS = {
@@ -37,15 +32,7 @@ ITEMS = [
 HOTELS = {"york", "yorks", "apart", "spiders", "cheap", "bjork"}
 
 
-@pytest.fixture(scope="module", name="store")
-def give_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_collections(tmp_path_factory.mktemp("texts"), ITEMS, WordEmbedder(DIM), plain=True)
-
-
-@pytest_asyncio.fixture(params=[OBJECT, SHARDS_APART], name="service")
-async def give_service(store: Path, request: pytest.FixtureRequest) -> AsyncIterator[c.Retriever]:
-    async with opened(request.param, store, WordEmbedder(DIM)) as service:
-        yield service
+CATALOGUE = Catalogue(ITEMS, plain=True)
 
 
 async def found(

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 
 from nearline import contract as c
 from nearline.items.structure import section_at
-from tests.retrieval.built_collections import COLLECTIONS, build_collections
-from tests.retrieval.fakes import WordEmbedder
-from tests.retrieval.service_modes import MODES, opened
+from tests.retrieval.built_collections import COLLECTIONS
+from tests.retrieval.conformance.features import Catalogue
 
-DIM = 16
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 TEXT = """Before any heading there is a sentence.
 
 ## Memory
@@ -34,16 +29,7 @@ ITEMS = [c.Item(id="manual", title="Manual", text=TEXT), c.Item(id="other", text
 ALL = frozenset({c.PayloadField.TEXT, c.PayloadField.SECTION})
 
 
-@pytest.fixture(scope="module", name="store")
-def give_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sections")
-    return build_collections(root, ITEMS, WordEmbedder(DIM), max_tokens=24)
-
-
-@pytest_asyncio.fixture(params=MODES, name="service")
-async def give_service(store: Path, request: pytest.FixtureRequest) -> AsyncIterator[c.Retriever]:
-    async with opened(request.param, store, WordEmbedder(DIM)) as retriever:
-        yield retriever
+CATALOGUE = Catalogue(ITEMS, max_tokens=24)
 
 
 @pytest.mark.parametrize("mode", [c.SearchMode.LEXICAL, c.SearchMode.HYBRID])

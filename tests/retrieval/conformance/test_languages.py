@@ -1,20 +1,15 @@
-"""Attributes in a language of their own: searches, filters, highlights, over any shards."""
+"""Attributes in a language of their own: searches, filters and highlights, each way."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 
 from nearline import contract as c
 from nearline.filters import Phrase, Words
-from tests.retrieval.built_collections import COLLECTIONS, build_collections
-from tests.retrieval.fakes import WordEmbedder
-from tests.retrieval.service_modes import OBJECT, SHARDS_APART, opened
+from tests.retrieval.built_collections import COLLECTIONS
+from tests.retrieval.conformance.features import Catalogue
 
-DIM = 16
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 BRANDS = {
     "sound": ("Soul Mining", "The running order of an album.", "The The"),
     "shoe": ("Shoes", "They run, and run.", "Running"),
@@ -29,41 +24,23 @@ ITEMS = [
 HIGHLIGHT = c.Highlighting(60)
 
 
-@pytest.fixture(scope="module", name="store")
-def give_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_collections(
-        tmp_path_factory.mktemp("brands"),
-        ITEMS,
-        WordEmbedder(DIM),
-        search_weights={"brand": 2.0},
-        search_languages={"brand": "none"},
-    )
-
-
-@pytest.fixture(scope="module")
-def german(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a store whose collections are English, with German notes."""
-    notes = {
-        "hill": ("Hill", {"note": "der Berg"}),
-        "town": ("Town", {"note": "Die alten Häuser der Stadt"}),
-        "text": ("Der Berg", {}),
-    }
-    return build_collections(
-        tmp_path_factory.mktemp("notes"),
-        [
-            c.Item(id=key, title=title, text="A walk.", attributes=attributes)
-            for key, (title, attributes) in notes.items()
-        ],
-        WordEmbedder(DIM),
-        search_weights={"note": 1.0},
-        search_languages={"note": "german"},
-    )
-
-
-@pytest_asyncio.fixture(params=[OBJECT, SHARDS_APART], name="service")
-async def give_service(store: Path, request: pytest.FixtureRequest) -> AsyncIterator[c.Retriever]:
-    async with opened(request.param, store, WordEmbedder(DIM)) as service:
-        yield service
+NOTES = {
+    "hill": ("Hill", {"note": "der Berg"}),
+    "town": ("Town", {"note": "Die alten Häuser der Stadt"}),
+    "text": ("Der Berg", {}),
+}
+ITEMS += [
+    c.Item(id=key, title=title, text="A walk.", attributes=attributes)  # type: ignore[arg-type]
+    for key, (title, attributes) in NOTES.items()
+]
+# English, with brands as written and German notes.
+CATALOGUE = Catalogue(
+    ITEMS,
+    options={
+        "search_weights": {"brand": 2.0, "note": 1.0},
+        "search_languages": {"brand": "none", "note": "german"},
+    },
+)
 
 
 async def hits(
@@ -120,23 +97,22 @@ async def test_filters_by_words_have_brands_and_phrases_do_not(
     assert set(await hits(service, "runs -apples", collection)) == {"sound", "shoe", "runs"}
 
 
-async def test_stop_words_of_an_attributes_language_are_no_condition(german: Path) -> None:
-    async with opened(OBJECT, german, WordEmbedder(DIM)) as service:
+@pytest.mark.parametrize("collection", COLLECTIONS)
+async def test_stop_words_of_an_attributes_language_are_no_condition(
+    service: c.Retriever, collection: str
+) -> None:
+    async def matching(text: str) -> set[str]:
+        required = await hits(service, text, collection, min_should_match=1.0)
+        counted = await service.count_items(Words(text), collection=collection)
+        assert counted.count == len(required)
+        return set(required)
 
-        async def matching(text: str, collection: str) -> set[str]:
-            required = await hits(service, text, collection, min_should_match=1.0)
-            counted = await service.count_items(Words(text), collection=collection)
-            assert counted.count == len(required)
-            return set(required)
-
-        for collection in COLLECTIONS:
-            assert await matching("der Berg", collection) == {"hill", "text"}
-            assert await matching("die alten Häuser", collection) == {"town"}
-            # Of such words alone, those of titles and texts are meant, where they are words.
-            assert await matching("der", collection) == {"text"}
-            # Titles need them, as their language has them as words.
-            ordered = await hits(service, "der berg", collection)
-            assert list(ordered) == ["text", "hill"]
+    assert await matching("der Berg") == {"hill", "text"}
+    assert await matching("die alten Häuser") == {"town"}
+    # Of such words alone, those of titles and texts are meant, where they are words.
+    assert await matching("der") == {"text"}
+    # Titles need them, as their language has them as words.
+    assert list(await hits(service, "der berg", collection)) == ["text", "hill"]
 
 
 @pytest.mark.parametrize("collection", COLLECTIONS)

@@ -1,24 +1,22 @@
-"""Highlights of searches in every mode, over snapshots of one and of four shards."""
+"""Highlights of searches in every mode, each way that serves them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import pytest_asyncio
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.filters import Equals
 from retrieval.index.lexical.analysers import analyser_of
-from tests.retrieval.built_collections import COLLECTIONS, build_collections
-from tests.retrieval.fakes import WordEmbedder, word_vector
-from tests.retrieval.service_modes import OBJECT, SHARDS_APART, opened
+from tests.retrieval.built_collections import COLLECTIONS
+from tests.retrieval.conformance.features import DIM, Catalogue, both
+from tests.retrieval.fakes import word_vector
 
-DIM = 16
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 WORDS = (
     "Red green blue, round square. Small largest glass steels paper? River stone clouds.".split()
 )
@@ -39,31 +37,13 @@ def make_items() -> list[c.Item]:
 ITEMS = {item.id: item for item in make_items()}
 
 
-@pytest.fixture(scope="module", name="store")
-def give_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_collections(
-        tmp_path_factory.mktemp("highlights"),
-        ITEMS.values(),
-        WordEmbedder(DIM),
-        plain=True,
-        max_tokens=30,
-    )
+CATALOGUE = Catalogue([*ITEMS.values()], plain=True, max_tokens=30)
 
 
-@pytest_asyncio.fixture(params=[OBJECT, SHARDS_APART], name="service")
-async def give_service(store: Path, request: pytest.FixtureRequest) -> AsyncIterator[c.Retriever]:
-    async with opened(request.param, store, WordEmbedder(DIM)) as retriever:
-        yield retriever
-
-
-async def both(service: c.Retriever, query: c.Query, options: c.SearchOptions) -> Sequence[c.Hit]:
-    """Searches both collections, whose hits and highlights are the same."""
-    first, second = [
-        (await service.search(query, options, collection=collection, timeout_s=10.0)).hits
-        for collection in COLLECTIONS
-    ]
-    assert list(first) == list(second)
-    return first
+async def hits_of(
+    service: c.Retriever, query: c.Query | str, options: c.SearchOptions
+) -> Sequence[c.Hit]:
+    return (await both(service, query, options)).hits
 
 
 def expected(text: str, query: str) -> list[tuple[int, int]]:
@@ -88,7 +68,7 @@ async def test_all_words_of_a_hit_are_marked_in_every_mode(
     options = c.SearchOptions(
         k=20, mode=mode, level=level, payload=frozenset(), highlight=HIGHLIGHT
     )
-    hits = await both(service, c.Query(text=query), options)
+    hits = await hits_of(service, query, options)
     assert len(hits) == 20
     marked = 0
     for hit in hits:
@@ -118,7 +98,7 @@ async def test_all_words_of_a_hit_are_marked_in_every_mode(
 async def test_a_query_without_words_has_passages_without_spans(
     service: c.Retriever, query: c.Query
 ) -> None:
-    for hit in await both(service, query, c.SearchOptions(k=5, highlight=HIGHLIGHT)):
+    for hit in await hits_of(service, query, c.SearchOptions(k=5, highlight=HIGHLIGHT)):
         assert hit.highlights is not None and hit.highlights.passage is not None
         passage = hit.highlights.passage
         assert (hit.highlights.title, passage.spans) == ((), ())
@@ -146,8 +126,8 @@ async def test_highlights_are_those_of_the_hits_without(service: c.Retriever) ->
         ),
         c.SearchOptions(k=9, payload=payload, filter=Equals("kind", "a")),
     ):
-        plain = await both(service, query, options)
-        marked = await both(service, query, _with(options))
+        plain = await hits_of(service, query, options)
+        marked = await hits_of(service, query, _with(options))
         assert plain and all(hit.highlights is None for hit in plain)
         assert all(hit.highlights is not None for hit in marked)
         for hit in marked:
@@ -187,6 +167,6 @@ async def test_a_passage_has_limits(service: c.Retriever) -> None:
 async def test_hostile_queries_are_highlighted(service: c.Retriever) -> None:
     for text in (" ".join(f"w{n}" for n in range(5_000)) + " steel", "\U0001f600", "\u0301", "a"):
         options = c.SearchOptions(k=60, mode=c.SearchMode.DENSE, highlight=HIGHLIGHT)
-        hits = await both(service, c.Query(text=text), options)
+        hits = await hits_of(service, text, options)
         assert all(hit.highlights is not None for hit in hits)
         assert any(hit.highlights.title for hit in hits if hit.highlights) == ("steel" in text)
