@@ -1,8 +1,9 @@
-"""Records and arguments in which every field is set, each to another value, none to its default."""
+"""Records and arguments with every field set, each to another value, or with as few as possible."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,22 +18,32 @@ from nearline.filters import All, Any as AnyOf, Equals, Exists, In, Not, Phrase,
 from retrieval.protocols.watermark import Watermark
 
 NONE = type(None)
+_NO = dataclasses.MISSING
 DIM = 3
 OWN_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class FullRecords:
-    """Makes values from type hints; no number or text is used twice."""
+    """Makes values from type hints; no number or text is used twice.
 
-    def __init__(self) -> None:
+    least: Leaves out what has a default, is optional or is one of several.
+    """
+
+    def __init__(self, *, least: bool = False) -> None:
         self._count = 0
+        self._least = least
 
     def of(self, hint: Any, default: object = dataclasses.MISSING) -> Any:
         """Returns a value of a type; for an enum one that differs from the default."""
+        origin, parts = typing.get_origin(hint), typing.get_args(hint)
+        if self._least:
+            if default not in (_NO, inspect.Parameter.empty, ...):
+                return default
+            if NONE in parts:
+                return None
         made = self._special(hint)
         if made is not None:
             return made
-        origin, parts = typing.get_origin(hint), typing.get_args(hint)
         if origin in (types.UnionType, typing.Union):
             return self.of(next(one for one in parts if one is not NONE), default)
         if origin is tuple:
@@ -56,7 +67,11 @@ class FullRecords:
         hints = typing.get_type_hints(kind)
         own = _OWN.get(kind, {})
         if dataclasses.is_dataclass(kind):
-            defaults = {one.name: one.default for one in dataclasses.fields(kind)}
+            defaults = {
+                one.name: one.default
+                for one in dataclasses.fields(kind)
+                if not self._least or (one.default, one.default_factory) == (_NO, _NO)
+            }
         else:
             defaults = {name: kind._field_defaults.get(name) for name in kind._fields}
         return kind(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
@@ -12,97 +10,13 @@ from nearline import contract as c, wire
 from nearline.errors import InvalidRequest
 from nearline.v1 import ingest_pb2, retrieval_pb2, types_pb2
 
-TIMES = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))
 COUNTS = st.integers(0, (1 << 64) - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-JOBS = st.builds(
-    c.Job,
-    job_id=TEXTS,
-    state=st.sampled_from(c.JobState),
-    create_time=TIMES,
-    update_time=TIMES,
-    collection=TEXTS,
-    tenant=TEXTS,
-    priority=st.sampled_from(c.JobPriority),
-    callback_id=TEXTS,
-    sources=COUNTS,
-    documents=COUNTS,
-    indexed=COUNTS,
-    superseded=COUNTS,
-    dead=COUNTS,
-    cancelled=COUNTS,
-    left=COUNTS,
-    open=st.booleans(),
-    finish_time=st.none() | TIMES,
-    expire_time=st.none() | TIMES,
-    watermark=st.binary(max_size=20),
-)
-RESULTS = st.builds(
-    c.IngestResult,
-    place=COUNTS,
-    document_id=TEXTS,
-    outcome=st.sampled_from(c.IngestOutcome),
-    time=TIMES,
-    version=COUNTS,
-    attempts=st.integers(0, (1 << 32) - 1),
-    reason=TEXTS,
-    message=TEXTS,
-)
 SOURCES = st.one_of(
     st.builds(c.SourceFile, TEXTS, st.binary(max_size=20)),
     st.builds(c.SourceUrl, TEXTS),
     st.builds(c.Item, id=TEXTS, title=TEXTS, text=TEXTS),
 )
-LETTERS = st.builds(
-    c.DeadLetter,
-    letter_id=TEXTS,
-    job_id=TEXTS,
-    collection=TEXTS,
-    tenant=TEXTS,
-    result=RESULTS,
-    source=st.none() | SOURCES,
-)
-SMALL = st.integers(0, (1 << 31) - 1)
-# Durations have nanoseconds: whole eighths are exact.
-SECONDS = st.integers(0, 1 << 40).map(lambda eighths: eighths / 8)
-WORKERS = st.builds(
-    c.IngestWorker,
-    worker_id=TEXTS,
-    in_hand=SMALL,
-    documents_per_s=st.floats(0, 1e9),
-    start_time=TIMES,
-)
-STATES = st.builds(
-    c.QueueState,
-    waiting=SMALL,
-    in_hand=SMALL,
-    delayed=SMALL,
-    dead=SMALL,
-    oldest_age_s=SECONDS,
-    documents_per_s=st.floats(0, 1e9),
-    workers=st.lists(WORKERS, max_size=3),
-    bytes=SMALL,
-)
-
-
-@given(JOBS)
-def test_a_job_survives(job: c.Job) -> None:
-    assert wire.job_from_proto(wire.job_to_proto(job)) == job
-
-
-@given(RESULTS)
-def test_a_result_survives(result: c.IngestResult) -> None:
-    assert wire.ingest_result_from_proto(wire.ingest_result_to_proto(result)) == result
-
-
-@given(LETTERS)
-def test_a_dead_letter_survives(letter: c.DeadLetter) -> None:
-    assert wire.letter_from_proto(wire.letter_to_proto(letter)) == letter
-
-
-@given(STATES)
-def test_the_state_of_the_queue_survives(state: c.QueueState) -> None:
-    assert wire.queue_state(wire.queue_response(state)) == state
 
 
 def submission(

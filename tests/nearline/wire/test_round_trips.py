@@ -10,8 +10,8 @@ from hypothesis import given, strategies as st
 
 from nearline import contract as c, wire
 from nearline.errors import InvalidRequest
-from nearline.filters import All, Equals, Not, Range
 from nearline.v1 import retrieval_pb2, types_pb2
+from tests.nearline.wire.full_records import FullRecords, same
 
 scalars = st.one_of(
     st.none(),
@@ -36,41 +36,28 @@ def test_nested_lists_and_foreign_types_are_refused() -> None:
             wire.value_to_proto(bad)  # type: ignore[arg-type]
 
 
-OPTIONS = c.SearchOptions(
-    k=7,
-    mode=c.SearchMode.DENSE,
-    level=c.HitLevel.CHUNK,
-    payload=frozenset(c.PayloadField),
-    ef_search=99,
-    nprobe=3,
-    exact=True,
-    require_full_coverage=True,
-    snapshot_id="s",
-    explain=True,
-    filter=All(Equals("kind", "class"), Not(Range("year", gte=2000, lt=2010))),
-    min_score=0.25,
-    grouping=c.Grouping("kind", 3),
-    diversity=0.5,
-    dense_weight=0.0,
-    min_watermark=b"w",
-    user_id="ann",
-    session_id="s",
-    personal=0.25,
-    unrecorded=True,
-    highlight=c.Highlighting(99),
-    boosts=(
-        c.Boost(field="kind", any_of=("a", 2, True), weight=0.0),
-        c.Boost(field="sold", growth=c.Growth(pivot=2.5)),
-        c.Boost(field="sold", growth=c.Growth(top=0.0), weight=-3.0),
-        c.Boost(field="year", decay=c.Decay(scale=0.0, origin=2000, offset=1.0, decay=0.0)),
-        c.Boost(field="time", decay=c.Decay(scale=1.0, shape=c.DecayShape.LINEAR)),
-    ),
-)
+INFO = FullRecords().of(c.ReplyInfo)
 
 
-@pytest.mark.parametrize("options", [OPTIONS, c.SearchOptions()])
-def test_options_survive(options: c.SearchOptions) -> None:
-    assert wire.options_from_proto(wire.options_to_proto(options)) == options
+def test_zero_is_not_what_is_left_out() -> None:
+    zero = c.SearchOptions(
+        min_score=0.0,
+        diversity=0.0,
+        dense_weight=0.0,
+        rerank=0,
+        boosts=(
+            c.Boost(field="kind", any_of=("a",), weight=0.0),
+            c.Boost(field="sold", growth=c.Growth(top=0.0)),
+            c.Boost(field="year", decay=c.Decay(scale=0.0, origin=0, decay=0.0)),
+        ),
+    )
+    assert wire.options_from_proto(wire.options_to_proto(zero)) == zero
+    explained = c.Explanation(dense_score=0.0, lexical_score=0.0, shard=0, dense_rank=1)
+    hit = c.Hit(id="a", score=0.0, title="", explanation=explained)
+    (back,) = wire.search_reply(
+        wire.search_response(c.SearchReply(results=[c.HitList(hits=[hit])], info=INFO))
+    ).hits
+    assert back == hit
 
 
 def test_unset_options_are_the_documented_defaults() -> None:
@@ -103,106 +90,13 @@ def test_queries_survive_and_only_one_kind_is_accepted() -> None:
         wire.query_from_proto(retrieval_pb2.Query())
 
 
-def full_reply() -> c.SearchReply:
-    hit = c.Hit(
-        id="d1",
-        score=0.5,
-        chunk=2,
-        start=3,
-        end=9,
-        title="",
-        text="abc",
-        attributes={"year": 2020, "tags": ["x"]},
-        explanation=c.Explanation(
-            dense_score=0.5,
-            lexical_score=None,
-            shard=1,
-            dense_rank=2,
-            lexical_rank=None,
-        ),
-        group="class",
-        reasons=("because:1", "taste"),
-    )
-    plan = c.FilterPlan(
-        shard=1,
-        strategy=c.PlanStrategy.EXACT_AFTER_SHORT,
-        matches=9,
-        chunks=90,
-        ef_search=128,
-        reason="few",
-    )
-    ignored = [c.IgnoredId("zz", c.IgnoredReason.NOT_FOUND)]
-    info = c.ReplyInfo(
-        epoch=4,
-        snapshot_id="s",
-        fingerprint="f",
-        watermark=b"w",
-        list_id="l",
-        coverage=c.Coverage(shards_answered=3, shards_total=4, missing_shards=(2,)),
-        served_by=c.ServedBy(source=c.Source.FALLBACK, rung="popular", reason="down"),
-        embed_s=None,
-        search_s=0.25,
-        total_s=0.0,
-    )
-    return c.SearchReply(
-        results=[
-            c.HitList(
-                hits=[hit],
-                ignored_ids=ignored,
-                plans=[plan],
-                terms=[c.Term("word", 3, 1.5)],
-                language="dutch",
-            )
-        ],
-        info=info,
-    )
-
-
-def test_replies_survive() -> None:
-    reply = full_reply()
-    assert wire.search_reply(wire.search_response(reply)) == reply
-    assert wire.batch_reply(wire.batch_response(reply)) == reply
-
-
 def test_encoded_hits_survive_without_being_decoded() -> None:
-    reply = full_reply()
-    hits = [*reply.results[0].hits, c.Hit(id="second", score=0.25)]
+    hits = [FullRecords().of(c.Hit), c.Hit(id="second", score=0.25)]
     lazy = wire.lazy_hits([wire.hit_to_bytes(hit) for hit in hits])
     back = wire.search_reply(
-        wire.search_response(c.SearchReply(results=[c.HitList(hits=lazy)], info=reply.info))
+        wire.search_response(c.SearchReply(results=[c.HitList(hits=lazy)], info=INFO))
     )
-    assert (list(back.results[0].hits), back.info) == (hits, reply.info)
-
-
-def test_pages_and_counts_survive() -> None:
-    info = full_reply().info
-    page = c.ItemsPage(items=[c.Item(id="a", title="t")], next_page_token="x", info=info)
-    assert wire.items_page(wire.list_response(page)) == page
-    facet = c.FacetCounts(field="kind", counts=[("class", 3), ("module", 1)], distinct=2, missing=5)
-    reply = c.CountReply(count=9, facets=[facet], info=info)
-    assert wire.count_reply(wire.count_response(reply)) == reply
-
-
-def test_items_survive_with_their_vector() -> None:
-    item = c.Item(id="a", title="t", text="x", attributes={"n": 1.5}, vector=np.ones(2, np.float32))
-    reply = c.ItemsReply(items=[item], ignored_ids=[], info=full_reply().info)
-    back = wire.items_reply(wire.items_response(reply))
-    assert back.info == reply.info and back.items[0].attributes == {"n": 1.5}
-    assert back.items[0].vector is not None and back.items[0].vector.tolist() == [1, 1]
-
-
-def test_embeddings_survive() -> None:
-    given_ = c.Embeddings(
-        vectors=np.eye(2, 3, dtype=np.float32),
-        fingerprint="f",
-        tokens=np.array([3, 999]),
-        truncated=np.array([False, True]),
-        queue_s=0.5,
-    )
-    back = wire.embeddings(wire.embed_response(given_))
-    assert np.array_equal(back.vectors, given_.vectors)
-    assert back.tokens.tolist() == [3, 999] and back.truncated.tolist() == [False, True]
-    assert (back.fingerprint, back.queue_s) == ("f", 0.5)
+    assert same(list(back.results[0].hits), hits) and back.info == INFO
 
 
 CPU = c.ServedBy(source=c.Source.FALLBACK, rung=c.CPU_RUNG, reason="cuda:0: it is away")

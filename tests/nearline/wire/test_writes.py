@@ -11,28 +11,6 @@ from nearline import contract as c, wire
 from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2, types_pb2
 
-RESULTS = [
-    c.WriteResult(id="a", outcome=c.WriteOutcome.APPLIED, version=1),
-    c.WriteResult(id="b", outcome=c.WriteOutcome.REPLACED, version=1 << 60),
-    c.WriteResult(id="c", outcome=c.WriteOutcome.DELETED, version=3),
-    c.WriteResult(id="d", outcome=c.WriteOutcome.ABSENT),
-    c.WriteResult(
-        id="e", outcome=c.WriteOutcome.REJECTED, version=4, reason="CONFLICT", message="no"
-    ),
-]
-
-
-def test_an_item_survives_with_expiry_and_version() -> None:
-    item = c.Item(
-        id="a",
-        title="t",
-        text="x",
-        attributes={"n": 1, "gone": None},
-        expires=datetime(2030, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
-        version=7,
-    )
-    assert wire.item_from_proto(wire.item_to_proto(item)) == item
-
 
 def test_an_expiry_is_converted_to_utc() -> None:
     utc = datetime(2030, 1, 2, tzinfo=UTC)
@@ -95,20 +73,3 @@ def test_values_that_no_message_can_hold_are_refused() -> None:
         wire.delete_request(["a", "\ud800"], "shop")
     with pytest.raises(InvalidRequest, match="more than 64 bits"):
         wire.upsert_request([c.Item(id="a", attributes={"n": 1 << 63})], "shop")
-
-
-def test_replies_survive() -> None:
-    reply = c.WriteReply(results=RESULTS, watermark=b"w")
-    assert wire.write_reply(wire.upsert_response(reply)) == reply
-    assert wire.write_reply(wire.delete_response(reply)) == reply
-
-
-def test_replies_to_streams_survive() -> None:
-    kinds = c.WriteOutcome
-    upserts = {kinds.APPLIED: 1, kinds.REPLACED: 2, kinds.ABSENT: 3, kinds.REJECTED: 4}
-    upserts |= {kinds.UNCHANGED: 5, kinds.SUPERSEDED: 6}
-    bulk = c.BulkWriteReply(watermark=b"w", counts=upserts, rejections=RESULTS[-1:])
-    assert wire.upsert_stream_reply(wire.upsert_stream_response(bulk)) == bulk
-    deletes = {kinds.DELETED: 1, kinds.ABSENT: 2, kinds.REJECTED: 0}
-    bulk = c.BulkWriteReply(watermark=b"w", counts=deletes, rejections=[])
-    assert wire.delete_stream_reply(wire.delete_stream_response(bulk)) == bulk

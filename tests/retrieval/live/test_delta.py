@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from nearline.contract import HitLevel, SearchMode
-from nearline.filters import Equals
 from retrieval.changelog.records import Change, ChangeKind
 from retrieval.index.vectors.vector_index import SearchParams
 from retrieval.live import delta as delta_module
@@ -201,36 +199,6 @@ def test_changes_before_the_start_are_skipped(base: Base) -> None:
     assert part.items.version(0) == 3
     for delta in (first, second):
         delta.close()
-
-
-def test_suggestions_with_a_filter_omit_replaced_and_deleted_documents(base: Base) -> None:
-    log, delta = Log(), base.delta()
-    for name, title in (("x", "pear one"), ("y", "pear two"), ("z", "pear three"), ("y", "pear")):
-        titled = replace(document(1, name), title=title, attributes={"year": 2001})
-        delta.apply([log.upsert(titled)])
-    delta.apply([log.delete("z")])
-    part, alive = delta.view.part, delta.view.part_alive
-    assert part is not None
-    found = part.suggest("pear", 9, Equals("year", 2001), alive)
-    assert [one.title for one in found] == ["pear", "pear one"]
-    delta.close()
-
-
-def test_a_live_copy_scores_like_the_snapshot(base: Base) -> None:
-    log, delta = Log(), base.delta()
-    queries = ShardQueries(np.array([[0.37, 0.61, -0.13, 0.2]], np.float32), ("pear plum",))
-    both = [
-        ShardOptions(99, level=HitLevel.CHUNK, mode=mode)
-        for mode in (SearchMode.DENSE, SearchMode.LEXICAL)
-    ]
-    before = [hits(base.part, delta.view, queries, options) for options in both]
-    delta.apply([log.attributes(name, {"year": 1}) for name in NAMES[:5]])
-    assert [hits(base.part, delta.view, queries, options) for options in both] == before
-    delta.apply([log.attributes(name, {"year": 1}) for name in NAMES])
-    assert delta.view.alive is not None
-    assert delta.view.alive.count == 0
-    assert [hits(base.part, delta.view, queries, options) for options in both] == before
-    delta.close()
 
 
 def test_dead_rows_are_compacted(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:

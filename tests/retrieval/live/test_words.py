@@ -42,10 +42,6 @@ TEXTS = (
     "nothing of that kind",
     "fig",
 )
-QUERIES = (
-    *("apple", "fig pear", "pear fig pear", "stones plum 12", "kind nothing apple fig", "nix"),
-    "number 12",
-)
 
 
 @pytest.fixture(scope="module")
@@ -82,26 +78,6 @@ def copied(base: Base) -> LiveWords:
         texts = [items.text(document)[at:end] for at, end in zip(starts, ends, strict=True)]
         words.add(int(rows[0]), items.title(document), {}, texts)
     return words
-
-
-@pytest.mark.parametrize("query", QUERIES)
-def test_live_copies_score_bit_identically_to_the_snapshot(base: Base, query: str) -> None:
-    snapshot = base.part._words
-    assert snapshot is not None
-    rows = np.arange(base.part.items.chunks)
-    live = copied(base).view(len(rows), names_of)
-    scores = live.scores(query, rows)
-    assert np.array_equal(scores, snapshot.scores(query, rows))
-    assert (scores > 0).any() == (query != "nix")
-    levels = live.title_levels(query, rows)
-    assert np.array_equal(levels, snapshot.title_levels(query, rows))
-    assert (levels > 0).any() == (query == "number 12")
-    totals = scores + levels * np.float32(32 * len(query.split()))
-    found, found_scores = live.search(query, 7)
-    order = sorted(np.flatnonzero(scores).tolist(), key=lambda row: (-totals[row], -row))[:7]
-    assert found.tolist() == order
-    assert np.array_equal(found_scores, totals[order])
-    assert live.terms(query) == snapshot.terms(query)
 
 
 def test_an_unknown_word_is_found_and_has_the_largest_weight(base: Base, tmp_path: Path) -> None:

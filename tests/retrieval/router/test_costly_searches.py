@@ -120,15 +120,6 @@ async def test_a_search_for_too_many_hits_is_refused_with_the_limit(
     assert watched.searches == 0
 
 
-async def test_the_largest_search_in_the_budget_is_answered(
-    store: Path, open_service: OpenService
-) -> None:
-    async with open_service(store) as service:
-        reply = await service.search_batch([ONE] * 1_024, c.SearchOptions(k=128))
-        assert {len(result.hits) for result in reply.results} == {128}
-        assert len((await service.search(ONE, c.SearchOptions(k=10_000))).hits) == 150
-
-
 async def test_few_groups_are_filled_at_a_time(store: Path, open_service: OpenService) -> None:
     async with open_service(store) as service:
         (served,) = service.collections

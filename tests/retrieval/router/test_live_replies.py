@@ -19,9 +19,7 @@ from retrieval.protocols.shard import (
     ShardOptions,
     ShardQueries,
 )
-from retrieval.protocols.watermark import AppliedState, Watermark, decode_watermark
-from retrieval.search import payloads
-from retrieval.search.request_context import RequestContext, oldest_state
+from retrieval.protocols.watermark import Watermark, decode_watermark
 from tests.retrieval.fakes import SilentShard
 from tests.retrieval.writable_collection import DIM, Written, ids_of_shard, written
 
@@ -147,26 +145,6 @@ async def test_example_queries_and_second_rounds_pass_the_watermark_on() -> None
     assert seen == [4, 3] and set(here.shards[0].least) | set(here.shards[1].least) == {mark, None}
 
 
-async def test_without_live_changes_a_reply_has_no_watermark() -> None:
-    context = RequestContext()
-    context.record_applied(0, (None, None))
-    assert (context.watermark, context.served_by, context.applied) == (b"", c.ServedBy(), {})
-
-
-def test_the_oldest_state_of_a_shard_counts_and_partitions_of_shards_are_merged() -> None:
-    start = Watermark(LOG)
-    context = RequestContext()
-    context.record_applied(0, (AppliedState(start.advanced({1: 5, 2: 9})), None))
-    context.record_applied(1, (AppliedState(start.advanced({40: 7}), "away"),))
-    context.record_applied(0, (AppliedState(start.advanced({1: 6, 2: 8})),))
-    assert decode_watermark(context.watermark) == start.advanced({1: 5, 2: 8, 40: 7})
-    assert context.served_by.reason == "away"
-    same = AppliedState(start.advanced({1: 1}))
-    assert oldest_state([same, None, same]) is same
-    other = AppliedState(Watermark("b" * 32).advanced({1: 1}))
-    assert oldest_state([same, other]) == same
-
-
 class Replaced(SilentShard):
     """A shard whose documents now have other numbers of chunks."""
 
@@ -179,33 +157,6 @@ class Replaced(SilentShard):
         pairs = zip(request.ids, request.chunks, strict=True)
         there = [(one, chunk) for one, chunk in pairs if chunk < self.chunks.get(one, 0)]
         return ShardItems([c.Item(id=one, title=f"{one}#{chunk}") for one, chunk in there])
-
-
-@pytest.mark.parametrize(
-    ("chunks", "kept"),
-    [
-        ({"a": 9, "b": 9}, ["a#3", "b#0", "a#1", "a#0", "b#2"]),
-        ({"a": 9}, ["a#3", "a#1", "a#0"]),
-        ({"a": 2, "b": 1}, ["b#0", "a#1", "a#0"]),
-        ({"a": 1, "b": 9}, ["b#0", "a#0", "b#2"]),
-        ({}, []),
-    ],
-)
-async def test_hits_deleted_before_their_payload_is_read_are_left_out(
-    chunks: dict[str, int], kept: list[str]
-) -> None:
-    here = written(shards=1)
-    here.served.shards = (Replaced(chunks),)
-    wanted = [("a", 3), ("b", 0), ("a", 1), ("a", 0), ("b", 2)]
-    hits = [(0, c.Hit(id=one, score=1.0, chunk=chunk)) for one, chunk in wanted]
-    again = [(0, c.Hit(id="a", score=1.0, chunk=0))]
-    lists = [hits, again, []]
-    await payloads.fill_payloads(
-        here.served, lists, c.SearchOptions(payload=TITLE), RequestContext()
-    )
-    assert [hit.title for _, hit in lists[0]] == kept
-    assert all(hit.title == f"{hit.id}#{hit.chunk}" for ranked in lists for _, hit in ranked)
-    assert len(lists[1]) == (chunks.get("a", 0) > 0)
 
 
 async def test_a_diverse_list_is_empty_if_all_hits_were_deleted() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 
 from nearline import contract as c
 from nearline.errors import (
-    DeadlineExceeded,
     InvalidRequest,
     NearlineError,
     NotFound,
@@ -207,27 +205,6 @@ async def test_chunks_of_the_examples_are_left_out_and_the_list_is_still_full(
         assert [hit.id for hit in reply.hits] == [f"d{n:05d}" for n in range(8)]
 
 
-async def test_a_batch_of_all_kinds_answers_as_single_searches_do(
-    store: Path, open_service: OpenService, rng: np.random.Generator
-) -> None:
-    embedder = FakeEmbedder(4)
-    async with open_service(store, somewhere=embedder) as service:
-        queries = [
-            c.Query(text="2"),
-            c.Query(vector=rng.integers(-3, 4, 4).astype(np.float32)),
-            c.Query(item_ids=("d00003", "lost")),
-            c.Query(text="0"),
-            c.Query(item_ids=("d00009", "d00010", "d00011")),
-        ]
-        options = c.SearchOptions(k=7, payload=frozenset({c.PayloadField.TEXT}))
-        batch = await service.search_batch(queries, options, timeout_s=5.0)
-        assert embedder.calls[0][:2] == (["2", "0"], c.TextRole.QUERY)
-        for query, result in zip(queries, batch.results, strict=True):
-            single = await service.search(query, options)
-            assert result == single.results[0]
-            assert len(result.hits) == 7
-
-
 async def test_a_vector_scores_the_same_alone_and_in_a_batch(
     tmp_path: Path, open_service: OpenService, rng: np.random.Generator
 ) -> None:
@@ -239,21 +216,6 @@ async def test_a_vector_scores_the_same_alone_and_in_a_batch(
         batch = await service.search_batch(queries)
         for query, result in list(zip(queries, batch.results, strict=True))[::50]:
             assert (await service.search(query)).results[0] == result
-
-
-async def test_items_are_read_in_request_order_and_unknown_ids_are_reported(
-    store: Path, open_service: OpenService
-) -> None:
-    async with open_service(store) as service:
-        reply = await service.get_items(["d00009", "lost", "d00001", "lost"], timeout_s=5.0)
-        assert [item.id for item in reply.items] == ["d00009", "d00001"]
-        assert reply.items[0].text == "x" * 20
-        assert reply.items[0].vector is None
-        assert reply.info.search_s == reply.info.total_s and 0 < (reply.info.total_s or 0) <= 5
-        assert reply.ignored_ids == [c.IgnoredId("lost", c.IgnoredReason.NOT_FOUND)]
-        assert reply.info.list_id == ""
-        only = await service.get_items(["d00009"], frozenset({c.PayloadField.VECTOR}))
-        assert (only.items[0].text, only.items[0].vector is None) == ("", False)
 
 
 @pytest.mark.parametrize(
@@ -292,43 +254,6 @@ async def test_ids_of_a_dead_shard_are_reported_as_unavailable(
         assert similar.results[0].ignored_ids == [missing]
         with pytest.raises(ShardsUnavailable):
             await service.search(c.Query(item_ids=(dead,)), timeout_s=1.0)
-
-
-@pytest.mark.parametrize(
-    ("shard", "kind"),
-    [
-        (SilentShard(), DeadlineExceeded),
-        (FailingShard(NotReady("gone")), ShardsUnavailable),
-        (FailingShard(SnapshotGone("newer")), SnapshotGone),
-        (FailingShard(Unsupported("no such knob")), Unsupported),
-        (FailingShard(ZeroDivisionError("our bug")), ZeroDivisionError),
-    ],
-)
-async def test_a_search_that_no_shard_answers_fails(
-    store: Path, open_service: OpenService, shard: Shard, kind: type[Exception]
-) -> None:
-    async with open_service(store) as service:
-        for number in range(4):
-            break_shard(service, number, shard)
-        with pytest.raises(kind) as caught:
-            await service.search(c.Query(vector=ONE), timeout_s=0.1)
-        assert type(caught.value) is kind
-
-
-async def test_a_cancelled_search_cancels_its_calls_to_shards(
-    store: Path, open_service: OpenService
-) -> None:
-    async with open_service(store) as service:
-        shard = SilentShard()
-        pending: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        shard.search = lambda *_: pending  # type: ignore[method-assign,assignment]
-        break_shard(service, 1, shard)
-        task = asyncio.create_task(service.search(c.Query(vector=ONE), timeout_s=30.0))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert pending.cancelled()
 
 
 async def test_the_model_of_the_collection_embeds_its_queries(

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from nearline import contract as c
-from nearline.errors import InvalidRequest, SnapshotGone
+from nearline.errors import InvalidRequest
 from retrieval.embedders.endpoints import Embedders
 from retrieval.search.collection import ServedCollection
 from retrieval.search.queries import (
@@ -20,7 +20,6 @@ from retrieval.search.queries import (
     check_cost,
     check_options,
     prepare_queries,
-    query_text,
 )
 from retrieval.search.request_context import RequestContext
 
@@ -60,12 +59,6 @@ def test_an_option_is_allowed_up_to_its_limits(
         assert raised.value.field == f"options.{name}"
 
 
-def test_options_may_name_the_loaded_snapshot_alone() -> None:
-    check_options(_collection(), c.SearchOptions(snapshot_id="s1"))
-    with pytest.raises(SnapshotGone):
-        check_options(_collection(), c.SearchOptions(snapshot_id="s2"))
-
-
 @pytest.mark.parametrize(
     ("queries", "k", "size"),
     [
@@ -83,13 +76,6 @@ def test_a_search_may_ask_for_as_much_as_is_allowed_and_no_more(
     with pytest.raises(InvalidRequest) as raised:
         check_cost(queries, more)
     assert raised.value.field == "options.k"
-
-
-def test_a_text_may_have_as_many_characters_as_is_allowed() -> None:
-    text = "é" * c.MAX_QUERY_CHARACTERS
-    assert query_text(c.Query(text=text), "query") == text
-    with pytest.raises(InvalidRequest):
-        query_text(c.Query(text=text + "é"), "query")
 
 
 def test_vectors_get_unit_length_for_cosine_only() -> None:
@@ -153,21 +139,6 @@ async def test_a_query_vector_of_another_shape_is_refused(
     assert raised.value.field == "queries[1].vector"
 
 
-@pytest.mark.parametrize(
-    ("query", "kinds"),
-    [
-        (c.Query(), 0),
-        (c.Query(text="", vector=np.ones(2, np.float32)), 2),
-        (c.Query(text="a", item_ids=("b",)), 2),
-        (c.Query(text="a", vector=np.ones(2, np.float32), item_ids=("b",)), 3),
-    ],
-)
-async def test_a_query_is_one_of_text_vector_and_items(query: c.Query, kinds: int) -> None:
-    with pytest.raises(InvalidRequest, match=f"has {kinds} of text, vector and item ids") as raised:
-        await _prepare(c.Query(text="fine"), query)
-    assert raised.value.field == "queries[1]"
-
-
 async def test_queries_of_two_kinds_are_searched_in_two_batches() -> None:
     vectors = [c.Query(vector=row) for row in np.eye(2, dtype=np.float32)]
     prepared = await _prepare(c.Query(text="one"), vectors[0], c.Query(text="two"), vectors[1])
@@ -176,11 +147,3 @@ async def test_queries_of_two_kinds_are_searched_in_two_batches() -> None:
     assert dense.queries.vectors.tolist() == [[1, 0], [0, 1]]
     assert (lexical.mode, list(lexical.numbers)) == (c.SearchMode.LEXICAL, [0, 2])
     assert lexical.queries.texts == ("one", "two") and lexical.queries.vectors.shape == (0, 2)
-
-
-@pytest.mark.parametrize("mode", [c.SearchMode.LEXICAL, c.SearchMode.HYBRID])
-async def test_a_mode_that_needs_words_refuses_other_queries(mode: c.SearchMode) -> None:
-    for query in (c.Query(vector=np.ones(2, np.float32)), c.Query(item_ids=("a",))):
-        with pytest.raises(InvalidRequest, match=f"mode {mode.value} needs words") as raised:
-            await _prepare(c.Query(text="fine"), query, mode=mode)
-        assert raised.value.field == "options.mode"

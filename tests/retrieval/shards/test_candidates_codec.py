@@ -13,7 +13,6 @@ from nearline.internal.v1 import shard_pb2
 from retrieval.behaviour.item_keys import keys_of
 from retrieval.protocols.candidates import (
     NO_CANDIDATES,
-    NO_EVENTS,
     NO_HISTORY,
     CandidatesRequest,
     KeyedHistory,
@@ -82,17 +81,6 @@ def message(**changes: object) -> shard_pb2.FindCandidatesRequest:
         else:
             setattr(sent, name, value)
     return sent
-
-
-def test_a_request_survives() -> None:
-    sent = message()
-    assert (sent.collection, sent.snapshot_id, sent.shard, list(sent.also)) == (
-        *("default", "s1", 3),
-        [4, 5],
-    )
-    assert same(codec.request_from_proto(sent), REQUEST)
-    plain = CandidatesRequest(("counts",), NO_EVENTS, 0)
-    assert same(codec.request_from_proto(codec.request_to_proto(plain, "c", "s", 0)), plain)
 
 
 NOTHING = ScoredRows(np.empty(0, np.int64), np.empty(0, np.float32))

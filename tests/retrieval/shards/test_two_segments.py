@@ -37,7 +37,6 @@ from retrieval.protocols.shard import (
     ShardQueries,
 )
 from retrieval.protocols.watermark import AppliedState, Watermark
-from retrieval.search.fusion import fuse_hits
 from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.segment_pairs import (
     DIM,
@@ -161,48 +160,6 @@ def test_hits_match_those_of_one_segment(
             assert two.plan is not None
             assert two.plan.matches == one.plan.matches
             assert (two.plan.strategy is PlanStrategy.EMPTY) == (one.plan.matches == 0)
-
-
-@settings(
-    deadline=None,
-    max_examples=scaled(40, nightly=400),
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    seed=st.integers(0, 1 << 30),
-    live=st.sampled_from([0, 6, 20]),
-    base=st.sampled_from([0, 12, 40]),
-    k=st.integers(1, 20),
-    level=st.sampled_from(HitLevel),
-    filter=filters,
-    grouping=st.sampled_from([None, "kind"]),
-)
-def test_fused_hits_match_those_of_one_segment(
-    tmp_path_factory: pytest.TempPathFactory,
-    threads: ThreadPool,
-    seed: int,
-    live: int,
-    base: int,
-    k: int,
-    level: HitLevel,
-    filter: Filter | None,
-    grouping: str | None,
-) -> None:
-    shards = made(tmp_path_factory.mktemp("parts"), threads, seed, base, live)
-    options = ShardOptions(
-        k,
-        SearchMode.HYBRID,
-        level,
-        filter=filter,
-        grouping=Grouping(grouping) if grouping else None,
-    )
-    both = [shard.search_now(asked(seed), options) for shard in (shards.two, shards.one)]
-    for two, one in zip(*both, strict=True):
-        hits, wanted = (
-            fuse_hits([(0, found)], k, candidates=k, dense_weight=0.4, floor=-1.0, explain=True)
-            for found in (two, one)
-        )
-        assert hits == wanted
 
 
 def test_hits_that_tie_at_the_last_place_go_by_their_ids() -> None:
@@ -350,25 +307,6 @@ async def followed(folder: Path) -> AsyncIterator[tuple[LocalShard, MadeUp]]:
     shard.attach(live)
     yield shard, live
     await asyncio.to_thread(threads.close)
-
-
-async def test_requests_with_a_watermark_wait_for_it(tmp_path: Path) -> None:
-    least = APPLIED.watermark
-    async with followed(tmp_path) as (shard, live):
-        early = await shard.search("s", asked(1), ShardOptions(3))
-        assert [list(hits.ids) for hits in early] == [["a"], ["a"]]
-        search = shard.search("s", asked(1), ShardOptions(3, min_watermark=least))
-        fetch = asyncio.ensure_future(
-            shard.fetch("s", ItemsRequest(["a"], NONE, min_watermark=least))
-        )
-        scan = asyncio.ensure_future(shard.scan("s", ScanRequest("", 3, None, NONE, least)))
-        count = asyncio.ensure_future(shard.count("s", CountRequest(None, [], least)))
-        await live.move(LiveView(APPLIED, without(shard.base, {"a"})), waiting=4)
-        assert [list(hits.ids) for hits in await search] == [[], []]
-        assert [list((await one).items) for one in (fetch, scan)] == [[], []]
-        assert (await count).count == 0
-        there = shard.search("s", asked(1), ShardOptions(3, min_watermark=least))
-        assert [hits.applied for hits in await there] == [APPLIED] * 2
 
 
 async def test_a_search_that_waits_can_be_cancelled(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from retrieval.index.lexical.analysers import analyser_of
 from retrieval.index.lexical.bm25_index import LexicalIndex
 from retrieval.index.lexical.synonym_rules import SynonymRule
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.live.words import LiveWords
 from tests.retrieval.index.lexical.small_indexes import Built, Document
 
 BRANDS = ("Apples", "The The", "Nike Running", "Metallica", "XR-200", "Häagen-Dazs", "Die Ärzte")
@@ -104,23 +103,6 @@ def test_a_stop_word_counts_for_the_brand_that_has_it_beside_other_words(
     assert sorted(np.concatenate(alone).tolist()) == [0]
 
 
-def test_a_stop_word_of_the_language_of_an_attribute_does_not_find_it(tmp_path: Path) -> None:
-    index = index_of(tmp_path, "german")
-    assert index.search("die", 9)[0].tolist() == []
-    assert index.search("der", 9)[0].tolist() == []
-    # In German, "the" is a word, and so is it in the brand.
-    assert index.search("the", 9)[0].tolist() == [1]
-    # Stems of the language: "Ärzten" is a form of "Ärzte".
-    assert index.search("Ärzten", 9)[0].tolist() == [6]
-
-
-def test_a_word_of_one_language_is_no_stem_of_another(tmp_path: Path) -> None:
-    # The stem of "running" is "run" in English, and "runn" is no word.
-    index = index_of(tmp_path, brands=["run", "running", "runs"], texts=["x", "x", "running"])
-    found = {query: index.search(query, 9)[0].tolist() for query in ("run", "running", "runs")}
-    assert found == {"run": [0, 2], "running": [1, 2], "runs": [2]}
-
-
 def test_a_word_that_any_language_knows_is_not_misspelt(tmp_path: Path) -> None:
     for language, rows in (("none", [0]), ("english", [0])):
         (tmp_path / language).mkdir()
@@ -144,23 +126,6 @@ def test_the_best_language_counts_and_the_words_of_each_are_rare_by_themselves(
     assert both > text > 0
     alone = index.scores("z", np.arange(4))[3]
     assert both == pytest.approx(alone, rel=1e-6)
-
-
-def test_synonyms_stand_for_words_of_an_attribute(tmp_path: Path) -> None:
-    rules = [SynonymRule(1, ["vw", "Volkswagen"]), SynonymRule(2, ["band"], ["The The"])]
-    index = index_of(tmp_path, brands=["Volkswagen", "The The"], texts=["car", "x"], synonyms=rules)
-    assert index.search("vw", 9)[0].tolist() == [0]
-    assert index.search("band", 9)[0].tolist() == [1]
-    assert index.scores("vw", np.arange(1)) < index.scores("volkswagen", np.arange(1))
-
-
-def test_words_of_such_attributes_are_not_looked_for_in_titles_and_texts(
-    tmp_path: Path,
-) -> None:
-    index = index_of(tmp_path, brands=["Running"], texts=["the runner runs"])
-    text = "The runs of running"
-    marked = index.matcher("the running", 1).find(text)
-    assert [text[one.start : one.end] for one in marked] == ["runs", "running"]
 
 
 def files_of(folder: Path) -> Mapping[str, bytes]:
@@ -224,32 +189,6 @@ def test_a_vocabulary_restores_the_analysers_of_all_languages(tmp_path: Path) ->
     words = [vocabulary.word(number) for number in range(len(vocabulary))]
     assert words == ["\x1fnone\x1fcats", "\x1fnone\x1fthe", "hund"]
     assert vocabulary.chunks.tolist() == [1, 1, 1]
-
-
-def test_live_items_have_beginnings_and_misspelt_words_of_such_attributes(
-    tmp_path: Path,
-) -> None:
-    built = Built(
-        tmp_path,
-        [Document("", ["x"], {"brand": "y"})],
-        weights={"brand": 1.0},
-        languages={"brand": "none"},
-    )
-    assert built.card is not None
-    words = LiveWords(built.card, Vocabulary.load(built.folder))
-    for row, brand in enumerate(("Zorblax", "The Quimbys", "zorblaxes")):
-        words.add(row, "", {"brand": brand}, ["x"])
-    view = words.view(3, lambda rows: [f"{row}" for row in rows.tolist()])
-    for query, rows in {
-        "zorblax": [0],
-        "zorb*": [0, 2],
-        "zorblx": [0],
-        "the": [1],
-        "quimby": [1],
-        "quimbys": [1],
-        "Quimb*": [1],
-    }.items():
-        assert sorted(view.search(query, 9)[0].tolist()) == rows, query
 
 
 def _with_languages(folder: Path, found: object) -> None:

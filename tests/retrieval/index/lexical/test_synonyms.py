@@ -142,18 +142,6 @@ def test_a_synonym_takes_nothing_from_known_words(
             assert all(after[key] >= value for key, value in before.items())
 
 
-def test_a_condition_on_words_is_met_by_synonyms_if_similar_words_count(tmp_path: Path) -> None:
-    texts = ["nyc", "new york city", "new city", "york"]
-    index = index_of(tmp_path, texts, ["nyc => new york city"])
-
-    def rows(*, similar: bool) -> set[int]:
-        (columns,) = index.rows_with_words("nyc", similar=similar)
-        return {row for column in columns for row in column.tolist()}
-
-    assert rows(similar=True) == {0, 1}
-    assert rows(similar=False) == {0}
-
-
 def test_long_queries_have_no_synonyms(tmp_path: Path) -> None:
     index = index_of(tmp_path, ["television", "tv"], ["tv, television"])
     assert index.scores("tv " * 32, np.arange(2)).all()
