@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from nearline.errors import AlreadyExists, InvalidRequest, NotFound, SnapshotCorrupt
@@ -28,26 +26,6 @@ def test_the_highest_record_is_in_force(files: StoreFiles) -> None:
     assert store.log_in_force("other") is None
     # A collection needs more than a log.
     assert store.collections() == []
-
-
-def test_exactly_one_of_eight_concurrent_records_of_a_number_is_created(files: StoreFiles) -> None:
-    store = Store(files)
-    outcomes: list[str] = []
-
-    def create(who: str) -> None:
-        try:
-            store.create_log_record("docs", LogRecord(number=1, log_id=LOG, who=who))
-        except AlreadyExists:
-            return
-        outcomes.append(who)
-
-    threads = [threading.Thread(target=create, args=(str(n),)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    record = store.log_in_force("docs")
-    assert record is not None and outcomes == [record.who]
 
 
 def test_a_log_is_marked_ready_permanently(files: StoreFiles) -> None:

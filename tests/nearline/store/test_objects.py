@@ -82,14 +82,6 @@ def test_a_flipped_byte_in_the_cache_is_repaired(files: ObjectFiles) -> None:
     assert (files.folder / PATH).read_bytes() == DATA
 
 
-def test_a_flipped_byte_in_the_bucket_is_corrupt_and_is_not_cached(s3: str) -> None:
-    files = open_files(s3)
-    files.create(PATH, b"\x01" + DATA[1:])
-    with pytest.raises(SnapshotCorrupt, match=r"s3://.*dense has SHA-256 .*restore the file"):
-        files.fetch(PATH, digest_of(DATA))
-    assert list((files.folder / SNAPSHOT).iterdir()) == []
-
-
 @pytest.mark.parametrize("size", [99, 101])
 def test_an_object_of_another_size_is_refused_before_it_is_read(
     files: ObjectFiles, ranges: Ranges, size: int

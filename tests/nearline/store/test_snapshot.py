@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
 
 from nearline.errors import (
-    AlreadyExists,
     InvalidRequest,
     NotFound,
     SnapshotCorrupt,
@@ -72,28 +70,6 @@ def test_the_highest_alias_record_is_in_force(tmp_path: Path) -> None:
     assert store.alias_in_force("default").current == "s10"
     assert [r.epoch for r in store.alias_records("default")] == [10, 2, 1]
     assert store.collections() == ["default"]
-
-
-def test_exactly_one_of_eight_concurrent_writers_of_an_epoch_wins(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    outcomes: list[str] = []
-
-    def write(name: str) -> None:
-        try:
-            record = snapshot_pb2.AliasRecord(epoch=1, current=name)
-            store.create_alias_record("default", record)
-            outcomes.append(name)
-        except AlreadyExists:
-            outcomes.append("refused")
-
-    threads = [threading.Thread(target=write, args=(f"s{i}",)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert outcomes.count("refused") == 7
-    assert store.alias_in_force("default").current in outcomes
-    assert [p.name for p in (tmp_path / "default/aliases").iterdir()] == ["0000000001.json"]
 
 
 def test_one_flipped_byte_is_corrupt_and_names_both_hashes(tmp_path: Path) -> None:

@@ -89,50 +89,6 @@ async def test_a_read_without_entries_costs_two_commands(log: RedisLog, empty_re
         await redis.aclose()
 
 
-async def test_the_latest_effective_time_wins_in_any_order_of_arrival(
-    log: RedisLog,
-) -> None:
-    assert await outcomes(log, upsert("a", "second", as_of_us=20)) == [("applied", 1)]
-    # Once more, as somebody does who was killed before he could note that it was done.
-    assert await outcomes(log, upsert("a", "second", as_of_us=20)) == [("unchanged", 1)]
-    assert await outcomes(log, upsert("a", "first", as_of_us=10)) == [("superseded", 1)]
-    assert await outcomes(log, upsert("a", "third", as_of_us=30)) == [("replaced", 2)]
-    assert await outcomes(log, upsert("a", "second", as_of_us=20)) == [("superseded", 2)]
-    # A change without a place in time was made now, which is later than all of these.
-    assert await outcomes(log, delete("a")) == [("deleted", 3)]
-    assert await outcomes(log, upsert("a", "fourth", as_of_us=40)) == [("superseded", 3)]
-    texts = [entry.change.text for entry in await log.read(ALL)]
-    assert texts == ["second", "third", ""]
-
-
-async def test_a_write_may_require_a_version(log: RedisLog) -> None:
-    assert await outcomes(log, upsert("a", if_version=0)) == [("applied", 1)]
-    [conflict] = (await log.append([upsert("a", if_version=0)])).results
-    assert (conflict.outcome, conflict.version, conflict.reason) == (
-        WriteOutcome.REJECTED,
-        1,
-        "CONFLICT",
-    )
-    assert "has version 1" in conflict.message
-    assert await outcomes(log, upsert("a", if_version=1)) == [("replaced", 2)]
-    assert await outcomes(log, delete("a", if_version=1)) == [("rejected", 2)]
-    assert await outcomes(log, delete("a", if_version=2)) == [("deleted", 3)]
-    # A deleted item is there no more, and has no version.
-    assert await outcomes(log, upsert("a", if_version=3)) == [("rejected", 0)]
-    assert await outcomes(log, upsert("a", if_version=0)) == [("applied", 4)]
-
-
-async def test_the_snapshot_supplies_versions_that_the_log_has_trimmed(log: RedisLog) -> None:
-    assert await outcomes(log, delete("a", base_version=7, if_version=8)) == [("rejected", 7)]
-    assert await outcomes(log, delete("a", base_version=7, if_version=7)) == [("deleted", 1)]
-    # The log knows better than a snapshot from before.
-    assert await outcomes(log, delete("a", base_version=7)) == [("absent", 0)]
-    # An import after that change brought the item back, and the snapshot has both.
-    assert await outcomes(log, delete("a", base_version=0, base_position=1)) == [("deleted", 2)]
-    assert await outcomes(log, upsert("b", base_version=0, if_version=0)) == [("replaced", 1)]
-    assert await outcomes(log, upsert("b", base_position=1)) == [("applied", 2)]
-
-
 async def test_a_request_with_an_idempotency_key_runs_once(log: RedisLog) -> None:
     writes = [upsert(str(number)) for number in range(20)]
     first = await log.append(writes, "key")

@@ -16,41 +16,13 @@ from retrieval.live import delta as delta_module
 from retrieval.live.delta import LiveDelta
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from tests.retrieval.live.base_shards import DIM, EPOCH, Base, Log, base_of, hits
-from tests.retrieval.live.live_documents import FAR, NAMES, document, snapshot_documents, stored
+from tests.retrieval.live.live_documents import FAR, document, snapshot_documents, stored
 from tests.retrieval.small_snapshots import Document
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
     return base_of(tmp_path_factory.mktemp("base"), snapshot_documents())
-
-
-def test_a_new_delta_hides_and_adds_nothing(base: Base) -> None:
-    delta = base.delta()
-    assert delta.view.alive is None
-    assert delta.view.part is None
-    assert delta.view.part_alive is None
-    assert delta.stats() == (0, 0, 0, 0, 0)
-    delta.close()
-
-
-def test_replaced_deleted_and_added_documents_are_counted(base: Base) -> None:
-    log, delta = Log(), base.delta()
-    one, two = document(1, "x"), document(2, NAMES[0])
-    first = log.upsert(one)
-    delta.apply([first, log.upsert(two)])
-    assert delta.view.part_alive is None
-    rows = len(one.vectors) + len(two.vectors)
-    hidden = len(snapshot_documents()[0].vectors)
-    assert delta.stats() == (rows, 0, hidden, 2, first.time_us)
-    delta.apply([log.delete("x"), log.delete("never there")])
-    assert delta.stats() == (rows, len(one.vectors), hidden, 4, first.time_us)
-    delta.apply([log.delete(NAMES[0])])
-    view = delta.view
-    assert (view.part, view.part_alive) == (None, None)
-    assert view.alive is not None
-    assert view.alive.count == base.part.items.chunks - hidden
-    delta.close()
 
 
 def test_ineffective_changes_publish_no_view(base: Base) -> None:
@@ -94,16 +66,6 @@ def test_a_renewed_document_expires_at_its_new_time_only(base: Base, renewed_by:
     delta.close()
 
 
-def test_a_document_of_the_snapshot_that_is_renewed_does_not_expire_early(base: Base) -> None:
-    log, delta = Log(), base.delta()
-    delta.apply([log.attributes("n3", {"year": 1}, FAR + 100)])
-    delta.expire(at(FAR + 3))
-    assert "n3" in names(base, delta) and "n0" not in names(base, delta)
-    assert delta.expire(at(FAR + 100))
-    assert "n3" not in names(base, delta)
-    delta.close()
-
-
 def test_a_patch_keeps_the_expiry_of_a_document(base: Base) -> None:
     log, delta = Log(), base.delta()
     delta.apply([log.upsert(document(1, "x", FAR + 50))])
@@ -115,15 +77,6 @@ def test_a_patch_keeps_the_expiry_of_a_document(base: Base) -> None:
     assert "n3" not in names(base, delta) and "x" in names(base, delta)
     assert delta.expire(at(FAR + 50))
     assert "x" not in names(base, delta)
-    delta.close()
-
-
-def test_a_replacement_without_an_expiry_stays(base: Base) -> None:
-    log, delta = Log(), base.delta()
-    delta.apply([log.upsert(document(1, "x", FAR + 50)), log.upsert(document(2, "n3"))])
-    delta.apply([log.upsert(document(2, "x"))])
-    delta.expire(at(2 * FAR))
-    assert {"x", "n3"} <= names(base, delta)
     delta.close()
 
 
@@ -182,39 +135,6 @@ def test_views_never_change(base: Base) -> None:
         found.append(hits(base.part, delta.view, query, everything))
     assert [stored(base, view).keys() for view in views] == contents
     assert [hits(base.part, view, query, everything) for view in views] == found
-    delta.close()
-
-
-def test_changes_before_the_start_are_skipped(base: Base) -> None:
-    log = Log()
-    entries = [log.upsert(document(n, "x")) for n in range(3)]
-    first = base.delta()
-    first.apply(entries[:2])
-    second = base.delta(first.view.applied.watermark)
-    second.apply(entries)
-    part = second.view.part
-    assert part is not None
-    assert part.items.documents == 1
-    assert second.stats().changes == 1
-    assert part.items.version(0) == 3
-    for delta in (first, second):
-        delta.close()
-
-
-def test_dead_rows_are_compacted(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delta_module, "_MAX_DEAD_ROWS", 50)
-    log, delta = Log(), base.delta()
-    most = 0
-    for number in range(200):
-        delta.apply([log.upsert(document(number, f"x{number % 20}"))])
-        most = max(most, delta.stats().rows)
-    assert most < 150
-    for number in range(20):
-        part = delta.view.part
-        assert part is not None
-        at = part.items.find(f"x{number}")
-        assert at is not None
-        assert part.items.attributes(at)["other"] == 180 + number
     delta.close()
 
 

@@ -21,7 +21,6 @@ from nearline.errors import (
     Unsupported,
 )
 from nearline.store.snapshot import shard_of
-from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.shard import Shard
 from retrieval.router.service import RetrievalService
 from tests.retrieval.conftest import OpenService
@@ -117,21 +116,6 @@ async def test_bad_input_gets_a_clear_error(
         assert text in caught.value.message
 
 
-async def test_the_error_for_an_unknown_collection_suggests_the_closest_name(
-    store: Path, open_service: OpenService
-) -> None:
-    write_snapshot(store, documents_of(np.ones((3, 4), np.float32)), collection="products")
-    async with open_service(store) as service:
-        with pytest.raises(NotFound, match=r"'prodcts' is not served here.*'products', 'default'"):
-            await service.search(c.Query(vector=ONE), collection="prodcts")
-        with pytest.raises(InvalidRequest, match="not allowed"):
-            await service.search(c.Query(vector=ONE), collection="../etc")
-        with pytest.raises(NotFound):
-            await service.get_items(["a"], collection="other")
-    with pytest.raises(NotReady):
-        await RetrievalService(Embedders({})).search(c.Query(vector=ONE))
-
-
 @pytest.mark.parametrize("size", [0, 1_025])
 async def test_a_batch_of_a_wrong_size_is_refused(
     store: Path, open_service: OpenService, size: int
@@ -141,15 +125,6 @@ async def test_a_batch_of_a_wrong_size_is_refused(
             await service.search_batch([c.Query(vector=ONE)] * size)
         with pytest.raises(InvalidRequest, match=f"ids has {size:,} entries; 1..1,024"):
             await service.get_items(["a"] * size)
-
-
-async def test_a_bad_query_of_a_batch_is_named(store: Path, open_service: OpenService) -> None:
-    async with open_service(store) as service:
-        with pytest.raises(InvalidRequest, match=r"queries\[1\].vector has dim 3") as caught:
-            await service.search_batch(
-                [c.Query(vector=ONE), c.Query(vector=np.ones(3, np.float32))]
-            )
-        assert caught.value.field == "queries[1].vector"
 
 
 async def test_an_example_query_is_the_mean_vector_and_excludes_its_examples(
@@ -180,19 +155,6 @@ async def test_an_example_query_is_the_mean_vector_and_excludes_its_examples(
             await service.search(opposite)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-async def test_the_length_of_a_query_does_not_matter_for_cosine(
-    tmp_path: Path, open_service: OpenService, scale: float
-) -> None:
-    write_snapshot(tmp_path, documents_of(np.eye(4, dtype=np.float32)), metric="cosine")
-    async with open_service(tmp_path) as service:
-        query = c.Query(vector=np.array([0, scale, 0, 0], np.float32))
-        (hit,) = (await service.search(query, c.SearchOptions(k=1))).hits
-        assert (hit.id, hit.score) == ("d00001", 1.0)
-        with pytest.raises(InvalidRequest, match="all zeros"):
-            await service.search(c.Query(vector=np.zeros(4, np.float32)))
-
-
 async def test_chunks_of_the_examples_are_left_out_and_the_list_is_still_full(
     tmp_path: Path, open_service: OpenService
 ) -> None:
@@ -203,19 +165,6 @@ async def test_chunks_of_the_examples_are_left_out_and_the_list_is_still_full(
         options = c.SearchOptions(k=8, level=c.HitLevel.CHUNK)
         reply = await service.search(c.Query(item_ids=("hog",)), options)
         assert [hit.id for hit in reply.hits] == [f"d{n:05d}" for n in range(8)]
-
-
-async def test_a_vector_scores_the_same_alone_and_in_a_batch(
-    tmp_path: Path, open_service: OpenService, rng: np.random.Generator
-) -> None:
-    vectors = rng.normal(size=(300, 384)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    write_snapshot(tmp_path, documents_of(vectors), metric="cosine", shards=2)
-    async with open_service(tmp_path) as service:
-        queries = [c.Query(vector=row) for row in rng.normal(size=(400, 384)).astype(np.float32)]
-        batch = await service.search_batch(queries)
-        for query, result in list(zip(queries, batch.results, strict=True))[::50]:
-            assert (await service.search(query)).results[0] == result
 
 
 @pytest.mark.parametrize(

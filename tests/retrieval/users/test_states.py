@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,63 +20,13 @@ from retrieval.redis_client.durability import Durability
 from retrieval.users.export import export_interactions
 from retrieval.users.keys import user_keys
 from retrieval.users.recorder import RECENT_EVENTS
-from retrieval.users.records import EMPTY_STATE, LoggedInteraction, UserEvent
+from retrieval.users.records import EMPTY_STATE
 from retrieval.users.states import UserStates
 from tests.redis_server import needs_redis
 from tests.retrieval.users.conftest import Open
 from tests.retrieval.users.interactions import at, items, seen
 
 pytestmark = [pytest.mark.service, needs_redis]
-
-
-async def test_an_event_is_read_as_it_was_recorded(states: UserStates) -> None:
-    given = Interaction(item_id="a\0é", user_id="u", kind="cart", time=at(5.25), weight=2.5)
-    assert await states.record("c", [given, seen("b", 4)]) == RecordReply(2, 0)
-    state = await states.read("c", "u")
-    assert state.events == [
-        UserEvent("a\0é", to_us(at(5)), "cart", 2.5),
-        UserEvent("b", to_us(at(4)), "view", None),
-    ]
-    assert state.deleted_us == 0
-
-
-async def test_an_unknown_user_has_no_state(states: UserStates) -> None:
-    assert await states.read("c", "u", "s") == EMPTY_STATE
-    assert await states.read("c") == EMPTY_STATE
-    await states.record("c", [seen("a", 1)])
-    assert await states.read("c", "u2") == await states.read("other", "u") == EMPTY_STATE
-    # A session of the same name is another.
-    assert await states.read("c", session_id="u") == EMPTY_STATE
-
-
-async def test_a_late_event_is_inserted_in_order_of_time(states: UserStates) -> None:
-    for second in (3, 1, 5, 2, 4):
-        await states.record("c", [seen(f"i{second}", second)])
-    assert items(await states.read("c", "u")) == ["i5", "i4", "i3", "i2", "i1"]
-    await states.record("c", [seen(f"i{n}", n) for n in (2.5, 0.5, 6.5, 6.25)])
-    assert items(await states.read("c", "u"))[:2] == ["i6.5", "i6.25"]
-    assert items(await states.read("c", "u"))[-1] == "i0.5"
-
-
-async def test_the_newest_events_are_kept(opened: Open) -> None:
-    states = opened(ring=10)
-    await states.record("c", [seen(f"i{n}", n) for n in range(25)])
-    await states.record("c", [seen("old", -1), seen("middle", 20.5)])
-    assert items(await states.read("c", "u")) == [
-        *("i24", "i23", "i22", "i21", "middle", "i20", "i19", "i18", "i17", "i16")
-    ]
-
-
-async def test_an_event_counts_once(states: UserStates) -> None:
-    twice = seen("a", 1, event_id="e1")
-    assert await states.record("c", [twice, seen("b", 2, event_id="e2"), twice]) == (
-        RecordReply(2, 1)
-    )
-    assert await states.record("c", [replace(twice, item_id="other")]) == RecordReply(0, 1)
-    # Of another user it is another one; without an id each counts.
-    assert await states.record("c", [replace(twice, user_id="u2")]) == RecordReply(1, 0)
-    assert await states.record("c", [seen("c", 3), seen("c", 3)]) == RecordReply(2, 0)
-    assert items(await states.read("c", "u")) == ["c", "c", "b", "a"]
 
 
 async def test_the_newest_events_of_a_user_count_once_and_no_others_are_remembered(
@@ -90,29 +39,6 @@ async def test_the_newest_events_of_a_user_count_once_and_no_others_are_remember
         assert client.strlen(user_keys("c", "u").recent) == 12 * RECENT_EVENTS
     assert await states.record("c", given[-RECENT_EVENTS:][:1_024]) == RecordReply(0, 1_024)
     assert await states.record("c", [given[-RECENT_EVENTS - 1]]) == RecordReply(1, 0)
-
-
-async def test_an_idempotency_key_gives_events_their_ids(states: UserStates) -> None:
-    asked = [seen("a", 1), seen("a", 1), seen("b", 2, event_id="e"), seen("c", 1, "u2")]
-    assert await states.record("c", asked, "key") == RecordReply(4, 0)
-    assert await states.record("c", asked, "key") == RecordReply(0, 4)
-    assert await states.record("c", asked, "key 2") == RecordReply(3, 1)
-    assert items(await states.read("c", "u")) == ["b", "a", "a", "a", "a"]
-
-
-async def test_an_event_of_a_user_and_a_session_is_recorded_for_both_and_read_once(
-    states: UserStates,
-) -> None:
-    asked = [
-        seen("a", 1, session_id="s", event_id="1"),
-        seen("b", 2, "", session_id="s", event_id="2"),
-        seen("c", 3, event_id="3"),
-    ]
-    assert await states.record("c", asked) == RecordReply(3, 0)
-    assert await states.record("c", asked) == RecordReply(0, 3)
-    assert items(await states.read("c", "u")) == ["c", "a"]
-    assert items(await states.read("c", session_id="s")) == ["b", "a"]
-    assert items(await states.read("c", "u", "s")) == ["c", "b", "a"]
 
 
 async def test_a_request_has_many_users(states: UserStates) -> None:
@@ -138,19 +64,6 @@ async def test_writers_that_race_lose_nothing(opened: Open) -> None:
     assert [event.time_us for event in found.events] == [to_us(at(n)) for n in range(14, -1, -1)]
     assert [await writer.read("c", "u") for writer in writers] == [found] * 4
     assert len([one async for one in writers[0].logged("c")]) == 15
-
-
-async def test_many_concurrent_writers_lose_nothing(opened: Open) -> None:
-    writers = [opened() for _ in range(3)]
-    asked = [
-        writer.record("c", [seen(f"{w}-{n}", n, session_id="s")])
-        for w, writer in enumerate(writers)
-        for n in range(10)
-    ]
-    assert await asyncio.gather(*asked) == [RecordReply(1, 0)] * 30
-    everything = sorted(f"{w}-{n}" for w in range(3) for n in range(10))
-    assert sorted(items(await writers[0].read("c", "u"))) == everything
-    assert sorted(items(await writers[0].read("c", session_id="s"))) == everything
 
 
 async def test_an_event_too_old_for_the_history_counts_once_in_a_race(opened: Open) -> None:
@@ -185,17 +98,6 @@ async def test_a_reader_outlives_a_flush_of_redis(opened: Open, shared_redis: st
     assert await old.read("c", "u") == EMPTY_STATE
     await new.record("c", [seen("new", 1)])
     assert items(await old.read("c", "u")) == ["new"]
-
-
-async def test_a_flush_is_survived_by_the_one_that_writes_first(
-    states: UserStates, opened: Open, shared_redis: str
-) -> None:
-    for n in range(3):
-        await states.record("c", [seen(f"item {n}", n), seen("a", n + 0.5)])
-        for reader in (states, opened()):
-            assert items(await reader.read("c", "u")) == ["a", f"item {n}"]
-        with Redis.from_url(shared_redis) as client:
-            client.flushall()
 
 
 async def test_an_export_is_put_together_beside_the_event_loop(
@@ -240,24 +142,6 @@ async def test_an_export_has_the_history_and_the_rest_of_the_log(
             item_id="a", user_id="u", kind="cart", time=at(1), weight=float(np.float32(0.1))
         ),
     ]
-
-
-async def test_the_log_has_every_interaction_once(states: UserStates) -> None:
-    asked = [seen(f"i{n}", n, f"user {n % 7}", event_id=str(n)) for n in range(1_000)]
-    session = Interaction(item_id="x", session_id="s", kind="buy", time=at(1.5), weight=3.0)
-    await states.record("c", asked)
-    await states.record("c", [*asked[:20], session, replace(session, user_id="u")])
-    found = [one async for one in states.logged("c")]
-    assert sorted(found) == sorted(
-        [
-            LoggedInteraction("", "s", "x", "buy", to_us(at(1.5)), 3.0),
-            LoggedInteraction("u", "s", "x", "buy", to_us(at(1.5)), 3.0),
-            *(
-                LoggedInteraction(one.user_id, "", one.item_id, "view", to_us(at(n)), None)
-                for n, one in enumerate(asked)
-            ),
-        ]
-    )
 
 
 async def test_the_log_of_a_partition_may_be_long(states: UserStates) -> None:

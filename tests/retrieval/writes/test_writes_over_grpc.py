@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import grpc
-import numpy as np
 import pytest
 
 from nearline import contract as c, status
 from nearline.calls.guard import Context
 from nearline.clients import RetrievalClient
-from nearline.clients.blocking import BlockingRetrievalClient
-from nearline.errors import InvalidRequest, NotApplied, NotReady, SnapshotMismatch, Unsupported
+from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch, Unsupported
 from nearline.internal.v1 import shard_pb2_grpc
 from nearline.serving import Registration, running
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, snapshot_pb2
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols.shard import ItemsRequest
 from retrieval.protocols.snapshot import SnapshotRef
-from retrieval.protocols.watermark import Watermark, decode_watermark
+from retrieval.protocols.watermark import Watermark
 from retrieval.router.service import RetrievalService
 from retrieval.router.servicer import RetrievalServicer
 from retrieval.shards.client import ShardClient, ShardKey
@@ -38,7 +34,6 @@ from tests.retrieval.writable_collection import (
     SNAPSHOT,
     DictShard,
     Written,
-    ids_of_shard,
     written,
 )
 
@@ -92,32 +87,6 @@ async def test_an_item_submitted_before_the_last_change_is_ignored() -> None:
         with pytest.raises(InvalidRequest, match="as_of requires whole items"):
             attributes = [c.Item(id="a", attributes={"year": 1})]
             await client.upsert_items(attributes, only_attributes=True, as_of={"a": early})
-
-
-async def test_written_items_are_read_with_their_versions() -> None:
-    here = written()
-    expires = datetime(2040, 1, 1, tzinfo=UTC)
-    item = c.Item(id="a", title="T", text="red", attributes={"year": 1}, expires=expires)
-    async with serving(here) as client:
-        done = await client.upsert_items([item, c.Item(id="bad")])
-        assert done.results[0] == c.WriteResult(id="a", outcome=c.WriteOutcome.APPLIED, version=1)
-        assert done.results[1].outcome is c.WriteOutcome.REJECTED
-        read = await client.get_items(["a"], min_watermark=done.watermark)
-        assert read.items == [replace(item, version=1)]
-        assert decode_watermark(read.info.watermark) is not None
-        update = [c.Item(id="a", attributes={"year": None, "kind": "x"})]
-        done = await client.upsert_items(update, only_attributes=True, if_versions={"a": 1})
-        assert [one.version for one in done.results] == [2]
-        listed = await client.list_items(min_watermark=done.watermark)
-        assert [one.attributes for one in listed.items] == [{"kind": "x"}]
-        gone = await client.delete_items(["a", "b"], if_versions={"a": 1})
-        assert [one.reason for one in gone.results] == ["CONFLICT", ""]
-        gone = await client.delete_items(["a"], if_versions={"a": 2})
-        counted = await client.count_items(min_watermark=gone.watermark)
-        assert counted.count == 0
-        options = c.SearchOptions(min_watermark=gone.watermark)
-        found = await client.search(c.Query(vector=np.ones(DIM, np.float32)), options)
-        assert found.hits == [] and found.info.watermark == counted.info.watermark
 
 
 async def test_an_item_does_not_grow_without_bound_by_changes_of_its_attributes() -> None:
@@ -198,26 +167,6 @@ async def test_a_repeated_write_takes_effect_once() -> None:
         assert servicer.keys[2:] == ["mine"]
 
 
-async def test_streams_are_counted() -> None:
-    here = written()
-    async with serving(here) as client:
-        reply = await client.upsert_batches(batches_of(3, 1, 5))
-        assert reply.counts[c.WriteOutcome.APPLIED] == 9
-        assert decode_watermark(reply.watermark) == (await here.log.state()).head
-
-        async def ids() -> AsyncIterator[Sequence[str]]:
-            yield ["0-0", "x"]
-            yield ["0-1", "x" * 513]
-
-        gone = await client.delete_batches(ids())
-        assert gone.counts == {
-            c.WriteOutcome.DELETED: 2,
-            c.WriteOutcome.ABSENT: 1,
-            c.WriteOutcome.REJECTED: 1,
-        }
-        assert "513 bytes" in gone.rejections[0].message
-
-
 async def test_a_failing_stream_names_the_batch_and_ends_at_once() -> None:
     here = written()
     read = 0
@@ -255,29 +204,6 @@ async def test_a_stream_writes_one_collection() -> None:
             ]
             with pytest.raises(grpc.aio.AioRpcError, match="batch 2: it names collection 'other'"):
                 await stub.DeleteItemsStream(iter(requests))
-
-
-async def test_the_blocking_client_writes_too() -> None:
-    here = written()
-    async with running(
-        [registration(RetrievalServicer(here.service, writer=here.writer))]
-    ) as address:
-
-        def work() -> tuple[c.WriteReply, c.BulkWriteReply, c.BulkWriteReply, c.WriteReply]:
-            with BlockingRetrievalClient(address) as client:
-                one = client.upsert_items([c.Item(id="a", text="red")])
-                assert client.get_items(["a"], min_watermark=one.watermark).items[0].version == 1
-                many = client.upsert_batches([[c.Item(id=str(n), text="red")] for n in range(3)])
-                gone = client.delete_batches([["0"], ["1"]])
-                assert client.count_items(min_watermark=gone.watermark).count == 2
-                assert len(client.list_items(min_watermark=gone.watermark).items) == 2
-                return one, many, gone, client.delete_items(["a"])
-
-        one, many, gone, last = await asyncio.to_thread(work)
-    assert one.results[0].outcome is c.WriteOutcome.APPLIED
-    assert many.counts[c.WriteOutcome.APPLIED] == 3
-    assert gone.counts[c.WriteOutcome.DELETED] == 2
-    assert last.results[0].outcome is c.WriteOutcome.DELETED
 
 
 class Host:
@@ -322,47 +248,3 @@ async def shards_apart(here: Written, copies: int = 1) -> AsyncIterator[list[Rep
             ReplicatedShard(replicas, "default", number) for number in range(len(here.shards))
         )
         yield replicas
-
-
-@pytest.mark.parametrize("copies", [1, 2])
-async def test_watermarks_cross_the_wire_between_router_and_shards(copies: int) -> None:
-    here = written()
-    ids = [one for shard in range(2) for one in ids_of_shard(shard, 2, 3)]
-    items = [c.Item(id=one, text="red", title=one) for one in ids]
-    query = c.Query(vector=np.ones(DIM, np.float32))
-    async with shards_apart(here, copies):
-        mark = (await here.writer.upsert_items(items)).watermark
-        head = (await here.log.state()).head
-        options = c.SearchOptions(min_watermark=mark, payload=frozenset({c.PayloadField.TITLE}))
-        here.shards[0].stale = "behind"
-        for reply in (
-            await here.service.search(query, options),
-            await here.service.search_batch([query] * 3, options),
-            await here.service.get_items(ids, min_watermark=mark),
-            await here.service.list_items(min_watermark=mark),
-            await here.service.count_items(min_watermark=mark),
-            await here.service.search(query),
-        ):
-            assert decode_watermark(reply.info.watermark) == head
-            assert reply.info.served_by == c.ServedBy(
-                source=c.Source.FALLBACK, rung="stale", reason="behind"
-            )
-        found = await here.service.get_items(ids, min_watermark=mark)
-        assert [item.version > 0 for item in found.items] == [True] * 6
-
-
-async def test_a_replica_that_is_behind_stays_in_use() -> None:
-    here = written()
-    for shard in here.shards:
-        shard.held = Watermark(here.log.log_id)
-    async with shards_apart(here, 2) as replicas:
-        mark = (await here.writer.upsert_items([c.Item(id="a", text="red")])).watermark
-        with pytest.raises(NotReady, match="not applied"):
-            await here.service.get_items(["a"], min_watermark=mark)
-        assert not any(replica.health.away for replica in replicas)
-        assert (await here.service.get_items(["a"])).items == []
-        least = Watermark(here.log.log_id).advanced(dict.fromkeys(range(64), 1))
-        with pytest.raises(NotApplied):
-            await here.served.shards[0].fetch(
-                SNAPSHOT, ItemsRequest(["a"], frozenset(), min_watermark=least)
-            )
