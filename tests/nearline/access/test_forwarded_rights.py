@@ -26,6 +26,7 @@ from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 from nearline_cli.local.certificates import CertificateAuthority
 from tests.nearline.access.test_every_method import Running, give_server
 from tests.nearline.doors import EMBEDDING, GENERATION, INGEST, Behind, front
+from tests.waits import until
 
 pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="module")]
 __all__ = ["give_server"]
@@ -149,9 +150,7 @@ async def test_half_of_the_places_are_for_a_tenant_however_many_keys_it_has() ->
         refused, held = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         assert [await one for one in refused] == [grpc.StatusCode.RESOURCE_EXHAUSTED]
         held.add(asyncio.create_task(embed("b1")))
-        async with asyncio.timeout(10):
-            while behind.running < 5:
-                await asyncio.sleep(0)
+        await until(lambda: behind.running >= 5)
         behind.go.set()
         assert set(await asyncio.gather(*held)) == {grpc.StatusCode.OK}
 

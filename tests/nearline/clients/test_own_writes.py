@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from index_builder.options.build_options import BuildOptions
-from index_builder.pipeline.builder import build_snapshot
 from nearline import AsyncClient, contract as c
 from nearline.clients.own_writes import OwnWrites, merge_watermarks
 from nearline.errors import NotApplied, SnapshotMismatch
 from nearline.serving import Registration, running
 from nearline.v1 import retrieval_pb2_grpc
-from nearline_cli.local.processes import retrieval_process
 from retrieval.protocols.watermark import Watermark, decode_watermark
 from retrieval.router.servicer import RetrievalServicer
-from tests.redis_server import needs_redis, valkey
 from tests.retrieval.writable_collection import DIM, Written, ids_of_partition, written
 
 VECTOR = np.ones(DIM, np.float32)
@@ -135,25 +130,3 @@ def test_the_writes_of_1024_collections_are_remembered() -> None:
     assert writes._watermarks["busy"] == mark(p1=1_099)
     writes.note("empty", b"")
     assert "empty" not in writes._watermarks and "c0" not in writes._watermarks
-
-
-@pytest.mark.service
-@needs_redis
-async def test_forty_of_forty_plain_reads_after_a_write_see_it(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-    vectors = rng.normal(size=(240, 16)).astype(np.float32)
-    base = [c.Item(id=f"b{n}", text=f"base {n}", vector=vectors[n]) for n in range(200)]
-    await build_snapshot(base, BuildOptions(store=str(tmp_path / "store"), shards=2))
-    async with (
-        valkey() as redis,
-        retrieval_process(tmp_path / "store", ("--redis", redis, "--drain-s", "0")) as router,
-        AsyncClient(router.address) as client,
-    ):
-        seen = 0
-        for number, vector in enumerate(vectors[200:]):
-            await client.upsert([c.Item(id=f"n{number}", text=f"new {number}", vector=vector)])
-            found = await client.search(vector, 1)
-            seen += [(hit.id, hit.text) for hit in found.hits] == [(f"n{number}", f"new {number}")]
-        assert seen == 40
-        assert (await client.count()).count == 240

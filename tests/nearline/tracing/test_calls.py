@@ -30,6 +30,7 @@ from tests.nearline.doors import GENERATION
 from tests.nearline.tracing.recording import SAMPLED, SPAN, TRACE
 from tests.nearline.tracing.services import Retrieval, registration
 from tests.trace_collector import Collector, trace_collector
+from tests.waits import until
 
 SEARCH = "nearline.v1.RetrievalService/Search"
 REQUEST = retrieval_pb2.SearchRequest(collection="shop")
@@ -217,9 +218,7 @@ async def test_a_call_that_its_caller_gives_up_ends_as_cancelled(
             await asyncio.wait_for(began.wait(), 5)
             running_call.cancel()
             await waiting
-            async with asyncio.timeout(5):
-                while sum(one.trace_id == trace for one in collector.spans) < 5:
-                    await asyncio.sleep(0.02)
+            await until(lambda: not (sum(one.trace_id == trace for one in collector.spans) < 5), 5)
     calls = [one for one in collector.spans if one.trace_id == trace and one.name == SEARCH]
     assert [one.error for one in calls] == ["CANCELLED"] * 3
 

@@ -23,6 +23,7 @@ from retrieval.embedders import endpoint
 from retrieval.embedders.endpoints import Embedders
 from tests.retrieval.fakes import FakeEmbedder
 from tests.retrieval.small_snapshots import FINGERPRINT
+from tests.waits import until
 
 
 class HeldEmbedder(FakeEmbedder):
@@ -198,9 +199,7 @@ async def test_a_slow_service_that_answers_checks_is_waited_for(
     one.open.clear()
     call = await begun(embedders, "4")
     before = one.checks
-    async with asyncio.timeout(5):
-        while one.checks < before + 3:
-            await asyncio.sleep(0.01)
+    await until(lambda: one.checks >= before + 3, 5)
     one.open.set()
     assert (await call).vectors[0].argmax() == 4
 
@@ -253,9 +252,7 @@ async def test_batches_of_documents_are_shared() -> None:
     task = asyncio.create_task(
         embedders.embed_documents(texts, FINGERPRINT, Lane.INTERACTIVE, None)
     )
-    async with asyncio.timeout(5):
-        while len(first.calls) + len(second.calls) < 8:
-            await asyncio.sleep(0)
+    await until(lambda: len(first.calls) + len(second.calls) >= 8, 5)
     assert len(first.calls) == len(second.calls) == 4
     first.open.set()
     second.open.set()

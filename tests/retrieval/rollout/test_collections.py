@@ -22,6 +22,7 @@ from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.snapshots.follower import AliasFollower
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
+from tests.waits import until
 
 QUERY = c.Query(vector=np.ones(2, np.float32))
 GONE = FailingShard(SnapshotGone("it was unloaded"))
@@ -157,9 +158,7 @@ async def test_a_snapshot_in_use_is_unloaded_after_the_request(tmp_path: Path) -
     go_on.set()
     assert await request == old.snapshot_id
     await follower.poll()
-    async with asyncio.timeout(5):
-        while not unloaded:
-            await asyncio.sleep(0)
+    await until(lambda: unloaded, 5)
     assert unloaded == [old.snapshot_id]
     await follower.close()
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from nearline import contract as c
-from nearline.errors import InvalidRequest
 from nearline.v1 import snapshot_pb2
 from retrieval.protocols.shard import ShardHits
 from retrieval.search import executor
@@ -95,29 +94,6 @@ async def test_beyond_the_budget_of_comparisons_the_best_other_hits_follow_by_sc
         (hit.score for hit in diverse[5:]), reverse=True
     )
     assert all(hit.vector is None for hit in diverse)
-
-
-@pytest.mark.parametrize(
-    ("queries", "options", "text"),
-    [
-        (14, c.SearchOptions(k=10_000), "140,000 hits .14 queries x k 10,000 x groups of 1."),
-        (1_024, c.SearchOptions(k=129), "132,096 hits"),
-        (2, c.SearchOptions(k=1_000, grouping=c.Grouping("kind", 100)), "200,000 hits"),
-        (1, c.SearchOptions(k=4_097, grouping=c.Grouping("kind", 2)), "4,097 groups .* 4,096"),
-    ],
-)
-async def test_a_search_for_too_many_hits_is_refused_with_the_limit(
-    store: Path, open_service: OpenService, queries: int, options: c.SearchOptions, text: str
-) -> None:
-    async with open_service(store) as service:
-        (served,) = service.collections
-        watched = WatchedShard(served.shards[0])  # type: ignore[arg-type]
-        served.shards = (watched,)  # type: ignore[assignment]
-        with pytest.raises(InvalidRequest, match=text) as caught:
-            await service.search_batch([ONE] * queries, options)
-    assert caught.value.field == "options.k"
-    assert "lower k" in caught.value.message
-    assert watched.searches == 0
 
 
 async def test_few_groups_are_filled_at_a_time(store: Path, open_service: OpenService) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -120,24 +119,6 @@ async def test_a_stopped_shard_does_not_delay_the_answer(store: Path) -> None:
             assert part.info.coverage.missing_shards == (0,)
 
 
-async def test_the_admin_service_reads_the_store(store: Path) -> None:
-    newest = write_snapshot(store, documents_of(np.ones((5, 4), np.float32)))
-    ids = Store(store).snapshot_ids("default")
-    async with router(store) as service, AdminClient(service.address) as admin:
-        manifests = [manifest async for manifest in admin.snapshots()]
-        assert [manifest.snapshot_id for manifest in manifests] == ids
-        assert not any(manifest.files for manifest in manifests)
-        current = await admin.snapshot()
-        assert current.snapshot_id == newest
-        assert len(current.files) == 2
-        aliases = await admin.aliases(history=5)
-        assert (aliases.in_force.epoch, [one.epoch for one in aliases.history]) == (2, [1])
-        status = await admin.serving_status()
-        (collection,) = status.collections
-        assert (collection.snapshot_id, collection.epoch) == (newest, 2)
-        assert (collection.documents, collection.shards_ready) == (5, 1)
-
-
 async def test_the_blocking_admin_client_promotes_and_rolls_back(store: Path) -> None:
     newest = write_snapshot(store, documents_of(np.ones((5, 4), np.float32)))
     ids = Store(store).snapshot_ids("default")
@@ -191,46 +172,3 @@ async def test_a_router_that_cannot_serve_reports_the_reason(
     with pytest.raises(kind, match=text):
         async with router(store, *arguments):
             pass
-
-
-_BLOCKING = """
-import sys
-import numpy as np
-from nearline import BlockingRetrievalClient, Query, SearchOptions
-
-with BlockingRetrievalClient(sys.argv[1]) as client:
-    query = Query(vector=np.ones(4, np.float32))
-    found = {hit.id for hit in client.search(query, SearchOptions(k=90)).hits}
-    listed = [item.id for item in client.items()]
-    assert len(found) == 90 and listed == sorted(found)
-    assert client.count_items().count == 90
-    assert len(client.list_items(page_size=7).items) == 7
-    assert [item.id for item in client.get_items(listed[:2]).items] == listed[:2]
-    assert len(client.search_batch([query, query], SearchOptions(k=1)).results) == 2
-"""
-
-
-async def test_the_blocking_client_gives_the_same_answers_as_the_async_one(store: Path) -> None:
-    # In a process of its own, where no other event loop runs.
-    async with router(store) as service:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _BLOCKING, service.address
-        )
-        assert await process.wait() == 0
-
-
-async def test_a_search_of_words_alone_says_so_where_there_is_no_model(tmp_path: Path) -> None:
-    documents = documents_of(np.ones((3, 4), np.float32))
-    write_snapshot(tmp_path, documents, language="english", fingerprint="")
-    async with (
-        service_process(
-            "retrieval", ["--store", str(tmp_path)], ready_services=RETRIEVAL_SERVICES
-        ) as router,
-        RetrievalClient(router.address) as client,
-    ):
-        reply = await client.search(c.Query(text="nothing like it"))
-        asked = await client.search(c.Query(text="x"), c.SearchOptions(mode=c.SearchMode.LEXICAL))
-        vector = await client.search(QUERY)
-    assert not reply.hits and reply.info.served_by.source is c.Source.LIVE
-    assert "the collection has no text model" in reply.info.served_by.reason
-    assert asked.info.served_by == vector.info.served_by == c.ServedBy()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
-import pytest
 from hypothesis import given, strategies as st
 
 from nearline.contract import Boost, Decay
@@ -25,18 +24,6 @@ def scores(
     columns = np.array(base), np.array(titles, np.float64), np.array(values, np.float64)
     found: list[float] = boosted_scores(*columns, weighing(*weights)).tolist()
     return found
-
-
-def test_scores_by_hand() -> None:
-    # The first boost doubles, the second halves, and both together leave the score as it is.
-    values: list[list[float]] = [[0, 0], [1, 0], [0, 1], [1, 1], [0.5, 0]]
-    assert scores([0.8] * 5, [0] * 5, values, 1, -1) == pytest.approx([0.8, 1.6, 0.4, 0.8, 1.2])
-    # Of a negative score, more is nearer to zero.
-    assert scores([-0.8] * 5, [0] * 5, values, 1, -1) == pytest.approx(
-        [-0.8, -0.4, -1.6, -0.8, -0.8 / 1.5]
-    )
-    # A level counts as much as a full match of all boosts.
-    assert scores([1, 1], [0, 32], [[1], [0]], 10) == pytest.approx([11, 32 * 11 + 1])
 
 
 @given(
@@ -95,15 +82,6 @@ def test_only_candidates_are_boosted() -> None:
     assert (first.explanation.dense_score, first.explanation.dense_rank) == (0.5, 2)
     assert first.explanation.boosts == (1.0,)
     assert boosted_hits([(0, hits("", [], []))], 3, 9, boosts, lexical=True, explain=False) == []
-
-
-def test_equal_scores_are_ordered_by_id() -> None:
-    parts = [
-        (0, hits("bc", [0.5, 0.5], [[0.0], [0.0]])),
-        (1, hits("ad", [0.25, 0.1], [[1.0], [0]])),
-    ]
-    ranked = boosted_hits(parts, 4, 9, weighing(1.0), lexical=False, explain=False)
-    assert [hit.id for _, hit in ranked] == ["a", "b", "c", "d"]
 
 
 def test_a_shard_of_an_older_release_has_no_values() -> None:

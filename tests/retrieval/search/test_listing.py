@@ -89,14 +89,6 @@ async def test_values_that_are_equally_frequent_are_in_ascending_order(
     assert (total, counts.distinct, counts.missing) == (6, len(values), 4)
 
 
-async def test_frequent_values_come_first_and_others_are_counted_as_distinct() -> None:
-    collection = served(FixedShard(counts=["a", "b", "z"]), FixedShard(counts=["z"]))
-    facet = c.Facet(field="f", limit=2)
-    _, (counts,) = await count_items(collection, None, [facet], RequestContext())
-    assert list(counts.counts) == [("z", 2), ("a", 1)]
-    assert counts.distinct == 3
-
-
 @pytest.mark.parametrize(
     ("limit", "allowed"), [(0, False), (1, True), (1_000, True), (1_001, False)]
 )
@@ -171,14 +163,3 @@ async def test_a_token_continues_the_same_list_of_the_same_snapshot_only() -> No
     collection.snapshot_id = "s2"
     with pytest.raises(SnapshotGone, match="the list began on snapshot s1, but s2 is served"):
         await page_of(collection, 1, token)
-
-
-async def test_pages_contain_the_items_of_all_shards_in_order() -> None:
-    collection = served(FixedShard(ids=["a", "d", "e"]), FixedShard(ids=["b", "c"]))
-    pages: list[list[str]] = []
-    token = ""
-    while not pages or token:
-        page = await page_of(collection, 2, token)
-        token = page.next_page_token
-        pages.append([item.id for item in page.items])
-    assert pages == [["a", "b"], ["c", "d"], ["e"]]

@@ -38,17 +38,6 @@ def test_merged_hits_are_the_best_of_all_in_order(
     assert all((hit.start, hit.end) == (10 * hit.chunk, 10 * hit.chunk + 9) for _, hit in merged)
 
 
-def test_payload_stays_with_its_hit() -> None:
-    parts = []
-    for shard, scores in enumerate([(3.0, 1.0), (2.0,)]):
-        ids = [f"{shard}-{score}" for score in scores]
-        zeros = [0] * len(ids)
-        payloads = [HitPayload(f"title {one}", None, None, None) for one in ids]
-        parts.append((shard, ShardHits(ids, scores, zeros, zeros, zeros, payloads)))
-    titles = [hit.title for _, hit in merge_hits(parts, 3)]
-    assert titles == ["title 0-3.0", "title 1-2.0", "title 0-1.0"]
-
-
 def test_hits_of_one_shard_have_its_payloads_and_groups() -> None:
     vector = np.ones(2, np.float32)
     payloads = [HitPayload("one", "text", {"a": 1}, vector), HitPayload(None, None, None, None)]

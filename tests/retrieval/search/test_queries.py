@@ -137,13 +137,3 @@ async def test_a_query_vector_of_another_shape_is_refused(
     with pytest.raises(InvalidRequest, match=problem) as raised:
         await _prepare(fine, c.Query(vector=np.ones(shape, dtype)))
     assert raised.value.field == "queries[1].vector"
-
-
-async def test_queries_of_two_kinds_are_searched_in_two_batches() -> None:
-    vectors = [c.Query(vector=row) for row in np.eye(2, dtype=np.float32)]
-    prepared = await _prepare(c.Query(text="one"), vectors[0], c.Query(text="two"), vectors[1])
-    lexical, dense = prepared.batches
-    assert (dense.mode, list(dense.numbers)) == (c.SearchMode.DENSE, [1, 3])
-    assert dense.queries.vectors.tolist() == [[1, 0], [0, 1]]
-    assert (lexical.mode, list(lexical.numbers)) == (c.SearchMode.LEXICAL, [0, 2])
-    assert lexical.queries.texts == ("one", "two") and lexical.queries.vectors.shape == (0, 2)

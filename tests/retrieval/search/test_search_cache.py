@@ -39,6 +39,7 @@ from tests.retrieval.cache.sample_lists import KEY, Clock, Maker, mark, until_id
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.recommend.small_model import learned
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
+from tests.waits import until
 
 ONE = c.Query(vector=np.ones(4, np.float32))
 FIELD = snapshot_pb2.AttributeField(name="even", kind=snapshot_pb2.AttributeField.KIND_BOOL)
@@ -165,9 +166,7 @@ async def test_a_cached_search_does_not_keep_its_filter(running: Running) -> Non
         return [one for one in every if one.values == (True, False, True)]
 
     # A search thread holds its last batch for a moment.
-    async with asyncio.timeout(10):
-        while filters():
-            await asyncio.sleep(0.001)
+    await until(lambda: not filters())
 
 
 async def test_a_cached_reply_states_its_own_time_and_none_of_a_search(running: Running) -> None:

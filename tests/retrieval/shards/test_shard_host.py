@@ -21,6 +21,7 @@ from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.shard_host import ShardHost
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
+from tests.waits import until
 
 DOCUMENTS = documents_of(np.ones((20, 2), np.float32))
 
@@ -95,9 +96,7 @@ async def test_a_released_shard_is_freed_without_the_garbage_collector(
         del shard
         await shards.release("default", snapshot.snapshot_id)
         # The thread that closed it lets go last.
-        async with asyncio.timeout(5):
-            while any(one() for one in gone):
-                await asyncio.sleep(0.001)
+        await until(lambda: not any(one() for one in gone), 5)
     finally:
         gc.enable()
         await shards.close()

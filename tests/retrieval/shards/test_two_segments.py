@@ -21,7 +21,7 @@ from nearline.contract import (
     PlanStrategy,
     SearchMode,
 )
-from nearline.errors import InvalidRequest, SnapshotMismatch, Unsupported
+from nearline.errors import SnapshotMismatch, Unsupported
 from nearline.filter_text import parse_filter
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
@@ -225,13 +225,6 @@ def test_a_shard_whose_rows_are_all_hidden_returns_no_hits(
     for level in HitLevel:
         for hits in shard.search_now(asked(1), ShardOptions(3, mode, level)):
             assert (list(hits.ids), hits.plan, hits.applied) == ([], None, APPLIED)
-
-
-def test_an_attribute_that_does_not_exist_is_refused(tmp_path: Path, threads: ThreadPool) -> None:
-    two = made(tmp_path, threads, 1).two
-    options = ShardOptions(3, filter=parse_filter("kin = a"))
-    with pytest.raises(InvalidRequest, match="did you mean 'kind'"):
-        two.search_now(asked(1), options)
 
 
 def test_a_filter_plan_covers_both_segments(tmp_path: Path, threads: ThreadPool) -> None:

@@ -13,6 +13,7 @@ from nearline.errors import InvalidRequest, Overloaded
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.protocols.watermark import decode_watermark
 from tests.retrieval.writable_collection import written
+from tests.waits import until
 
 _T = TypeVar("_T")
 APPLIED, REPLACED = c.WriteOutcome.APPLIED, c.WriteOutcome.REPLACED
@@ -87,9 +88,7 @@ async def test_a_batch_is_read_once_the_one_before_it_is_written() -> None:
 
     here.writer._log_of = lambda collection: cast(ChangeLog, Slow())
     running = asyncio.create_task(here.writer.delete_batches(batches()))
-    async with asyncio.timeout(10):
-        while read < 1:
-            await asyncio.sleep(0)
+    await until(lambda: read >= 1)
     for _ in range(200):
         await asyncio.sleep(0)
     assert read == 1

@@ -32,6 +32,7 @@ from retrieval.writes.feed_block import (
     memory_resource,
 )
 from tests.retrieval.writable_collection import written
+from tests.waits import until
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -178,9 +179,7 @@ async def test_resources_are_measured_until_it_is_closed(monkeypatch: pytest.Mon
     source.error = ZeroDivisionError()
     await asyncio.sleep(0)
     source.error, source.usages = None, [usage(MIB, MIB)]
-    async with asyncio.timeout(5):
-        while block.states[0].problem:
-            await asyncio.sleep(0)
+    await until(lambda: not block.states[0].problem, 5)
     await block.close()
 
 
