@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nearline.access.caller import ANONYMOUS, Caller
-from nearline.access.limits import NO_LIMITS, STRICT, LimitFile, Limits, LimitTable, page_size
+from nearline.access.limits import NO_LIMITS, STRICT, LimitFile, Limits, LimitTable
 from nearline.access.rights import Right
 from nearline.errors import SettingsError
 
@@ -112,14 +112,6 @@ def test_the_strict_limits_bound_everything() -> None:
     strict = LimitFile(STRICT).table.default
     assert all(value is not None for value in strict.model_dump().values())
     assert strict.exact is False
-
-
-def test_a_page_has_at_most_what_every_limit_allows() -> None:
-    bounds = [("tenant 'shop'", Limits(page=70)), ("key 'k1'", Limits(page=50))]
-    assert page_size(bounds, 0) == page_size(bounds, 50) == page_size(bounds, 51) == 50
-    assert page_size(bounds, 49) == 49
-    assert page_size([], 0) == page_size([("key 'k1'", Limits(page=500))], 0) == 100
-    assert page_size([], 5_000) == 5_000
 
 
 def test_the_items_of_a_tenant_are_limited_also_through_a_service() -> None:

@@ -54,34 +54,6 @@ def test_without_an_audit_log_nothing_is_recorded() -> None:
         )
 
 
-class Revoking:
-    """Access that knows its caller twice."""
-
-    required = True
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    async def identify(self, metadata: object) -> Caller:
-        self.asked += 1
-        if self.asked > 2:
-            raise Unauthenticated("revoked")
-        return Caller(rights={"*": Right.WRITE})
-
-
-async def test_a_key_that_is_revoked_ends_a_stream_at_its_next_request() -> None:
-    async def requests() -> AsyncIterator[Any]:
-        for _ in range(3):
-            yield retrieval_pb2.UpsertItemsStreamRequest()
-
-    guard = MethodGuard(SERVICE, "UpsertItemsStream", cast(AccessControl, Revoking()))
-    await guard.identify(Context())
-    checked = guard.check(requests())
-    await anext(checked)
-    with pytest.raises(Unauthenticated, match="revoked"):
-        await anext(checked)
-
-
 class Lowering:
     """Access whose caller may write at first, and only read later."""
 

@@ -16,6 +16,8 @@ BRANDS = {
     "runs": ("Runs", "A film about the marathon.", "Kings"),
     "king": ("The king", "He runs a country.", ["Apples", "King of Shaves"]),
     "plain": ("An apple", "It has no brand.", None),
+    "ice": ("Ice", "It is cold.", "Häagen-Dazs"),
+    "sofa": ("A sofa", "To sit on.", "XR-200"),
 }
 ITEMS = [
     c.Item(id=key, title=title, text=text, attributes={} if brand is None else {"brand": brand})
@@ -30,7 +32,7 @@ NOTES = {
     "text": ("Der Berg", {}),
 }
 ITEMS += [
-    c.Item(id=key, title=title, text="A walk.", attributes=attributes)  # type: ignore[arg-type]
+    c.Item(id=key, title=title, text="A walk.", attributes=attributes)
     for key, (title, attributes) in NOTES.items()
 ]
 # English, with brands as written and German notes.
@@ -65,6 +67,11 @@ async def test_items_are_found_by_brands_as_written_with_equal_scores_in_any_sha
         "kings": {"runs", "king"},
         "runnin*": {"sound", "shoe", "runs", "king"},
         "shavs": {"king"},
+        "haagen dazs": {"ice"},
+        "haagendazs": {"ice"},
+        "haag*": {"ice"},
+        "XR200": {"sofa"},
+        "xr 200": {"sofa"},
     }.items():
         one, four = [await hits(service, text, collection) for collection in COLLECTIONS]
         # To the last bit.

@@ -115,25 +115,6 @@ def test_new_words_are_marked_where_a_misspelt_one_stands_for_them(base: Base) -
         assert copy.matcher("stones plum 12", 40).find(text) == snapshot.find(text)
 
 
-def test_a_view_sees_the_rows_at_its_creation(base: Base) -> None:
-    assert base.vocabulary is not None
-    words = LiveWords(base.manifest.lexical, base.vocabulary)
-    views = []
-    for row in range(200):
-        words.add(row, "", {}, ["pear" if row % 2 else "pear quince"])
-        views.append(words.view(row + 1, names_of))
-    for row, view in enumerate(views):
-        assert sorted(view.search("pear", 500)[0].tolist()) == [*range(row + 1)]
-        assert len(view.search("quince", 500)[0]) == row // 2 + 1
-        assert view.scores("quince", np.array([row])).tolist() == [
-            0.0 if row % 2 else views[0].search("quince", 1)[1][0]
-        ]
-    allowed = np.zeros(200, np.bool_)
-    allowed[[3, 8, 9]] = True
-    assert sorted(views[-1].search("pear", 500, allowed)[0].tolist()) == [3, 8, 9]
-    assert views[-1].search("quince", 500, allowed)[0].tolist() == [8]
-
-
 def live_of(built: Built, documents: Sequence[SmallDocument]) -> tuple[WordsView, list[ChunkName]]:
     """Returns documents as if they had been written live, and the names of their rows."""
     assert built.card is not None
@@ -155,17 +136,6 @@ def found_by(view: WordsView, names: Sequence[ChunkName], query: str) -> tuple[F
         {one: s for one, s in zip(names, levels.tolist(), strict=True) if s},
         {names[r]: s for r, s in zip(found.tolist(), totals.tolist(), strict=True)},
     )
-
-
-def test_new_words_stand_for_a_beginning(tmp_path: Path) -> None:
-    built = Built(tmp_path, [SmallDocument("", ["metal"])], 1, "none")
-    view, names = live_of(
-        built, [SmallDocument("", [text]) for text in ("metal", "metallica", "fig")]
-    )
-    scores, _, _ = found_by(view, names, "metal*")
-    assert list(scores) == [(0, 0), (1, 0)]
-    new, _, _ = found_by(view, names, "metallica")
-    assert scores[1, 0] == np.float32(new[1, 0]) * np.float32(0.9)
 
 
 def test_misspelt_words_complete_new_titles(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from nearline.contract import Audience, Coverage, RecommendOptions
-from nearline.errors import NotReady, ShardsUnavailable
+from nearline.errors import NotReady
 from nearline.store.snapshot import shard_of
 from retrieval.recommend.service import RecommendationService
-from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
+from tests.index_builder.behaviour.circular_walks import ITEMS, walks
 from tests.retrieval.fakes import FailingShard, SilentShard
 from tests.retrieval.recommend.test_filters import recommender
 
@@ -64,28 +64,6 @@ async def test_a_user_whose_history_is_away_gets_popular_items(tmp_path: Path) -
         assert names(reply) == names(popular) != []
         assert reply.info.coverage == without(away)
         assert reply.info.served_by.rung == "popular"
-
-
-async def test_a_list_of_an_item_whose_shard_is_away_comes_from_the_others(
-    tmp_path: Path,
-) -> None:
-    async with recommender(tmp_path) as service:
-        away = shard_of("i03", SHARDS)
-        lose(service, away)
-        reply = await service.recommend(ITEM_PAGE, ALL)
-        here = [one for one in documents() if shard_of(one, SHARDS) != away]
-        assert sorted(names(reply)) == here
-        # Neighbours on the circle come first.
-        assert names(reply)[0] in {"i01", "i02", "i04", "i05"}
-
-
-async def test_without_any_shard_the_error_names_them(tmp_path: Path) -> None:
-    async with recommender(tmp_path) as service:
-        for number in range(SHARDS):
-            lose(service, number)
-        for audience in (Audience(), Audience(user_id="u001"), ITEM_PAGE):
-            with pytest.raises(ShardsUnavailable, match="2 of 2 shards of 'default'"):
-                await service.recommend(audience, ALL)
 
 
 @pytest.mark.parametrize("holds_history", [True, False])

@@ -85,17 +85,6 @@ async def test_a_late_request_is_repeated_on_the_current_snapshot(tmp_path: Path
     await cluster.hosting.close()
 
 
-async def test_a_shard_that_lacks_the_only_snapshot_lowers_coverage(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path)
-    await cluster.serve_old(GONE)
-    reply = await cluster.service.search(QUERY)
-    assert reply.info.coverage.missing_shards == (0,)
-    await cluster.serve_old(GONE, GONE)
-    with pytest.raises(SnapshotGone, match="2 of 2 shards"):
-        await cluster.service.search(QUERY)
-    await cluster.hosting.close()
-
-
 async def test_a_request_that_names_its_snapshot_is_not_retried_on_another(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path)
     await cluster.serve_old()

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
 from numpy.typing import NDArray
 
 from nearline.contract import HitLevel, Item, PayloadField
@@ -60,47 +59,6 @@ def random_documents(rng: np.random.Generator, count: int, most: int) -> list[Do
         )
         for number in range(count)
     ]
-
-
-def best_documents(
-    documents: Sequence[Document], query: NDArray[np.float32], k: int
-) -> list[tuple[str, float, int]]:
-    """Returns the k best documents by brute force, with the first of their best chunks."""
-    best = []
-    for document in documents:
-        scores = document.vectors @ query
-        chunk = int(np.argmax(scores))
-        best.append((-float(scores[chunk]), document.id, chunk))
-    return [(one, -score, chunk) for score, one, chunk in sorted(best)[:k]]
-
-
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    seed=st.integers(0, 1 << 30),
-    count=st.integers(1, 60),
-    most=st.integers(1, 30),
-    k=st.integers(1, 70),
-)
-def test_documents_are_scored_by_their_best_chunk(
-    tmp_path_factory: pytest.TempPathFactory,
-    threads: ThreadPool,
-    seed: int,
-    count: int,
-    most: int,
-    k: int,
-) -> None:
-    rng = np.random.default_rng(seed)
-    documents = random_documents(rng, count, most)
-    shard = load(tmp_path_factory.mktemp("store"), documents, threads)
-    queries = rng.integers(-1, 2, (3, 4)).astype(np.float32)
-    for query, hits in zip(
-        queries, shard.search_now(ShardQueries(queries), ShardOptions(k)), strict=True
-    ):
-        found = list(zip(hits.ids, hits.scores, hits.chunks, strict=True))
-        assert found == best_documents(documents, query, k)
-    shard.close()
 
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW8,Flat"])

@@ -235,34 +235,6 @@ async def test_only_what_adds_items_is_refused() -> None:
     assert again.results[0].outcome is c.WriteOutcome.APPLIED
 
 
-async def test_what_is_added_counts_until_it_has_been_measured() -> None:
-    source = Source(usage(100 * MIB, 512 * MIB))
-    block = FeedBlock([source.resource])
-    await block.measure()  # 76.8 MiB must be free.
-    with block.adding("upserts", 16 * MIB):
-        with pytest.raises(FeedBlocked) as caught, block.adding("upserts", 8 * MIB):
-            pass
-        assert caught.value.message == (
-            "upserts are refused, deletes are not: with the 24.0 MiB being added, Redis has "
-            "76.0 MiB of 512.0 MiB free, and 76.8 MiB must be (--feed-block-redis 0.85): free some"
-        )
-        with block.adding("interactions", 8 * MIB, only=(DISK,)):
-            pass
-        # It may have been measured before it arrived.
-        await block.measure()
-        with pytest.raises(FeedBlocked), block.adding("upserts", 8 * MIB):
-            pass
-    source.error = TimeoutError()
-    await block.measure()
-    with pytest.raises(FeedBlocked), block.adding("upserts", 8 * MIB):
-        pass
-    source.error, source.usages = None, [usage(84 * MIB, 512 * MIB)]
-    await block.measure()
-    with block.adding("upserts", 7 * MIB):
-        pass
-    assert not block.states[0].problem
-
-
 async def test_what_ends_during_a_measurement_counts_until_the_next() -> None:
     source = Source(usage(100 * MIB, 512 * MIB))
     block = FeedBlock([source.resource])

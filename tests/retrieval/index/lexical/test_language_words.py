@@ -53,43 +53,6 @@ def give_index(tmp_path_factory: pytest.TempPathFactory) -> LexicalIndex:
     return index_of(tmp_path_factory.mktemp("brands"))
 
 
-@pytest.mark.parametrize(
-    ("query", "rows"),
-    [
-        # Brands are found as they are written, texts in any form.
-        ("apples", [0, 2]),
-        ("apple", [2]),
-        ("RUNNING", [2]),
-        ("runs", [2]),
-        ("nike", [2]),
-        # Accents are folded, compounds found.
-        ("haagen dazs", [5]),
-        ("haagendazs", [5]),
-        ("Ärzte", [6]),
-        ("arzte", [6]),
-        ("xr200", [4]),
-        ("xr 200", [4]),
-        # Stop words of the collection are words of a brand.
-        ("the", [1]),
-        ("the the", [1]),
-        ("the album", [1]),
-        ("of", []),
-        # Beginnings and misspelt words.
-        ("metal*", [3]),
-        ("metallic*", [3]),
-        ("haag*", [5]),
-        ("metalica", [3]),
-        ("nkie", [2]),
-        ("arztee", [6]),
-    ],
-)
-def test_a_brand_is_found_by_its_words_as_written(
-    index: LexicalIndex, query: str, rows: list[int]
-) -> None:
-    assert sorted(index.search(query, 9)[0].tolist()) == rows
-    assert not index.title_levels(query, np.arange(len(BRANDS))).any()
-
-
 def test_a_stop_word_counts_for_the_brand_that_has_it_beside_other_words(
     tmp_path: Path,
 ) -> None:

@@ -85,18 +85,6 @@ def test_hnsw_finds_the_nearest_rows_and_orders_ties_by_row(
     assert (found.ids[:, 1:] > found.ids[:, :-1])[equal].all()
 
 
-@pytest.mark.parametrize("factory", ["HNSW32,Flat", "IVF64,Flat", "PCA12,IVF64,Flat"])
-def test_a_selector_does_not_reset_the_width(
-    clustered: tuple[NDArray[np.float32], NDArray[np.float32]], factory: str
-) -> None:
-    vectors, queries = clustered
-    index = FaissIndex(built(factory, vectors), ef_search=256, nprobe=64)
-    everything = packed(np.ones(len(vectors), np.bool_))
-    np.testing.assert_array_equal(
-        index.search(queries, 10, allow=everything).ids, index.search(queries, 10).ids
-    )
-
-
 @pytest.mark.parametrize("factory", ["HNSW8,Flat", "HNSW8,Flat,RFlat", "PCA48,HNSW8,Flat"])
 def test_a_selector_does_not_reset_the_width_where_the_width_matters(factory: str) -> None:
     rng = np.random.default_rng(3)
@@ -124,24 +112,6 @@ def test_an_index_without_given_widths_is_searched_with_those_of_faiss(
         found = index.search(queries, 3)
         assert (found.ids[:, 0] >= 0).all()
         np.testing.assert_array_equal(found.ids, given.search(queries, 3).ids)
-
-
-@pytest.mark.parametrize("factory", ["Flat", "HNSW32,Flat", "SQ8", "IVF16,Flat"])
-@pytest.mark.parametrize("exact", [True, False])
-def test_only_allowed_rows_are_found(
-    clustered: tuple[NDArray[np.float32], NDArray[np.float32]], factory: str, exact: bool
-) -> None:
-    vectors, queries = clustered
-    allowed = np.arange(len(vectors)) % 3 == 0
-    found = FaissIndex(built(factory, vectors), ef_search=512, nprobe=16).search(
-        queries, 10, SearchParams(exact=exact), packed(allowed)
-    )
-    assert (found.ids >= 0).all()
-    assert allowed[found.ids].all()
-    if exact and factory != "SQ8":
-        subset = np.flatnonzero(allowed)
-        wanted = subset[brute_force(vectors[allowed], queries, 10)[0]]
-        assert (found.ids == wanted).mean() > 0.99
 
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW32,Flat", "IVF16,Flat", "IVF16,SQ8", "SQ8"])
