@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,6 @@ from nearline.contract import (
 )
 from nearline.errors import NearlineError, SnapshotMismatch
 from retrieval.protocols.candidates import (
-    NO_CANDIDATES,
-    NO_HISTORY,
     CandidatesRequest,
     HistoryRequest,
     ShardCandidates,
@@ -112,9 +111,10 @@ def word_vector(text: str, dim: int) -> NDArray[np.float32]:
 
 
 class SilentShard:
-    """Never answers."""
+    """Never answers. error: If set, every request fails with it at once."""
 
     has_words = True
+    error: Any = None
 
     @property
     def server(self) -> int:
@@ -127,31 +127,35 @@ class SilentShard:
         options: ShardOptions,
         deadline: float | None = None,
     ) -> asyncio.Future[Sequence[ShardHits]]:
-        return asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Sequence[ShardHits]] = asyncio.get_running_loop().create_future()
+        if self.error is not None:
+            future.set_exception(self.error)
+        return future
+
+    async def _end(self) -> NoReturn:
+        if self.error is None:
+            await asyncio.Event().wait()
+        raise self.error or AssertionError
 
     async def fetch(
         self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None
     ) -> ShardItems:
-        await asyncio.Event().wait()
-        return ShardItems([])
+        await self._end()
 
     async def scan(
         self, snapshot_id: str, request: ScanRequest, deadline: float | None = None
     ) -> ShardItems:
-        await asyncio.Event().wait()
-        return ShardItems([])
+        await self._end()
 
     async def count(
         self, snapshot_id: str, request: CountRequest, deadline: float | None = None
     ) -> ShardCounts:
-        await asyncio.Event().wait()
-        return ShardCounts(0, [])
+        await self._end()
 
     async def suggest(
         self, snapshot_id: str, request: SuggestRequest, deadline: float | None = None
     ) -> ShardSuggestions:
-        await asyncio.Event().wait()
-        return ShardSuggestions((), "")
+        await self._end()
 
     async def candidates(
         self,
@@ -161,14 +165,12 @@ class SilentShard:
         also: Sequence[int] = (),
         then: UseCandidates | None = None,
     ) -> ShardCandidates:
-        await asyncio.Event().wait()
-        return NO_CANDIDATES
+        await self._end()
 
     async def history(
         self, snapshot_id: str, request: HistoryRequest, deadline: float | None = None
     ) -> StoredHistory:
-        await asyncio.Event().wait()
-        return NO_HISTORY
+        await self._end()
 
     async def ready(self, snapshot_id: str) -> bool:
         return False
@@ -179,49 +181,3 @@ class FailingShard(SilentShard):
 
     def __init__(self, error: Exception) -> None:
         self.error = error
-
-    def search(
-        self,
-        snapshot_id: str,
-        queries: ShardQueries,
-        options: ShardOptions,
-        deadline: float | None = None,
-    ) -> asyncio.Future[Sequence[ShardHits]]:
-        future: asyncio.Future[Sequence[ShardHits]] = asyncio.get_running_loop().create_future()
-        future.set_exception(self.error)
-        return future
-
-    async def candidates(
-        self,
-        snapshot_id: str,
-        request: CandidatesRequest,
-        deadline: float | None = None,
-        also: Sequence[int] = (),
-        then: UseCandidates | None = None,
-    ) -> ShardCandidates:
-        raise self.error
-
-    async def history(
-        self, snapshot_id: str, request: HistoryRequest, deadline: float | None = None
-    ) -> StoredHistory:
-        raise self.error
-
-    async def fetch(
-        self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None
-    ) -> ShardItems:
-        raise self.error
-
-    async def scan(
-        self, snapshot_id: str, request: ScanRequest, deadline: float | None = None
-    ) -> ShardItems:
-        raise self.error
-
-    async def count(
-        self, snapshot_id: str, request: CountRequest, deadline: float | None = None
-    ) -> ShardCounts:
-        raise self.error
-
-    async def suggest(
-        self, snapshot_id: str, request: SuggestRequest, deadline: float | None = None
-    ) -> ShardSuggestions:
-        raise self.error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from prometheus_client import REGISTRY
@@ -14,6 +13,7 @@ from retrieval.shards.replicas.hedged_calls import HedgedCalls
 from tests.retrieval.shards.replicas.test_hedged_calls import (
     KEY,
     Server,
+    answer_took,
     replicas_of,
     send,
     slow_percentile,
@@ -35,7 +35,7 @@ def counted(metric: str, collection: str) -> dict[str, float]:
 async def test_a_hedge_is_counted_as_won_or_lost(outcome: str) -> None:
     slow, other = Server("a:1"), Server("b:1")
     replicas = await replicas_of(slow, other)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     slow.open.clear()
     other.open.clear()
     calls = HedgedCalls(replicas, outcome, 0)
@@ -62,7 +62,7 @@ async def test_retries_are_counted_as_made_or_refused() -> None:
 async def test_a_silent_replica_is_tried_again_after_all_others_failed() -> None:
     silent, full = Server("a:1"), Server("b:1")
     replicas = await replicas_of(silent, full)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     full.error = Overloaded("full")
     silent.open.clear()
     calls = HedgedCalls(replicas, "silent", 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ from retrieval.shards.replicas.replica import Replica
 from tests.retrieval.shards.replicas.test_hedged_calls import (
     KEY,
     Server,
+    answer_took,
     replicas_of,
     send,
     slow_percentile,
@@ -100,7 +100,7 @@ async def test_a_first_hedge_leaves_the_reserve_alone() -> None:
     calls.hedges = RetryBudget(0.0, floor_per_s=0.0, burst=10.0)
     refused: list[int] = []
     calls.count_hedge["refused"] = lambda *amount: refused.append(good.asked)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     hung.open.clear()
     async with asyncio.timeout(10):
         assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"

@@ -74,6 +74,11 @@ def send(server: Server) -> Awaitable[str]:
     return server.answer()
 
 
+def answer_took(replica: Replica[Server], seconds: float = 1.0) -> None:
+    """Lets a replica be as slow as if its last answer had taken so long."""
+    replica._latency.observe(seconds, time.monotonic())
+
+
 async def slow_percentile(seconds: float) -> RecentQuantiles:
     latencies = RecentQuantiles((0.95,), every=1)
     latencies.observe(seconds)
@@ -85,7 +90,7 @@ async def test_calls_go_to_the_less_loaded_replica() -> None:
     for replica in (one, two):
         await replica.call(KEY, send)
     now = time.monotonic()
-    one._latency.observe(1.0, now)
+    answer_took(one)
     assert choose_replica([one, two], KEY, now) is two
     one.in_flight, two.in_flight = 0, 1_000_000
     assert choose_replica([one, two], KEY, now) is one
@@ -95,7 +100,7 @@ async def test_calls_are_spread_evenly_over_equal_replicas() -> None:
     servers = [Server(f"{name}:1") for name in "abc"]
     replicas = await replicas_of(*servers)
     for replica in replicas:
-        replica._latency.observe(0.01, time.monotonic())
+        answer_took(replica, 0.01)
     chosen: Counter[str] = Counter()
     for _ in range(300):
         found = choose_replica(replicas, KEY, time.monotonic())
@@ -180,7 +185,7 @@ async def test_calls_to_a_replica_that_is_gone_move_without_a_budget() -> None:
     gone.error = NotReady("connection reset")
     calls = HedgedCalls(replicas, "default", 0)
     calls.retries = RetryBudget(0.0, floor_per_s=0.0, burst=0.0)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     answers = [asyncio.ensure_future(calls.call(KEY, send)) for _ in range(500)]
     await until(lambda: gone.asked == 500)
     gone.open.set()
@@ -194,7 +199,7 @@ async def test_calls_to_a_replica_that_is_silent_move_within_the_budget() -> Non
     hung.status_error = DeadlineExceeded("no answer in time")
     calls = HedgedCalls(replicas, "default", 0)
     calls.retries = RetryBudget(0.0, floor_per_s=0.0, burst=1.0)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     answers = [asyncio.ensure_future(calls.call(KEY, send)) for _ in range(2)]
     await until(lambda: hung.asked == 2)
     await replicas[0].poll()
@@ -206,7 +211,7 @@ async def test_calls_to_a_replica_that_is_silent_move_within_the_budget() -> Non
 async def test_a_running_call_is_awaited_when_the_other_replica_fails() -> None:
     broken, slow = Server("a:1"), Server("b:1")
     replicas = await replicas_of(broken, slow)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     for server in (broken, slow):
         server.open.clear()
     broken.error = InternalError("a bug")
@@ -226,7 +231,7 @@ async def test_a_slow_call_is_hedged_and_the_loser_is_cancelled() -> None:
     slow, fast = Server("a:1"), Server("b:1")
     replicas = await replicas_of(slow, fast)
     replicas[1].in_flight = 1
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     slow.open.clear()
     calls = HedgedCalls(replicas, "default", 0)
     assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
@@ -238,7 +243,7 @@ async def test_a_slow_call_is_hedged_and_the_loser_is_cancelled() -> None:
 async def test_the_first_call_may_still_win_against_its_hedge() -> None:
     slow, other = Server("a:1"), Server("b:1")
     replicas = await replicas_of(slow, other)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     for server in (slow, other):
         server.open.clear()
     calls = HedgedCalls(replicas, "default", 0)
@@ -272,7 +277,7 @@ async def test_a_replica_that_loses_to_three_hedges_is_ejected() -> None:
     for lost in range(3):
         assert replicas[0].health.admits(time.monotonic(), 0), lost
         # So that the slow one is asked first.
-        replicas[1]._latency.observe(1000.0, time.monotonic())
+        answer_took(replicas[1], 1000.0)
         assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
     assert slow.asked == 3
     assert not replicas[0].health.admits(time.monotonic(), 0)
@@ -315,7 +320,7 @@ async def test_a_replica_that_is_behind_stays_available_and_the_call_is_retried(
 async def test_hedges_are_reserved_for_calls_that_keep_waiting() -> None:
     hung, good = Server("a:1"), Server("b:1")
     replicas = await replicas_of(hung, good)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     hung.open.clear()
     calls = HedgedCalls(replicas, "default", 0)
     calls.hedges = RetryBudget(0.0, floor_per_s=0.0, burst=10.0)
@@ -330,7 +335,7 @@ async def test_hedges_are_reserved_for_calls_that_keep_waiting() -> None:
 async def test_a_hedge_waits_until_the_budget_recovers() -> None:
     hung, good = Server("a:1"), Server("b:1")
     replicas = await replicas_of(hung, good)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     hung.open.clear()
     calls = HedgedCalls(replicas, "default", 0)
     calls.hedges = RetryBudget(0.0, floor_per_s=100.0, burst=1.0)
@@ -343,7 +348,7 @@ async def test_a_hedge_waits_until_the_budget_recovers() -> None:
 async def test_a_silent_replica_loses_its_calls_to_the_others() -> None:
     hung, good = Server("a:1"), Server("b:1")
     replicas = await replicas_of(hung, good)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     hung.open.clear()
     calls = HedgedCalls(replicas, "default", 0)
     answer = asyncio.ensure_future(calls.call(KEY, send))

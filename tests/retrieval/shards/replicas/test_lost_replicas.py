@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -14,6 +13,7 @@ from tests.retrieval.shards.replicas.test_hedge_reserve import record_waits
 from tests.retrieval.shards.replicas.test_hedged_calls import (
     KEY,
     Server,
+    answer_took,
     replicas_of,
     send,
     slow_percentile,
@@ -37,7 +37,7 @@ async def test_a_call_whose_replica_died_is_retried_within_the_budget() -> None:
     died, good = Server("a:1"), Server("b:1")
     died.error = NotReady("connection reset", peer_died=True)
     replicas = await replicas_of(died, good)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     calls = HedgedCalls(replicas, "default", 0)
     calls.retries = RetryBudget(0.0, floor_per_s=0.0, burst=1.0)
     assert await calls.call(KEY, send) == "b:1"
@@ -49,7 +49,7 @@ async def test_a_call_whose_replica_died_is_retried_within_the_budget() -> None:
 async def test_no_third_replica_is_called_once_one_has_died_beside_a_hedge() -> None:
     dying, slow, third = Server("a:1"), Server("b:1"), Server("c:1")
     replicas = await replicas_of(dying, slow)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     for server in (dying, slow):
         server.open.clear()
     dying.error = NotReady("connection reset", peer_died=True)
@@ -74,7 +74,7 @@ async def test_a_retry_of_a_call_whose_replica_died_is_not_hedged(
     dying.error = NotReady("connection reset", peer_died=True)
     slow.open.clear()
     replicas = await replicas_of(dying, slow)
-    replicas[1]._latency.observe(1.0, time.monotonic())
+    answer_took(replicas[1])
     calls = HedgedCalls(replicas, "default", 0)
     answer = asyncio.ensure_future(calls.call(KEY, send, await slow_percentile(0.001)))
     await until(lambda: slow.asked == 1)
