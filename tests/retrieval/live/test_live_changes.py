@@ -255,18 +255,6 @@ async def test_a_log_that_was_never_written_delays_nothing(opened: Open) -> None
     assert await one.stale() == ""
 
 
-async def test_expired_documents_disappear_without_a_change(opened: Open) -> None:
-    one = opened()
-    await one.load()
-    later = datetime.now(UTC) + timedelta(hours=1)
-    await one.texts(await one.write(upsert("d0", expires=later), upsert("n0", expires=later)))
-    (following,) = one.live._followers.values()
-    await following.tick(later - timedelta(seconds=1))
-    assert await one.texts() == {**OLD, "d0": "new", "n0": "new"}
-    await following.tick(later)
-    assert await one.texts() == {name: "old" for name in IDS if name != "d0"}
-
-
 async def test_two_snapshots_are_followed_during_a_swap(opened: Open) -> None:
     one = opened()
     await one.load()

@@ -12,16 +12,10 @@ from hypothesis import given, strategies as st
 from nearline.contract import Audience, PayloadField, RecommendOptions
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from retrieval.cache.tiered_cache import TieredCache
-from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.recommend.brand_spread import spread
-from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import Policies, Policy, Quota
 from retrieval.recommend.selection import Candidate
-from retrieval.recommend.service import RecommendationService
-from retrieval.rollout.collections import ServedCollections
-from retrieval.search.collection import ServedCollection
-from retrieval.shards.local_provider import LocalShardProvider
+from tests.retrieval.recommend.served_lists import served_lists
 from tests.retrieval.recommend.small_model import learned
 from tests.retrieval.small_snapshots import Document, write_snapshot
 
@@ -74,40 +68,39 @@ async def test_a_page_of_a_shop_holds_three_of_a_brand(tmp_path: Path, *, cached
         for one in IDS
     ]
     write_snapshot(tmp_path, documents, fields=[BRAND])
-    shards = LocalShardProvider(Store(tmp_path), 1)
-    (snapshot,) = read_current_snapshots(Store(tmp_path), ())
     model = learned(IDS, {"i39": {one: 50.0 - at for at, one in enumerate(IDS[:39])}}, POPULARITY)
-    collections = ServedCollections()
-    collections.serve(ServedCollection(snapshot, await shards.prepare(snapshot), model))
-    cache = CandidateCache(TieredCache(None), {}) if cached else None
     says = Policy(name="says", version=1, quotas=(Quota("brand", 30),))
     plain = Policy(name="home", version=1)
-    service = RecommendationService(collections, Policies([plain, says]), cache=cache)
+    policies = Policies([plain, says])
+    async with served_lists(Store(tmp_path), policies, model, cached=cached) as service:
 
-    async def numbers(audience: Audience, n: int = 10, **options: object) -> list[int]:
-        asked = RecommendOptions(n=n, **options)  # type: ignore[arg-type]
-        reply = await service.recommend(audience, asked)
-        for one in reply.recommendations:
-            # Read for the rule, but not asked for.
-            assert (one.hit.attributes is not None) == (PayloadField.ATTRIBUTES in asked.payload)
-        return [int(one.hit.id[1:]) for one in reply.recommendations]
+        async def numbers(audience: Audience, n: int = 10, **options: object) -> list[int]:
+            asked = RecommendOptions(n=n, **options)  # type: ignore[arg-type]
+            reply = await service.recommend(audience, asked)
+            for one in reply.recommendations:
+                # Read for the rule, but not asked for.
+                assert (one.hit.attributes is not None) == (
+                    PayloadField.ATTRIBUTES in asked.payload
+                )
+            return [int(one.hit.id[1:]) for one in reply.recommendations]
 
-    first = [0, 1, 2, *range(12, 19)]
-    for audience in (Audience(), Audience(item_ids=("i39",)), Audience(item_ids=("i39", "zzz"))):
-        assert await numbers(audience) == first
-    assert await numbers(Audience(), payload=frozenset({PayloadField.ATTRIBUTES})) == first
-    # Of one brand alone, the page is full all the same.
-    others = tuple(one for one in IDS if BRANDS[one] != "acme")
-    assert await numbers(Audience(), exclude_ids=others) == list(range(10))
-    # A policy that says something is authoritative, and so is a request.
-    assert await numbers(Audience(surface="says")) == list(range(10))
-    assert await numbers(Audience(), diversity=0.0) == first
-    # The story of a list names what was moved.
-    asked = RecommendOptions(n=10, explain=True)
-    story = (await service.recommend(Audience(), asked)).story
-    assert story[0] == "candidates: what most users had"
-    # A cached list of thirty has only nine of them.
-    assert story[1:] == [f"moved down, of one brand: {6 if cached else 7} (i03, i04, i05, …)"]
-    if cache is not None:
-        await cache.close()
-    await shards.close()
+        first = [0, 1, 2, *range(12, 19)]
+        for audience in (
+            Audience(),
+            Audience(item_ids=("i39",)),
+            Audience(item_ids=("i39", "zzz")),
+        ):
+            assert await numbers(audience) == first
+        assert await numbers(Audience(), payload=frozenset({PayloadField.ATTRIBUTES})) == first
+        # Of one brand alone, the page is full all the same.
+        others = tuple(one for one in IDS if BRANDS[one] != "acme")
+        assert await numbers(Audience(), exclude_ids=others) == list(range(10))
+        # A policy that says something is authoritative, and so is a request.
+        assert await numbers(Audience(surface="says")) == list(range(10))
+        assert await numbers(Audience(), diversity=0.0) == first
+        # The story of a list names what was moved.
+        asked = RecommendOptions(n=10, explain=True)
+        story = (await service.recommend(Audience(), asked)).story
+        assert story[0] == "candidates: what most users had"
+        # A cached list of thirty has only nine of them.
+        assert story[1:] == [f"moved down, of one brand: {6 if cached else 7} (i03, i04, i05, …)"]

@@ -20,8 +20,6 @@ from nearline.errors import InvalidRequest
 from nearline.filters import Equals, In
 from nearline.store.snapshot import Store
 from retrieval.behaviour.behaviour_shard import BehaviourShard
-from retrieval.behaviour.model import load_behaviour_model
-from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.candidates import (
     CandidatesRequest,
     HistoryRequest,
@@ -29,16 +27,12 @@ from retrieval.protocols.candidates import (
     StoredHistory,
     UseCandidates,
 )
-from retrieval.protocols.snapshot import read_current_snapshots
-from retrieval.recommend.cached_candidates import CandidateCache
-from retrieval.recommend.policies import Policies, default_policies
+from retrieval.recommend.policies import Policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.rollout.collections import ServedCollections
 from retrieval.search import candidates
-from retrieval.search.collection import ServedCollection
-from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.local_shard import LocalShard
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
+from tests.retrieval.recommend.served_lists import served_lists
 
 PAGE = Audience(item_ids=("i03",), surface="item_page")
 
@@ -62,18 +56,8 @@ async def recommender(
     learning = TrainingOptions(interactions=rows or walks())
     options = BuildOptions(store=str(folder), shards=2, lexical=False, training=learning)
     await build_snapshot(items, options)
-    shards, collections = LocalShardProvider(store, 1), ServedCollections()
-    hot = CandidateCache(TieredCache(None), {})
-    try:
-        (snapshot,) = read_current_snapshots(store, ())
-        loaded = await shards.prepare(snapshot)
-        model = load_behaviour_model(store, snapshot, local=local)
-        collections.serve(ServedCollection(snapshot, loaded, model))
-        chosen = policies or default_policies()
-        yield RecommendationService(collections, chosen, cache=hot)
-    finally:
-        await hot.close()
-        await shards.close()
+    async with served_lists(store, policies, local=local) as service:
+        yield service
 
 
 @pytest.mark.parametrize(("local", "few"), [(False, 5_000), (True, 0), (True, 5_000)])

@@ -16,15 +16,10 @@ from nearline.filters import Equals
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.model import BehaviourModel
-from retrieval.cache.tiered_cache import TieredCache
-from retrieval.protocols.snapshot import read_current_snapshots
-from retrieval.recommend.cached_candidates import CandidateCache
-from retrieval.recommend.policies import FreshRule, Policies, Policy, default_policies
+from retrieval.recommend.policies import FreshRule, Policies, Policy
 from retrieval.recommend.service import RecommendationService
-from retrieval.rollout.collections import ServedCollections
-from retrieval.search.collection import ServedCollection
-from retrieval.shards.local_provider import LocalShardProvider
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents
+from tests.retrieval.recommend.served_lists import served_lists
 from tests.retrieval.recommend.small_model import learned
 from tests.retrieval.recommend.test_filters import recommender
 from tests.retrieval.small_snapshots import Document, write_snapshot
@@ -57,19 +52,10 @@ async def shop(
         attributes: dict[str, object] = {"category": category, "released": released}
         documents.append(Document(id=one, vectors=vector[None], attributes=attributes))
     write_snapshot(folder, documents, shards=2, fields=FIELDS)
-    shards = LocalShardProvider(Store(folder), 1)
-    (snapshot,) = read_current_snapshots(Store(folder), ())
-    collections, cache = ServedCollections(), CandidateCache(TieredCache(None), {})
-    served = await shards.prepare(snapshot)
-    collections.serve(
-        ServedCollection(snapshot, served, known, newest=lambda most: list(newest)[:most])
-    )
-    policies = default_policies() if home is None else Policies([home])
-    try:
-        yield RecommendationService(collections, policies, cache=cache)
-    finally:
-        await cache.close()
-        await shards.close()
+    policies = None if home is None else Policies([home])
+    first = lambda most: list(newest)[:most]  # noqa: E731
+    async with served_lists(Store(folder), policies, known, newest=first) as service:
+        yield service
 
 
 async def first_list(service: RecommendationService, n: int = 8, **options: object) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,20 +19,15 @@ from nearline.contract import Attributes, Audience, RecommendOptions
 from nearline.errors import InvalidRequest
 from nearline.store.snapshot import Store
 from nearline.times import DAY_US
-from retrieval.behaviour.model import load_behaviour_model
 from retrieval.behaviour.tables import read_tables
-from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.snapshot import read_current_snapshots
-from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.personal_lists import PersonalLists
 from retrieval.recommend.policies import default_policies
 from retrieval.recommend.policy_file import parse_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.rollout.collections import ServedCollections
-from retrieval.search.collection import ServedCollection
-from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.users.codec import pack_attributes, unpack_attributes
 from retrieval.users.records import EMPTY_STATE, StoredState, UserState
+from tests.retrieval.recommend.served_lists import served_lists
 
 COUNTRIES, EACH, USERS = ("DE", "FR", "IT"), 8, 240
 IDS = [f"{country}{at}" for country in COUNTRIES for at in range(EACH)]
@@ -127,17 +121,9 @@ async def serving(
     store: Store, users: Mapping[str, Attributes] = NEW
 ) -> AsyncIterator[RecommendationService]:
     """Yields a service."""
-    collections, cache = ServedCollections(), CandidateCache(TieredCache(None), {})
-    shards = LocalShardProvider(store, 1)
-    try:
-        (snapshot,) = read_current_snapshots(store, ())
-        model = load_behaviour_model(store, snapshot)
-        collections.serve(ServedCollection(snapshot, await shards.prepare(snapshot), model))
-        states: Any = States(users)
-        yield RecommendationService(collections, POLICIES, states, cache, PersonalLists({}))
-    finally:
-        await cache.close()
-        await shards.close()
+    states, personal = States(users), PersonalLists({})
+    async with served_lists(store, POLICIES, states=states, personal=personal) as service:
+        yield service
 
 
 async def listed(

@@ -21,7 +21,7 @@ from nearline.contract import (
     PlanStrategy,
     SearchMode,
 )
-from nearline.errors import SnapshotMismatch, Unsupported
+from nearline.errors import Unsupported
 from nearline.filter_text import parse_filter
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
@@ -309,15 +309,6 @@ async def test_a_search_that_waits_can_be_cancelled(tmp_path: Path) -> None:
         search.cancel()
         with pytest.raises(asyncio.CancelledError):
             await search
-
-
-async def test_a_watermark_of_another_log_is_refused(tmp_path: Path) -> None:
-    other = Watermark("other", (1,) * 64)
-    async with followed(tmp_path) as (shard, _):
-        with pytest.raises(SnapshotMismatch, match="other, but log is followed"):
-            await shard.search("s", asked(1), ShardOptions(3, min_watermark=other))
-        with pytest.raises(SnapshotMismatch, match="other, but log is followed"):
-            await shard.fetch("s", ItemsRequest(["a"], NONE, min_watermark=other))
 
 
 async def test_a_watermark_is_refused_without_live_changes(tmp_path: Path) -> None:
