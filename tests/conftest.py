@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -42,6 +43,11 @@ _LEFT_OUT = {
 if settings.get_current_profile_name() == "default":
     settings.register_profile("shared cores", deadline=None, derandomize=not NIGHTLY)
     settings.load_profile("shared cores")
+
+
+# A shell's `&` has children ignore Ctrl-C, and so would all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
