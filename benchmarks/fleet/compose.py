@@ -6,12 +6,11 @@ It knows the parts of the Compose specification that the file uses, and no other
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import re
 import shlex
 import signal
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import yaml
 from benchmarks.fleet.container_process import Executed, RunningContainer
 from benchmarks.fleet.containers import Check, Container, Mount, Probe
 from benchmarks.fleet.dockerfile import Image, read_stage
-from benchmarks.fleet.fleet import START_S, Fleet, converted_model
+from benchmarks.fleet.fleet import START_S, Fleet
 from nearline.errors import NotFound
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -39,9 +38,9 @@ class ComposeService:
     """A service of the file.
 
     container: Named as the service. entrypoint: The words before the command. needs: Services that
-    must be ready first. volumes: Named volumes, or
-    paths of the host, by path in the container, with whether they are read-only.
-    image: As this repository's Dockerfile makes it; None for other images.
+    must be ready first. volumes: Named volumes, or paths of the host, by path in the container,
+    with whether they are read-only. image: As this repository's Dockerfile makes it; None for
+    other images.
     """
 
     container: Container
@@ -217,8 +216,8 @@ class ComposeFleet(Fleet):
             await self._stop(service, old)
             await self._launch(service, old.name).wait_ready(START_S)
 
-    async def down(self) -> None:
-        """Stops everything: first what others do not need."""
+    async def close(self) -> None:
+        """Stops everything, as `down` does: first what others do not need."""
         while self._running:
             needed = {one for name in self._running for one in self.services[name].needs}
             pairs = [
@@ -275,14 +274,3 @@ class ComposeFleet(Fleet):
         self.write_hosts(
             (one.address, name) for name, group in self._running.items() for one in group
         )
-
-
-@contextlib.asynccontextmanager
-async def compose_fleet(file: Path, folder: Path) -> AsyncIterator[ComposeFleet]:
-    """Makes a fleet for the duration of the block, and stops what runs at its end."""
-    await asyncio.to_thread(converted_model)
-    fleet = ComposeFleet(file, folder)
-    try:
-        yield fleet
-    finally:
-        await fleet.down()

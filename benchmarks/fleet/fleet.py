@@ -1,7 +1,8 @@
-"""What containers of a deployment share on this machine: a network, host names, volumes, images."""
+"""A network, host names, volumes and images, which the containers of a deployment share."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import random
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 from benchmarks.fleet.container_process import Folders, RunningContainer, Stop
 from benchmarks.fleet.containers import Container, Mount
@@ -26,7 +28,7 @@ _SECOND, _THIRD, _MOST = range(20, 250), range(256), 254
 
 
 class Fleet:
-    """Containers with addresses, names, volumes and logs of their own.
+    """Containers with addresses, names, volumes and logs of their own; an async context manager.
 
     stops: How each container ended that was stopped.
 
@@ -48,6 +50,16 @@ class Fleet:
         draw = random.SystemRandom()
         self._network = f"127.{draw.choice(_SECOND)}.{draw.choice(_THIRD)}"
         self._numbers = itertools.count(1)
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(converted_model)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stops all services; a plain fleet has none."""
 
     def take_address(self) -> str:
         """Returns an address that no container had. Raises: NotReady: there is none left."""

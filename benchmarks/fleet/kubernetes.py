@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import itertools
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ import yaml
 from benchmarks.fleet.container_process import Executed, RunningContainer
 from benchmarks.fleet.containers import Check, Container, Mount, Probe
 from benchmarks.fleet.dockerfile import Image, read_stage
-from benchmarks.fleet.fleet import ROOT, START_S, Fleet, converted_model
+from benchmarks.fleet.fleet import ROOT, START_S, Fleet
 
 _REFERENCE = re.compile(r"\$\(([A-Za-z_]\w*)\)")
 _LABEL = re.compile(r"metadata\.labels\['(.+)'\]")
@@ -248,7 +247,7 @@ class Cluster(Fleet):
         await asyncio.gather(*ending)
 
     async def end(self, pod: Pod) -> None:
-        """Ends a pod: it is told to stop, and leaves the endpoints a second later."""
+        """Stops a pod, which leaves the endpoints a second after that has begun."""
         pod.leaves_s = asyncio.get_running_loop().time() + _LAG_S
         stop, _ = await asyncio.gather(pod.container.stop(), self._forget_later())
         self.stops.append(stop)
@@ -314,14 +313,3 @@ class Cluster(Fleet):
                     own = governs and spec.get("clusterIP") == "None"
                     names.append((pod.address, f"{pod.name}.{name}" if own else name))
         self.write_hosts(names)
-
-
-@contextlib.asynccontextmanager
-async def cluster(manifests: Manifests, folder: Path) -> AsyncIterator[Cluster]:
-    """Makes a cluster for the duration of the block, and ends its pods with it."""
-    await asyncio.to_thread(converted_model)
-    made = Cluster(manifests, folder)
-    try:
-        yield made
-    finally:
-        await made.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fleet.compose import ComposeFleet, compose_fleet
+from benchmarks.fleet.compose import ComposeFleet
 from benchmarks.fleet.container_process import Executed
 from nearline import Item, RetrievalClient, contract as c
 from nearline.clients import AdminClient, IngestClient
@@ -77,7 +77,7 @@ async def compose(fleet: ComposeFleet, words: list[str], folder: Path) -> Execut
             scale = dict(one.split("=") for one in options.get("--scale", []))
             await fleet.up(names, scale={name: int(many) for name, many in scale.items()})
         case "down":
-            await fleet.down()
+            await fleet.close()
         case "build":
             # Every target was read from the Dockerfile; `make image` builds them.
             built = {name for name, one in fleet.services.items() if one.image is not None}
@@ -104,7 +104,7 @@ async def test_the_commands_that_the_file_shows_build_serve_ask_scale_upgrade_an
     tmp_path: Path,
 ) -> None:
     write_documents(tmp_path / "documents")
-    async with compose_fleet(FILE, tmp_path / "fleet") as fleet:
+    async with ComposeFleet(FILE, tmp_path / "fleet") as fleet:
         outputs = []
         for words in shown_commands():
             if words[0] == "down":
@@ -167,7 +167,7 @@ async def test_services_are_killed_and_replaced_under_load_and_callers_who_retry
     tmp_path: Path,
 ) -> None:
     write_documents(tmp_path / "documents")
-    async with compose_fleet(FILE, tmp_path / "fleet") as fleet:
+    async with ComposeFleet(FILE, tmp_path / "fleet") as fleet:
         built = await compose(fleet, [*BUILD, "/documents"], tmp_path)
         assert built is not None and built.code == 0, built
         await fleet.up()

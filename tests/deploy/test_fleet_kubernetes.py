@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fleet.kubernetes import Cluster, Manifests, cluster
+from benchmarks.fleet.kubernetes import Cluster, Manifests
 from nearline import RetrievalClient, contract as c
 from nearline.clients import AdminClient
 from nearline.errors import NearlineError
@@ -33,7 +33,7 @@ SHARDS = ("shards-a", "shards-b")
 @contextlib.asynccontextmanager
 async def serving(folder: Path, kustomization: str) -> AsyncIterator[Cluster]:
     """Runs the manifests of a folder, with a snapshot of forty documents."""
-    async with cluster(Manifests(kustomized(kustomization)), folder) as running:
+    async with Cluster(Manifests(kustomized(kustomization)), folder) as running:
         await running.apply()
         write_documents(running.claim("documents"))
         built = await running.run_job("build")
