@@ -104,22 +104,21 @@ class MilvusSearcher:
         self._check(options)
         expression = self._reader.matching(options.filter)
         plan = None if options.filter is None else self._plan(options)
-        dense = self._dense_leg(queries.vectors, options, deadline)
-        if options.mode is SearchMode.DENSE:
-            found = await self._best(dense, queries.count, expression, options)
-            return [rows_to_hits(rows, options, self._reader.kinds, plan) for rows in found]
-        lexical = self._lexical_leg(queries.texts, options, deadline)
-        if options.mode is SearchMode.LEXICAL:
-            found = await self._best(lexical, queries.count, expression, options)
-            return [rows_to_hits(rows, options, self._reader.kinds, plan) for rows in found]
-        by_vector, by_words = await asyncio.gather(
-            self._best(dense, queries.count, expression, options),
-            self._best(lexical, queries.count, expression, options),
+        legs: list[FindRows] = []
+        if options.mode is not SearchMode.LEXICAL:
+            legs.append(self._dense_leg(queries.vectors, options, deadline))
+        if options.mode is not SearchMode.DENSE:
+            legs.append(self._lexical_leg(queries.texts, options, deadline))
+        found = await asyncio.gather(
+            *(self._best(leg, queries.count, expression, options) for leg in legs)
         )
+        if len(legs) == 1:
+            return [rows_to_hits(rows, options, self._reader.kinds, plan) for rows in found[0]]
+        dense, lexical = legs
         return await asyncio.gather(
             *(
-                self._candidates(place, by_vector[place], by_words[place], dense, lexical, options)
-                for place in range(queries.count)
+                self._candidates(place, by_vector, by_words, dense, lexical, options, plan)
+                for place, (by_vector, by_words) in enumerate(zip(*found, strict=True))
             )
         )
 
@@ -241,6 +240,7 @@ class MilvusSearcher:
         dense: FindRows,
         lexical: FindRows,
         options: ShardOptions,
+        plan: ShardFilterPlan | None,
     ) -> ShardHits:
         """Returns the candidates of one query, with the scores that only the other leg found.
 
@@ -260,7 +260,6 @@ class MilvusSearcher:
         vectors |= {row.unit(level): row for row in more_vectors}
         words |= {row.unit(level): row for row in more_words}
         plain = options._replace(payload=frozenset())
-        plan = None if options.filter is None else self._plan(options)
         hits = rows_to_hits([*vectors.values()], plain, self._reader.kinds, plan)
         found = [words.get(unit) or row._replace(negated=0.0) for unit, row in vectors.items()]
         hits.lexical = LexicalColumns(
