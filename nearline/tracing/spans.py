@@ -96,8 +96,8 @@ def begin_work(name: str, traceparents: Iterable[str]) -> Span | None:
     """
     if _tracer is None:
         return None
-    found = [one for one in dict.fromkeys(traceparents) if parse_traceparent(one)]
-    links = filter(None, map(parse_traceparent, found[1:]))
+    found = {one: parsed for one in traceparents if (parsed := parse_traceparent(one))}
+    links = list(found.values())[1:]
     return _carry(_tracer.begin(name, next(iter(found), None), "CONSUMER", links))
 
 

@@ -173,7 +173,7 @@ class BatchedSpans(BatchSpanProcessor):
         self._ending = exporter.shutdown
 
     def close(self, timeout_s: float) -> None:
-        """Sends what waits, as far as that is possible in so many seconds, and ends the thread."""
+        """Sends what waits, for `timeout_s` at most, and ends the thread."""
         # The processor waits up to 30 seconds; an exporter that has ended fails at once.
         timer = threading.Timer(timeout_s, self._ending)
         timer.daemon = True

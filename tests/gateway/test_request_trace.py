@@ -10,16 +10,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from nearline.v1 import generation_pb2, retrieval_pb2
 from tests.gateway.gateways import gateway
-from tests.nearline.tracing import recording
+from tests.nearline.tracing.recorded_spans import SAMPLED, SPAN, TRACE, recording
 
-SAMPLED = {"traceparent": recording.SAMPLED}
+TRACED = {"traceparent": SAMPLED}
 SEARCH, ANSWERS = "/v1/collections/shop/search", "/v1/collections/shop/answers"
 
 
 @pytest.fixture
 def ended() -> Iterator[InMemorySpanExporter]:
     """The spans of this process, gateway and services alike."""
-    with recording.recording() as found:
+    with recording() as found:
         yield found
 
 
@@ -28,11 +28,11 @@ async def test_a_request_is_named_after_its_route_and_holds_the_call_of_the_serv
 ) -> None:
     async with gateway() as (client, behind):
         behind.answers["Search"] = lambda request: retrieval_pb2.SearchResponse()
-        reply = await client.post(SEARCH, json={"query": {"text": "tea"}}, headers=SAMPLED)
-    assert reply.headers["x-trace-id"] == recording.TRACE
+        reply = await client.post(SEARCH, json={"query": {"text": "tea"}}, headers=TRACED)
+    assert reply.headers["x-trace-id"] == TRACE
     *_, inner, call, request = ended.get_finished_spans()
     assert request.name == "POST /v1/collections/{collection}/search"
-    assert request.parent is not None and f"{request.parent.span_id:016x}" == recording.SPAN
+    assert request.parent is not None and f"{request.parent.span_id:016x}" == SPAN
     for part, whole in ((call, request), (inner, call)):
         assert part.parent is not None and part.parent.span_id == whole.context.span_id
     assert request.attributes == {
@@ -47,7 +47,7 @@ async def test_the_span_of_a_stream_lasts_until_its_last_event(ended: InMemorySp
     event = generation_pb2.GenerateResponse(delta=generation_pb2.DeltaEvent(text="x"))
     async with gateway() as (client, behind):
         behind.answers["Generate"] = lambda request: [event] * 3
-        async with client.stream("POST", ANSWERS, json={"question": "?"}, headers=SAMPLED) as reply:
+        async with client.stream("POST", ANSWERS, json={"question": "?"}, headers=TRACED) as reply:
             names = [line async for line in reply.aiter_lines() if line.startswith("event")]
     assert names == ["event: delta"] * 3
     spans = ended.get_finished_spans()
@@ -59,9 +59,9 @@ async def test_requests_of_other_paths_name_none_and_probes_are_not_traced(
     ended: InMemorySpanExporter,
 ) -> None:
     async with gateway() as (client, _):
-        assert (await client.get("/healthz", headers=SAMPLED)).status_code == 200
+        assert (await client.get("/healthz", headers=TRACED)).status_code == 200
         assert ended.get_finished_spans() == ()
-        assert (await client.get("/jane.doe@example.com", headers=SAMPLED)).status_code == 404
+        assert (await client.get("/jane.doe@example.com", headers=TRACED)).status_code == 404
     [span] = ended.get_finished_spans()
     assert span.name == "GET"
     assert span.attributes == {
@@ -70,7 +70,7 @@ async def test_requests_of_other_paths_name_none_and_probes_are_not_traced(
     }
 
 
-@pytest.mark.parametrize("value", ["", "nonsense", "x" * 10_000, SAMPLED["traceparent"] + "-x"])
+@pytest.mark.parametrize("value", ["", "nonsense", "x" * 10_000, SAMPLED + "-x"])
 async def test_a_hostile_header_harms_nobody(value: str, ended: InMemorySpanExporter) -> None:
     async with gateway() as (client, behind):
         behind.answers["Search"] = lambda request: retrieval_pb2.SearchResponse()
@@ -85,8 +85,8 @@ async def test_a_hostile_header_harms_nobody(value: str, ended: InMemorySpanExpo
 async def test_a_gateway_that_does_not_trace_passes_the_header_on() -> None:
     async with gateway() as (client, behind):
         behind.answers["Search"] = lambda request: retrieval_pb2.SearchResponse()
-        await client.post(SEARCH, json={"query": {"text": "tea"}}, headers=SAMPLED)
-        assert behind.metadata["traceparent"] == SAMPLED["traceparent"]
+        await client.post(SEARCH, json={"query": {"text": "tea"}}, headers=TRACED)
+        assert behind.metadata["traceparent"] == SAMPLED
         await client.post(SEARCH, json={}, headers={"traceparent": "nonsense"})
         assert "traceparent" not in behind.metadata
 

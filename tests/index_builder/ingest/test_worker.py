@@ -19,7 +19,7 @@ from index_builder.ingest.unit_processor import UnitProcessor
 from index_builder.ingest.worker import Worker
 from nearline.contract import IngestWorker, Item, JobPriority
 from nearline.errors import NotReady
-from tests.nearline.tracing.recording import recording
+from tests.nearline.tracing.recorded_spans import recording
 from tests.waits import until
 
 

@@ -27,7 +27,7 @@ from nearline.tracing.spans import carry, current_span, traced_calls
 from nearline.tracing.trace_context import format_traceparent
 from nearline.v1 import generation_pb2, generation_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc
 from tests.nearline.doors import GENERATION
-from tests.nearline.tracing.recording import SAMPLED, SPAN, TRACE
+from tests.nearline.tracing.recorded_spans import SAMPLED, SPAN, TRACE
 from tests.nearline.tracing.services import Retrieval, registration
 from tests.trace_collector import Collector, trace_collector
 from tests.waits import until

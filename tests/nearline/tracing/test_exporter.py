@@ -20,6 +20,7 @@ from nearline.tracing.trace_context import format_traceparent
 from nearline.tracing.tracer import BatchedSpans, SpanExporter, Tracer, endpoint_url, resource_of
 from nearline_cli.local.certificates import CertificateAuthority
 from tests.trace_collector import trace_collector
+from tests.waits import until
 
 LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
 
@@ -59,13 +60,6 @@ def spans(number: int, tracer: Tracer) -> None:
         set_facts(span, {"k": 1, "share": 0.5, "name": "x", "yes": True})
         span.add_event("hedge")
         end_span(span, "NOT_FOUND" if place else "")
-
-
-def until_failed(before: float) -> None:
-    deadline = time.monotonic() + 20
-    while count("failed") == before:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_spans_arrive_whole_and_those_that_wait_at_the_end_do_too() -> None:
@@ -119,7 +113,7 @@ def test_https_encrypts_and_checks_the_certificate(
     assert len(collector.spans) == 1
 
 
-def test_without_a_collector_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_a_collector_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
     failed, start = count("failed"), time.monotonic()
     with (
         caplog.at_level(logging.WARNING),
@@ -128,7 +122,7 @@ def test_without_a_collector_nobody_waits(caplog: pytest.LogCaptureFixture) -> N
     ):
         spans(10_000, one)
         assert time.monotonic() - start < 8
-        until_failed(failed)
+        await until(lambda: count("failed") != failed, timeout_s=20)
         # Other batches fail at the end, which is not held up.
         start = time.monotonic()
     assert time.monotonic() - start < 4
@@ -141,7 +135,7 @@ def test_without_a_collector_nobody_waits(caplog: pytest.LogCaptureFixture) -> N
     )
 
 
-def test_a_collector_that_hangs_does_not_hold_up_the_end(
+async def test_a_collector_that_hangs_does_not_hold_up_the_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "30")
@@ -151,7 +145,7 @@ def test_a_collector_that_hangs_does_not_hold_up_the_end(
             spans(1_000, one)
             start = time.monotonic()
         assert time.monotonic() - start < 3
-    until_failed(failed)
+    await until(lambda: count("failed") != failed, timeout_s=20)
     assert not [one for one in caplog.records if one.exc_info]
 
 

@@ -18,7 +18,7 @@ from nearline.telemetry import JsonFormatter
 from nearline.tracing.slow_requests import SlowRequestLog
 from nearline.tracing.spans import begin_request
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc
-from tests.nearline.tracing.recording import SAMPLED, TRACE, recording
+from tests.nearline.tracing.recorded_spans import SAMPLED, TRACE, recording
 from tests.nearline.tracing.services import Retrieval, registration
 
 LOGGER = "nearline.tracing.slow_requests"

@@ -32,7 +32,7 @@ from nearline.tracing.spans import (
 )
 from nearline.tracing.token_bucket import TokenBucket
 from nearline.tracing.trace_context import format_traceparent, parse_traceparent
-from tests.nearline.tracing.recording import SAMPLED, SPAN, TRACE, recording
+from tests.nearline.tracing.recorded_spans import SAMPLED, SPAN, TRACE, recording
 
 UNSAMPLED = format_traceparent(TRACE, SPAN, sampled=False)
 
