@@ -17,6 +17,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.baselines.processes import single_process_pool
+from benchmarks.workloads.closed_loop import METHOD, TIE
 from benchmarks.workloads.figures import percentile_ms, print_rows
 from benchmarks.workloads.retrieval_dataset import exact_edges, read_matrix
 from benchmarks.workloads.rewriter import Rewriter, Rewrites
@@ -35,9 +36,6 @@ _K, _EF = 10, 64
 _ROWS, _VALUES = "rows.npy", "values.npy"
 _ATTRIBUTES = ("first", "second", "topic")
 _READ_AT_ONCE = 1_000
-_METHOD = "/nearline.v1.RetrievalService/Search"
-# Scores of a matrix product and of faiss differ in the last digits.
-_TIE = 1e-6
 _SHARES = (0.5, 0.2, 0.05, 0.01, 0.001)
 _PAIRS = ((0.5, 0.5), (0.5, 0.2), (0.5, 0.08), (0.2, 0.2), (0.2, 0.05), (0.1, 0.1))
 _TOPICS = (0.5, 0.2, 0.05)
@@ -212,7 +210,7 @@ async def _measure(folder: Path, prepared: FilterDataset, writes: float) -> list
         service = await stack.enter_async_context(retrieval_process(folder / "store", words))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(service.address))
         # Without serialisers, requests and replies are bytes.
-        call: Any = channel.unary_unary(_METHOD)
+        call: Any = channel.unary_unary(METHOD)
         for _ in range(20):
             await call(asked[0][0])
         first_ms = [await _call_ms(call, requests[0]) for requests in asked]
@@ -299,5 +297,5 @@ def _quality(
         hits = retrieval_pb2.SearchResponse.FromString(reply).result.hits
         fewest = min(fewest, len(hits))
         rows = sorted({int(hit.id) for hit in hits})
-        found += int((base[rows] @ query >= edge - _TIE).sum())
+        found += int((base[rows] @ query >= edge - TIE).sum())
     return {f"recall@{_K}": round(found / (wanted * len(replies)), 4), "fewest_hits": fewest}
