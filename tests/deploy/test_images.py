@@ -70,6 +70,12 @@ def test_targets_come_in_one_order_and_an_unknown_one_is_named() -> None:
     assert image_name("index_builder", "1.0") == "nearline-index-builder:1.0"
 
 
+def write_program(folder: Path, name: str, lines: str) -> None:
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{lines}\n", "utf-8")
+    program.chmod(0o755)
+
+
 def test_without_any_engine_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,8 +83,7 @@ def test_without_any_engine_the_error_says_what_to_install(
     with pytest.raises(NoEngineError, match="apt install buildah netavark debootstrap"):
         choose_engine()
     # One that is installed and does not run counts as none.
-    (tmp_path / "docker").write_text("#!/bin/sh\necho no daemon >&2\nexit 1\n", "utf-8")
-    (tmp_path / "docker").chmod(0o755)
+    write_program(tmp_path, "docker", "echo no daemon >&2; exit 1")
     with pytest.raises(NoEngineError, match="start Docker or Podman"):
         choose_engine()
 
@@ -86,9 +91,7 @@ def test_without_any_engine_the_error_says_what_to_install(
 def test_a_container_of_docker_is_read_only_and_has_its_volumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "docker"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n', "utf-8")
-    program.chmod(0o755)
+    write_program(tmp_path, "docker", f'echo "$@" >> {tmp_path}/asked')
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     engine = choose_engine()
     engine.build(tmp_path, Build("cli", "nearline-cli:1", "base@sha256:1", 7, {"a": "b"}, {}))
@@ -102,9 +105,7 @@ def test_a_container_of_docker_is_read_only_and_has_its_volumes(
 def test_a_container_of_buildah_has_its_volumes_and_a_folder_for_files_that_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "buildah"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho working-1\n', "utf-8")
-    program.chmod(0o755)
+    write_program(tmp_path, "buildah", f'echo "$@" >> {tmp_path}/asked; echo working-1')
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     for name in ("STORAGE_DRIVER", "BUILDAH_ISOLATION"):
         monkeypatch.setenv(name, "")
