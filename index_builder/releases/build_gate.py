@@ -7,7 +7,7 @@ import asyncio
 from index_builder.options.build_options import Gate
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.releases.gate import GateOptions, judge
-from index_builder.releases.report_store import keep_report, read_report
+from index_builder.releases.gate_report import keep_report, read_report
 from nearline.contract import Embedder
 from nearline.errors import GateFailed, NotFound
 from nearline.store.snapshot import Store

@@ -1,4 +1,4 @@
-"""Checks the documents of a snapshot: missing documents, and vectors that do not belong to them."""
+"""Checks the documents of a snapshot: another model, missing documents, mixed up vectors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from index_builder.releases.comparison import Comparison
 from index_builder.releases.gate_report import Check, SkippedCheck, make_check
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline import contract as c
-from nearline.errors import NearlineError, SnapshotCorrupt, SnapshotMismatch
-from nearline.items.documents import chunk_texts, text_to_embed
+from nearline.errors import SnapshotCorrupt, SnapshotMismatch
 from retrieval.changelog.archive import Archive
 from retrieval.changelog.records import ChangeKind
 from retrieval.changelog.retention import log_lineage
@@ -23,14 +22,34 @@ from retrieval.search import item_lookup
 from retrieval.search.request_context import RequestContext
 
 # Minimum cosine of vectors of the same text and model; much lower for coarse codes.
-MIN_COSINE = 0.99
+_MIN_COSINE = 0.99
 _MIN_COSINE_CODED = 0.6
 _SAMPLE = 2_000
 _BATCH = 256
-_EMBED_SAMPLE = 64
-_EMBED_S = 120.0
 _STORED = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.VECTOR})
 _EXAMPLES = 3
+
+
+def check_model(comparison: Comparison) -> Check:
+    """Compares the embedder with that of the live snapshot."""
+    live, candidate = comparison.require_live(), comparison.candidate
+    ours, theirs = _model(comparison), live.manifest.embedder.fingerprint or "brought vectors"
+    theirs = f"{theirs}, dim {live.manifest.dim}"
+    if comparison.same_model:
+        return make_check("model", True, f"the embedder is that of the live snapshot: {ours}")
+    found = f"another embedder: {ours}; the live snapshot has {theirs}"
+    if comparison.allow_model_change:
+        return make_check("model", True, f"{found}; this was allowed")
+    remedy = (
+        "roll it out with both embedders running (nearline rollout start "
+        f"{candidate.id}), or pass --allow-model-change if the routers have the new one"
+    )
+    return make_check("model", False, found, remedy)
+
+
+def _model(comparison: Comparison) -> str:
+    manifest = comparison.candidate.manifest
+    return f"{manifest.embedder.fingerprint or 'brought vectors'}, dim {manifest.dim}"
 
 
 def check_missing(comparison: Comparison) -> Check:
@@ -160,56 +179,6 @@ def _count_swapped(live: LoadedSnapshot, others: dict[tuple[str, str], str]) -> 
     return len(swapped)
 
 
-async def check_vectors(comparison: Comparison) -> Check:
-    """Embeds a sample of the stored texts again with the model named in the manifest."""
-    snapshot = comparison.candidate
-    if not snapshot.fingerprint:
-        raise SkippedCheck("its vectors were supplied, so no model can reproduce them")
-    if not comparison.embedding:
-        raise SkippedCheck("no embedding service was given: --embedding HOST:PORT")
-    texts, stored = _sample_chunks(snapshot, _EMBED_SAMPLE)
-    if not texts:
-        raise SkippedCheck("it has no text to embed again")
-    try:
-        embedded = await snapshot.embedders.embed_documents(
-            texts, snapshot.fingerprint, c.Lane.BULK, _EMBED_S
-        )
-    except NearlineError as error:
-        raise SkippedCheck(f"its texts could not be embedded again: {error.message}") from error
-    kept = [at for at in range(len(texts)) if at not in embedded.refused]
-    if not kept:
-        raise SkippedCheck("the embedding service refuses all texts of the sample")
-    cosines = [_cosine(embedded.vectors[at], stored[at]) for at in kept]
-    mean, limit = float(np.mean(cosines)), _min_cosine(snapshot)
-    found = f"the mean cosine of {len(kept)} stored vectors to freshly embedded ones is {mean:.3f}"
-    remedy = (
-        "the vectors are not of the model that the manifest names: build again with that model, or "
-        "find out where they come from"
-    )
-    return make_check("vectors", mean >= limit, found, remedy, mean, limit)
-
-
-def _sample_chunks(snapshot: LoadedSnapshot, limit: int) -> tuple[list[str], NDArray[np.float32]]:
-    rng = np.random.default_rng(0)
-    shards = [one.shard.base for one in snapshot.shards if one.shard.base.items.chunks]
-    texts: list[str] = []
-    vectors = [np.empty((0, snapshot.manifest.dim), np.float32)]
-    for base in shards:
-        items = base.items
-        n = min(items.chunks, -(-limit // len(shards)))
-        rows = np.sort(rng.choice(items.chunks, n, replace=False)).astype(np.int64)
-        documents = items.documents_of(rows)
-        _, starts, ends = items.chunks_of(rows, documents)
-        found = [
-            text_to_embed(items.title(document), *chunk_texts(items.text(document), [(start, end)]))
-            for document, start, end in zip(documents.tolist(), starts, ends, strict=True)
-        ]
-        kept = [at for at, text in enumerate(found) if text.strip()]
-        texts += [found[at] for at in kept]
-        vectors.append(base.index.reconstruct(rows[kept]))
-    return texts, np.concatenate(vectors)
-
-
 async def _items(snapshot: LoadedSnapshot, ids: Sequence[str]) -> dict[str, c.Item]:
     return (await item_lookup.fetch_items(snapshot.served, ids, _STORED, RequestContext())).items
 
@@ -219,7 +188,7 @@ def _min_cosine(snapshot: LoadedSnapshot) -> float:
     factory = snapshot.manifest.index_factory
     lossy = ("PQ", "SQ4", "SQ6", "RaBitQ", "LSH")
     coded = any(one in factory for one in lossy) and "Refine" not in factory
-    return _MIN_COSINE_CODED if coded and "RFlat" not in factory else MIN_COSINE
+    return _MIN_COSINE_CODED if coded and "RFlat" not in factory else _MIN_COSINE
 
 
 def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -10,7 +10,6 @@ from index_builder.releases.probes import Probe
 from index_builder.releases.replay import Replay
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from index_builder.releases.thresholds import GateLimits
-from retrieval.recommend.policies import Policies
 
 OFF = "switched off by the thresholds"
 
@@ -24,9 +23,7 @@ class Comparison:
         both.
     probes: Recorded requests, newest first; may be empty.
     allow_model_change: Whether a change of the embedder is intended.
-    embedding: Whether an embedding service is available.
     later: Interactions, possibly after the training; None if there are none.
-    policies: Policies of the surfaces; if None, the built-in ones.
     """
 
     candidate: LoadedSnapshot
@@ -37,9 +34,7 @@ class Comparison:
     probes: tuple[Probe, ...] = ()
     judgements_sha256: str = ""
     allow_model_change: bool = False
-    embedding: bool = False
     later: Interactions | None = None
-    policies: Policies | None = None
 
     def require_enabled(self, limit: float) -> None:
         """Raises SkippedCheck if a check is switched off by a negative limit."""

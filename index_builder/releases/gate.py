@@ -10,13 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from index_builder.interactions.records import Interactions
-from index_builder.releases import (
-    checks_behaviour,
-    checks_cache,
-    checks_cost,
-    checks_items,
-    checks_retrieval,
-)
+from index_builder.releases import checks_behaviour, checks_items, checks_retrieval
 from index_builder.releases.comparison import Comparison
 from index_builder.releases.gate_report import (
     Check,
@@ -50,23 +44,14 @@ _Check: TypeAlias = Callable[[Comparison], Check | Awaitable[Check]]
 # In order of the report, after `files` and `loads`.
 _CHECKS: Mapping[str, _Check] = {
     "recall": checks_retrieval.check_recall,
-    "model": checks_cost.check_model,
-    "vectors": checks_items.check_vectors,
+    "model": checks_items.check_model,
     "moved": checks_items.check_moved,
     "missing": checks_items.check_missing,
     "overlap": checks_retrieval.check_overlap,
-    "score_drift": checks_retrieval.check_score_drift,
     "ndcg": checks_retrieval.check_ndcg,
-    "size": checks_cost.check_size,
-    "load_time": checks_cost.check_load_time,
-    "latency": checks_cost.check_latency,
-    "warm": checks_cache.check_warm,
-    "cold_items": checks_behaviour.check_cold_items,
-    "fresh": checks_behaviour.check_fresh,
-    "factors": checks_behaviour.check_factors,
+    "latency": checks_retrieval.check_latency,
     "popular": checks_behaviour.check_popular,
     "recommend": checks_behaviour.check_recommend,
-    "promise": checks_behaviour.check_promise,
 }
 NAMES = ("files", "loads", *_CHECKS)
 
@@ -138,7 +123,7 @@ async def judge(
             remedy = "build it again with the software version that serves it"
             failed = make_check("loads", False, error.message, remedy)
             return finished(replace(report, checks=_skip_rest([files, failed], _NOT_LOADED)))
-        loads = make_check("loads", True, f"loaded and warmed in {candidate.load_s:.2f} s")
+        loads = make_check("loads", True, "this software loads it")
         live, alone = None, _NO_LIVE
         if against:
             try:
@@ -157,9 +142,7 @@ async def judge(
             probes=tuple(probes.probes),
             judgements_sha256=thresholds.judgements_sha256,
             allow_model_change=options.allow_model_change,
-            embedding=bool(options.embedders),
             later=options.later,
-            policies=options.policies,
         )
         checks = [files, loads, *[await _run(name, comparison) for name in _CHECKS]]
     report = replace(report, checks=checks)

@@ -106,14 +106,3 @@ def ndcg_of_lists(
         grades: Mapping[str, int] = dict.fromkeys(wanted.items[at], 1)
         values[at] = ndcg(listed, grades, k)
     return values
-
-
-def promised_ndcg(blend: snapshot_pb2.BlendCard) -> float:
-    """Returns the NDCG that a card promises; 0 if nothing was chosen on validation."""
-    if not blend.split:
-        return 0.0
-    ranker, debias = blend.ranker, blend.debias
-    promise = ranker.validation_ndcg if ranker.kept else blend.validation_ndcg
-    if debias.undiscounted_ndcg:
-        promise *= debias.ndcg / debias.undiscounted_ndcg
-    return promise

@@ -16,11 +16,8 @@ from nearline.store.snapshot import Store
 from nearline.store.traffic import read_traffic
 from nearline.wire.queries import options_from_proto, query_from_proto
 from nearline.wire.recommendations import audience_from_proto, recommend_options
-from retrieval.monitoring.filter_shape import filter_shape
 
 _NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
-# Upper ends of the bands of query lengths, in words.
-_BANDS = (2, 5, 10, 20)
 RECORDED, GOLDEN = "recorded", "golden"
 
 
@@ -31,8 +28,8 @@ class Probe:
     fingerprint: Fingerprint of the embedder of its vectors; empty if the caller supplied them.
     query, options: Query and options of a search; query is None for a list.
     vector: (d,) float32, the embedding of its text; None if unknown.
-    audience, list_options: Audience and options of a list; audience is None for a search.
-    personal: Whether the list was for a known user or session; it is replayed without them.
+    audience, list_options: Audience and options of a list, which is requested without its user;
+        audience is None for a search.
     """
 
     fingerprint: str
@@ -41,21 +38,6 @@ class Probe:
     vector: NDArray[np.float32] | None = None
     audience: c.Audience | None = None
     list_options: c.RecommendOptions = field(default_factory=c.RecommendOptions)
-    personal: bool = False
-
-    def segments(self) -> dict[str, str]:
-        """Returns the segments it belongs to, by division."""
-        condition = self.options.filter if self.query else self.list_options.filter
-        found = {"kind": self.kind, "filter": filter_shape(condition)}
-        if self.query is None:
-            assert self.audience is not None
-            found["surface"] = self.audience.surface
-            found["personal"] = "yes" if self.personal else "no"
-            return found
-        if self.query.text is not None:
-            found["mode"] = self.options.mode.value if self.options.mode else "default"
-            found["length"] = _band(len(self.query.text.split()))
-        return found
 
     @property
     def kind(self) -> str:
@@ -139,7 +121,6 @@ def probe_of(message: traffic_pb2.RecordedRequest) -> Probe:
             fingerprint=message.fingerprint,
             audience=c.Audience(item_ids=audience.item_ids, surface=audience.surface),
             list_options=list_options,
-            personal=message.personal,
         )
     options = replace(
         options_from_proto(message.search.options),
@@ -163,12 +144,3 @@ def _vector(data: bytes) -> NDArray[np.float32] | None:
     if len(data) % 4:
         raise InvalidRequest(f"the vector has {len(data)} bytes, which is not a multiple of 4")
     return np.frombuffer(data, "<f4").astype(np.float32)
-
-
-def _band(words: int) -> str:
-    low = 1
-    for high in _BANDS:
-        if words <= high:
-            return f"{low} to {high} words"
-        low = high + 1
-    return f"{low} words or more"

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from index_builder.releases.probes import RECORDED, Probe, Probes
+from index_builder.releases.probes import Probe, Probes
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError
@@ -31,10 +31,9 @@ from retrieval.search.request_context import RequestContext
 
 
 class Answer(NamedTuple):
-    """ids: Best first. best: The best score; None if nothing was found. seconds: Duration."""
+    """ids: Best first. seconds: Duration."""
 
     ids: list[str]
-    best: float | None
     seconds: float
 
 
@@ -66,8 +65,7 @@ async def prepare_request(snapshot: LoadedSnapshot, probe: Probe) -> PreparedReq
         start = time.perf_counter()
         outcome = await executor.search(served, batch, options, RequestContext())
         seconds = time.perf_counter() - start
-        hits = outcome.lists[0]
-        return Answer([hit.id for hit in hits], hits[0].score if hits else None, seconds)
+        return Answer([hit.id for hit in outcome.lists[0]], seconds)
 
     return search
 
@@ -82,8 +80,7 @@ def _prepare_list(snapshot: LoadedSnapshot, probe: Probe) -> PreparedRequest:
             audience, probe.list_options, collection=snapshot.served.name
         )
         seconds = time.perf_counter() - start
-        hits = [one.hit for one in reply.recommendations]
-        return Answer([hit.id for hit in hits], hits[0].score if hits else None, seconds)
+        return Answer([one.hit.id for one in reply.recommendations], seconds)
 
     return recommend
 
@@ -122,7 +119,8 @@ async def _query_batch(
 
 
 K = 10
-PASSES = 3
+# How often each request is timed.
+_PASSES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,13 +138,6 @@ class ReplayPair:
     overlap: float
     refused: str = ""
 
-    @property
-    def drift(self) -> float | None:
-        """Best score of the second less that of the first; None if either found nothing."""
-        if self.first.best is None or self.second.best is None:
-            return None
-        return self.second.best - self.first.best
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
@@ -163,12 +154,6 @@ class Replay:
     left_out: Mapping[str, int] = field(default_factory=dict)
     k: int = K
 
-    def describe_source(self) -> str:
-        """Returns where the requests come from, as text."""
-        if self.source == RECORDED:
-            return "These requests were recorded by routers."
-        return "No requests were recorded; these are the golden queries of the first snapshot."
-
     @property
     def answered(self) -> list[ReplayPair]:
         """The requests that both snapshots answered."""
@@ -176,12 +161,7 @@ class Replay:
 
 
 async def replay(
-    first: LoadedSnapshot,
-    second: LoadedSnapshot,
-    probes: Probes,
-    *,
-    k: int = K,
-    passes: int = PASSES,
+    first: LoadedSnapshot, second: LoadedSnapshot, probes: Probes, *, k: int = K
 ) -> Replay:
     """Sends the same requests to both snapshots.
 
@@ -191,7 +171,6 @@ async def replay(
 
     Args:
         k: Number of ids to compare.
-        passes: How often each request is timed, at least 1.
     """
     left_out = Counter(probes.unreadable)
     prepared: list[tuple[Probe, PreparedRequest, PreparedRequest]] = []
@@ -214,7 +193,7 @@ async def replay(
             continue
         except NearlineError as error:
             # A router would refuse this request after the flip.
-            nothing = Answer([], None, 0.0)
+            nothing = Answer([], 0.0)
             pairs.append(
                 ReplayPair(
                     probe=probe, first=answer, second=nothing, overlap=0.0, refused=error.message
@@ -224,7 +203,7 @@ async def replay(
         prepared.append((probe, send_first, send_second))
     times: list[tuple[list[float], list[float]]] = [([], []) for _ in prepared]
     answers: list[tuple[Answer, Answer]] = []
-    for number in range(passes):
+    for number in range(_PASSES):
         answers = []
         for at, (_, send_first, send_second) in enumerate(prepared):
             if (at + number) % 2:
@@ -264,19 +243,27 @@ def overlap(first: Sequence[str], second: Sequence[str]) -> float:
     return len(set(first) & set(second)) / longer if longer else 1.0
 
 
-def breakdown_rows(replay: Replay) -> list[dict[str, object]]:
-    """Returns a row for all requests, and one for each segment.
+def summarize(replay: Replay) -> dict[str, object]:
+    """Returns figures over all requests.
 
-    Columns: segment; requests; overlap@k, mean 0..1; unchanged, share of lists with equal ids in
-        equal order; drift, mean difference of the best scores; refused; p50 and p99 latency of both
-        snapshots in ms, and their ratio, second to first.
+    Keys: requests; overlap@k, mean 0..1; unchanged, share of lists with equal ids in equal order;
+        refused; p50 and p99 latency of both snapshots in ms, and their ratio, second to first.
     """
-    groups: dict[str, list[ReplayPair]] = {}
-    for pair in replay.pairs:
-        for name, value in pair.probe.segments().items():
-            groups.setdefault(f"{name} {value}", []).append(pair)
-    parts = [("all", list(replay.pairs)), *sorted(groups.items())]
-    return [_row(name, pairs, replay.k) for name, pairs in parts]
+    pairs, k = replay.pairs, replay.k
+    times = np.array([[one.first.seconds, one.second.seconds] for one in replay.answered])
+    found: dict[str, object] = {
+        "requests": len(pairs),
+        f"overlap@{k}": _mean([pair.overlap for pair in pairs]),
+        "unchanged": _mean([_is_unchanged(pair, k) for pair in pairs]),
+        "refused": sum(bool(pair.refused) for pair in pairs),
+    }
+    if len(times):
+        for share, label in ((0.5, "p50"), (0.99, "p99")):
+            first, second = np.quantile(times, share, axis=0) * 1e3
+            found[f"{label}_ms_first"] = round(float(first), 3)
+            found[f"{label}_ms_second"] = round(float(second), 3)
+            found[f"{label}_ratio"] = round(float(second / first), 3)
+    return found
 
 
 def worst_pairs(replay: Replay, limit: int) -> list[ReplayPair]:
@@ -285,28 +272,8 @@ def worst_pairs(replay: Replay, limit: int) -> list[ReplayPair]:
     return sorted(differing, key=lambda one: (not one.refused, one.overlap))[:limit]
 
 
-def _row(name: str, pairs: Sequence[ReplayPair], k: int) -> dict[str, object]:
-    drifts = [pair.drift for pair in pairs if pair.drift is not None]
-    answered = [pair for pair in pairs if not pair.refused]
-    times = np.array([[one.first.seconds, one.second.seconds] for one in answered]).reshape(-1, 2)
-    row: dict[str, object] = {
-        "segment": name,
-        "requests": len(pairs),
-        f"overlap@{k}": _mean([pair.overlap for pair in pairs], 4),
-        "unchanged": _mean([_is_unchanged(pair, k) for pair in pairs], 4),
-        "drift": _mean(drifts, 5),
-        "refused": sum(bool(pair.refused) for pair in pairs),
-    }
-    for share, label in ((0.5, "p50"), (0.99, "p99")):
-        first, second = np.quantile(times, share, axis=0) * 1e3 if len(times) else (0.0, 0.0)
-        row[f"{label}_ms_first"] = round(float(first), 3) if len(times) else None
-        row[f"{label}_ms_second"] = round(float(second), 3) if len(times) else None
-        row[f"{label}_ratio"] = round(float(second / first), 3) if first else None
-    return row
-
-
-def _mean(values: Sequence[float], digits: int) -> float | None:
-    return round(float(np.mean(values)), digits) if values else None
+def _mean(values: Sequence[float]) -> float | None:
+    return round(float(np.mean(values)), 4) if values else None
 
 
 def _is_unchanged(pair: ReplayPair, k: int) -> bool:

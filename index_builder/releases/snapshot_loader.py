@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,8 +30,6 @@ class LoadedSnapshot:
     manifest: As stored.
     shards: By number.
     recommender: Builds lists without a cache and without a user.
-    load_s: Seconds until it was ready, with its files on this machine.
-    bytes: Size of its files.
     golden: Its golden queries; None if it has none.
     trained: What it learned from interactions; None if it was built without.
     """
@@ -45,8 +42,6 @@ class LoadedSnapshot:
     recommender: RecommendationService
     golden: GoldenQueries | None
     trained: TrainedSnapshot | None
-    load_s: float
-    bytes: int
 
     @property
     def id(self) -> str:
@@ -93,10 +88,8 @@ async def load_snapshot(
     snapshot = SnapshotRef(collection=collection, epoch=0, manifest=plain)
     provider = LocalShardProvider(store, threads=1)
     try:
-        start = time.perf_counter()
         shards = await provider.load(snapshot)
         trained = await asyncio.to_thread(_read_trained, store, manifest)
-        load_s = time.perf_counter() - start
         served = ServedCollection(
             snapshot, [one.shard for one in shards], trained.model if trained else None
         )
@@ -113,8 +106,6 @@ async def load_snapshot(
             recommender=RecommendationService(collections, policies or default_policies()),
             golden=GoldenQueries.read(folder, manifest),
             trained=trained,
-            load_s=load_s,
-            bytes=sum(entry.bytes for entry in manifest.files),
         )
     finally:
         await provider.close()

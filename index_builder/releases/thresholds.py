@@ -15,8 +15,7 @@ from nearline.v1 import release_pb2
 
 # About a damaged record.
 _REMEDY = "restore it, or remove it and set the thresholds again with nearline gate set"
-# Thresholds that are multiples; all other thresholds are shares.
-_RATIOS = frozenset({"max_size_ratio", "max_load_ratio", "max_latency_ratio", "max_score_drift"})
+# Of max_latency_ratio, a multiple; the other thresholds are shares.
 _MAX_RATIO = 1e6
 
 
@@ -28,16 +27,10 @@ class GateLimits:
     max_ndcg_loss: float = 0.02
     min_ndcg: float = -1.0
     min_overlap: float = 0.5
-    max_score_drift: float = 0.25
     max_missing: float = 0.02
     max_moved: float = 0.01
-    max_size_ratio: float = 2.0
-    max_load_ratio: float = 3.0
     max_latency_ratio: float = 1.5
-    max_cold_growth: float = 0.2
-    min_warm_ratio: float = 0.5
     max_recommend_loss: float = 0.02
-    max_broken_promise: float = 0.5
 
 
 NAMES = tuple(one.name for one in fields(GateLimits))
@@ -71,7 +64,7 @@ def set_thresholds(
     """
     for name in NAMES:
         value = getattr(thresholds, name)
-        limit = _MAX_RATIO if name in _RATIOS else 1.0
+        limit = _MAX_RATIO if name == "max_latency_ratio" else 1.0
         # NaN is in no range.
         if thresholds.HasField(name) and not -_MAX_RATIO <= value <= limit:
             raise InvalidRequest(

@@ -122,7 +122,7 @@ def judge_snapshot(
     """
     from index_builder.releases.build_gate import current_snapshot_id
     from index_builder.releases.gate import GateOptions, judge
-    from index_builder.releases.report_store import keep_report
+    from index_builder.releases.gate_report import keep_report
     from nearline.clients import EmbeddingClient
     from nearline_cli.inputs.interactions import InteractionOptions
     from retrieval.recommend.policy_file import read_policies

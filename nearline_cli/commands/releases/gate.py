@@ -34,34 +34,17 @@ class ThresholdOptions(NamedTuple):
     min_overlap: Annotated[
         float | None, _limit("Minimum share of the top ten in common with the live snapshot.")
     ] = None
-    max_score_drift: Annotated[float | None, _limit("Maximum drift of the top scores.")] = None
     max_missing: Annotated[float | None, _limit("Maximum share of documents that are missing.")] = (
         None
     )
     max_moved: Annotated[
         float | None, _limit("Maximum share of documents whose vector changed.")
     ] = None
-    max_size_ratio: Annotated[
-        float | None, _limit("Maximum size, relative to the live snapshot.")
-    ] = None
-    max_load_ratio: Annotated[
-        float | None, _limit("Maximum time to load, relative to the live snapshot.")
-    ] = None
     max_latency_ratio: Annotated[
         float | None, _limit("Maximum p99 latency, relative to the live snapshot.")
     ] = None
-    max_cold_growth: Annotated[
-        float | None, _limit("Maximum growth of the share of items without interactions.")
-    ] = None
-    min_warm_ratio: Annotated[
-        float | None,
-        _limit("Minimum share of lists that are cached when a router switches to the snapshot."),
-    ] = None
     max_recommend_loss: Annotated[
         float | None, _limit("Maximum loss of NDCG@10 of recommendations.")
-    ] = None
-    max_broken_promise: Annotated[
-        float | None, _limit("Maximum share by which a promised figure may be missed.")
     ] = None
 
 
@@ -98,7 +81,7 @@ def show(
     """Show the current thresholds and the stored reports."""
     from dataclasses import asdict
 
-    from index_builder.releases.report_store import report_names
+    from index_builder.releases.gate_report import report_names
     from index_builder.releases.thresholds import current_thresholds, parse_limits
 
     opened = Store.open(store)

@@ -42,25 +42,16 @@ def replay(
             help="Number of ids to compare per request.",
         ),
     ] = 10,
-    passes: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="How often each request is timed on each snapshot, alternating.",
-        ),
-    ] = 3,
     embedding: release_gate.EmbeddingOption = "",
     policies: release_gate.PoliciesOption = None,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Replay recorded requests against two snapshots; report differences and latency by segment.
+    """Replay recorded requests against two snapshots; report differences and latency.
 
     For example: nearline replay --against 20261125T004218Z-1f3a9c 20261126T101500Z-7be204
 
     Both snapshots are loaded here; no service has to run. Recommendations are requested without
-    users. If nothing was recorded, the golden queries of the first snapshot are used. With --json,
-    prints one line per segment; that of all requests has the largest differences.
+    users. If nothing was recorded, the golden queries of the first snapshot are used.
     """
     from index_builder.releases import replay as replays
     from index_builder.releases.probes import probes_for
@@ -85,28 +76,24 @@ def replay(
                 for snapshot_id in against
             ]
             probes = probes_for(opened, collection, first, requests)
-            return await replays.replay(first, second, probes, k=k, passes=passes)
+            return await replays.replay(first, second, probes, k=k)
 
     found = asyncio.run(run())
-    rows = replays.breakdown_rows(found)
+    summary: dict[str, object] = {
+        "collection": collection,
+        "first": found.first.id,
+        "second": found.second.id,
+        "source": found.source,
+        **replays.summarize(found),
+    }
     worst = [_difference(pair, k) for pair in replays.worst_pairs(found, _WORST_SHOWN)]
     if as_json:
-        rows[0]["worst"] = worst
-        about = {
-            "collection": collection,
-            "first": found.first.id,
-            "second": found.second.id,
-            "source": found.source,
-            "left_out": dict(found.left_out),
-        }
-        for row in rows:
-            output.print_json({**row, **about})
+        output.print_json({**summary, "left_out": dict(found.left_out), "worst": worst})
         return
-    output.print_table(list(rows[0]), [list(row.values()) for row in rows])
+    output.print_table(("field", "value"), list(summary.items()))
     if worst:
         lines = [[_text(value) for value in row.values()] for row in worst]
         output.print_table(list(worst[0]), lines)
-    output.console().print(found.describe_source())
     for why, count in found.left_out.items():
         output.console().print(f"{count:,} requests could not be replayed: {why}")
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import shutil
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from index_builder.evaluation.retrieval_metrics import JudgedDataset
-from index_builder.releases.checks_cost import check_load_time
-from index_builder.releases.comparison import Comparison
 from index_builder.releases.gate import NAMES, GateOptions, judge
-from index_builder.releases.gate_report import CheckOutcome, GateReport
+from index_builder.releases.gate_report import (
+    CheckOutcome,
+    GateReport,
+    keep_report,
+    read_report,
+    report_names,
+)
 from index_builder.releases.judgements import keep_judgements
-from index_builder.releases.report_store import keep_report, read_report, report_names
 from index_builder.releases.snapshot_loader import load_snapshot
-from index_builder.releases.thresholds import GateLimits, set_thresholds
+from index_builder.releases.thresholds import set_thresholds
 from nearline.errors import NotFound
 from nearline.store.json_records import message_to_json
 from nearline.store.snapshot import MANIFEST, Store
@@ -63,8 +65,7 @@ async def test_a_good_snapshot_passes(store: Path, live: str) -> None:
     assert (failed(report), report.passed) == ([], True)
     assert [one.name for one in report.checks] == list(NAMES)
     assert made(report) >= {
-        *("files", "loads", "recall", "model", "vectors", "moved", "missing", "overlap"),
-        *("score_drift", "size", "load_time", "latency"),
+        *("files", "loads", "recall", "model", "moved", "missing", "overlap", "latency"),
     }
     assert (report.requests, report.source) == (60, "golden")
     verdict = report.verdict("default/gate/reports/x-1.json", "no reason was needed")
@@ -74,7 +75,7 @@ async def test_a_good_snapshot_passes(store: Path, live: str) -> None:
 async def test_the_first_snapshot_has_only_its_own_checks(store: Path, live: str) -> None:
     report = await gate(store, live, None)
     assert report.passed and report.live_id == ""
-    assert made(report) == {"files", "loads", "recall", "vectors"}
+    assert made(report) == {"files", "loads", "recall"}
     assert message(report, "overlap") == "there is no live snapshot to compare with"
     assert (await gate(store, live, live)).live_id == ""
 
@@ -89,7 +90,7 @@ async def test_another_model_is_refused_and_may_be_allowed(store: Path, live: st
     assert (await gate(store, other, live, allow_model_change=True)).passed
 
 
-async def test_vectors_of_another_model_are_found_despite_the_right_fingerprint(
+async def test_vectors_of_another_model_are_refused_despite_the_right_fingerprint(
     store: Path, live: str
 ) -> None:
     # Vectors of another model for the same texts; their neighbours differ as well.
@@ -97,14 +98,7 @@ async def test_vectors_of_another_model_are_found_despite_the_right_fingerprint(
     turn = np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)
     vectors = np.stack([vector_of(one) for one in WORDS]) @ turn
     other = publish(store, documents(WORDS, vectors), golden=queries() @ turn)
-    report = await gate(store, other, None)
-    assert failed(report) == ["vectors"]
-    assert "not of the model that the manifest names" in message(report, "vectors")
-    # Compared with the live snapshot, its vectors and results also differ.
-    report = await gate(store, other, live)
-    assert set(failed(report)) == {"vectors", "moved", "overlap"}
-    alone = await gate(store, other, live, embedders={})
-    assert message(alone, "vectors").startswith("no embedding service was given")
+    assert failed(await gate(store, other, live)) == ["moved", "overlap"]
 
 
 async def test_shuffled_ids_are_refused(store: Path, live: str) -> None:
@@ -261,34 +255,6 @@ async def test_reports_are_numbered(store: Path, live: str) -> None:
     assert read_report(opened, paths[0]) == {one.name: one.message for one in report.checks}
 
 
-async def test_a_load_that_was_slow_by_chance_is_measured_again(store: Path, live: str) -> None:
-    files = Store(store)
-    async with (
-        load_snapshot(files, "default", live, {}) as usual,
-        load_snapshot(files, "default", live, {}) as candidate,
-    ):
-        # Other tests run on the same cores.
-        limits = GateLimits(max_load_ratio=1000)
-        delayed = replace(candidate, load_s=5000 * usual.load_s + 10)
-        comparison = Comparison(candidate=delayed, live=usual, alone="", limits=limits)
-        check = await check_load_time(comparison)
-        assert check.outcome is CheckOutcome.PASSED
-        assert check.value is not None and check.value < 1000
-
-
-async def test_a_snapshot_that_loads_slowly_twice_is_refused(store: Path, live: str) -> None:
-    files = Store(store)
-    async with (
-        load_snapshot(files, "default", live, {}) as usual,
-        load_snapshot(files, "default", live, {}) as candidate,
-    ):
-        # Both loads of the candidate take at least 1.1 s more than minus one hour.
-        instant = replace(usual, load_s=-3600.0)
-        comparison = Comparison(candidate=candidate, live=instant, alone="", limits=GateLimits())
-        check = await check_load_time(comparison)
-        assert (check.outcome, check.name) == (CheckOutcome.FAILED, "load_time")
-
-
 async def test_a_loaded_snapshot_is_released(store: Path, live: str) -> None:
     before = set(threading.enumerate())
 
@@ -300,10 +266,3 @@ async def test_a_loaded_snapshot_is_released(store: Path, live: str) -> None:
             assert searching()
             raise ZeroDivisionError
     assert searching() == []
-
-
-async def test_scores_of_few_searches_are_not_compared(store: Path, live: str) -> None:
-    few = publish(store, documents(WORDS[:200]), golden=queries(39))
-    one, two = publish(store, documents(WORDS), golden=queries(39)), few
-    report = await gate(store, two, one)
-    assert "both snapshots answered 39 searches; 40 are needed" in message(report, "score_drift")

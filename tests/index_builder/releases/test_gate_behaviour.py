@@ -1,4 +1,4 @@
-"""Checks of the models: leaked labels, stale factors, items without interactions."""
+"""Checks of the models in snapshots that were trained."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ import pytest
 
 from index_builder.behaviour import ranker_selection
 from index_builder.behaviour.candidate_generators import train_candidates
-from index_builder.behaviour.evaluation_task import EvaluationTask
-from index_builder.behaviour.lambdamart import LambdaMartOptions, unavailable_reason
-from index_builder.behaviour.ranker_dataset import RankerDataset, build_dataset
+from index_builder.behaviour.lambdamart import LambdaMartOptions
 from index_builder.interactions.records import Interactions
 from index_builder.releases.gate import GateOptions, judge
 from index_builder.releases.gate_report import CheckOutcome, GateReport
 from index_builder.releases.thresholds import set_thresholds
-from nearline.store.json_records import message_to_json
-from nearline.store.snapshot import MANIFEST, Store
-from retrieval.behaviour.features import FeatureExtractor
+from nearline.store.snapshot import Store
 from tests.index_builder.releases.gate_snapshots import calm, failed, message
 from tests.index_builder.releases.shop import DAYS, bought, build
 
@@ -31,12 +27,11 @@ LATER = bought(days=5, first=DAYS)
 
 @dataclass(frozen=True)
 class Shop:
-    """A store, and its snapshots by defect."""
+    """A store, and its snapshots: trained on all days but the last, on all, and on nothing."""
 
     store: Path
-    good: str
+    older: str
     newer: str
-    leaked: str
     nothing: str
 
 
@@ -44,18 +39,8 @@ def _some(rows: Interactions, **options: object) -> object:
     return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
 
 
-def _leaking(features: FeatureExtractor, task: EvaluationTask, seed: int) -> RankerDataset:
-    """Returns lists whose features reveal the labels, as a careless join would."""
-    lists = build_dataset(features, task, seed)
-    values = lists.values.copy()
-    values[:, lists.names.index("popularity")] = 1 + lists.labels
-    return lists._replace(values=values)
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    if told := unavailable_reason():
-        pytest.skip(f"no ranker is trained here: {told}")
     folder = tmp_path_factory.mktemp("shop")
     set_thresholds(Store(folder), "default", calm())
     with pytest.MonkeyPatch.context() as patch:
@@ -65,9 +50,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         patch.setattr(ranker_selection, "LambdaMartOptions", lambda: LambdaMartOptions(trees=10))
 
         async def builds() -> list[str]:
-            made = [await build(folder, bought(DAYS - 1)), await build(folder, bought())]
-            patch.setattr(ranker_selection, "build_dataset", _leaking)
-            return [*made, await build(folder, bought()), await build(folder, None)]
+            return [await build(folder, rows) for rows in (bought(DAYS - 1), bought(), None)]
 
         yield Shop(folder, *asyncio.run(builds()))
 
@@ -78,66 +61,21 @@ async def gate(
     return await judge(Store(shop.store), "default", candidate, live, GateOptions(later=later))
 
 
-async def test_a_good_one_passes_and_keeps_its_promise(shop: Shop) -> None:
-    report = await gate(shop, shop.newer, shop.good, LATER)
+async def test_newer_models_pass(shop: Shop) -> None:
+    report = await gate(shop, shop.newer, shop.older, LATER)
     assert failed(report) == []
-    made = ("cold_items", "fresh", "factors", "recommend", "promise")
-    assert {report.outcome(one) for one in made} == {CheckOutcome.PASSED}
-
-
-async def test_a_ranker_that_saw_its_labels_breaks_its_promise(shop: Shop) -> None:
-    report = await gate(shop, shop.leaked, None, LATER)
-    assert failed(report) == ["promise"]
-    assert "labels leaked" in message(report, "promise")
-    # Compared with the live snapshot, its lists may be worse, too; nothing else is wrong.
-    beside = await gate(shop, shop.leaked, shop.good, LATER)
-    assert "promise" in failed(beside)
-    assert set(failed(beside)) <= {"promise", "recommend"}
-
-
-async def test_without_later_interactions_an_implausible_promise_is_refused(
-    shop: Shop,
-) -> None:
-    report = await gate(shop, shop.leaked, shop.good)
-    assert failed(report) == ["promise"]
-    assert "too good to be true" in message(report, "promise")
-    honest = await gate(shop, shop.newer, shop.good)
-    assert honest.outcome("promise") is CheckOutcome.SKIPPED
-    assert "--interactions" in message(honest, "promise")
-    assert honest.passed
-
-
-async def test_stale_factors_are_refused(shop: Shop) -> None:
-    report = await gate(shop, shop.good, shop.newer, LATER)
-    assert failed(report) == ["fresh"]
-    assert "24.0 hours older than that of the live snapshot" in message(report, "fresh")
-
-
-async def test_factors_of_another_build_are_refused(shop: Shop) -> None:
-    store = Store(shop.store)
-    manifest = store.manifest("default", shop.newer)
-    path = store.snapshot_folder("default", shop.newer) / MANIFEST
-    text = path.read_text("utf-8")
-    manifest.behaviour.factors_id = "0" * 64
-    try:
-        path.write_text(message_to_json(manifest), "utf-8")
-        report = await gate(shop, shop.newer, shop.good)
-    finally:
-        path.write_text(text, "utf-8")
-    assert failed(report) == ["factors"]
+    assert report.outcome("recommend") is CheckOutcome.PASSED
 
 
 async def test_a_snapshot_without_its_models_is_refused(shop: Shop) -> None:
-    report = await gate(shop, shop.nothing, shop.good, LATER)
-    assert failed(report) == ["cold_items"]
-    assert report.outcome("fresh") is CheckOutcome.SKIPPED
+    assert failed(await gate(shop, shop.nothing, shop.older, LATER)) == ["recommend"]
 
 
 async def test_too_few_later_users_skip_the_check(shop: Shop) -> None:
     few = LATER.some(np.flatnonzero(LATER.user < 5))
-    report = await gate(shop, shop.newer, shop.good, few)
+    report = await gate(shop, shop.newer, shop.older, few)
     assert report.outcome("recommend") is CheckOutcome.SKIPPED
     assert "5 known users" in message(report, "recommend")
     # Interactions that are not after the training are ignored.
-    none = await gate(shop, shop.newer, shop.good, bought())
+    none = await gate(shop, shop.newer, shop.older, bought())
     assert message(none, "recommend").startswith("0 known users")

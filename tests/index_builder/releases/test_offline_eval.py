@@ -1,4 +1,4 @@
-"""The later interactions on which snapshots are judged, and the promise that they are held to."""
+"""The later interactions on which snapshots are judged."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from index_builder.releases.offline_eval import (
     TrainedSnapshot,
     future_interactions,
     ndcg_of_lists,
-    promised_ndcg,
 )
-from nearline.v1 import snapshot_pb2
 from tests.retrieval.recommend.small_model import CARD, Goes, small_tables
 
 
@@ -107,15 +105,6 @@ def test_many_users_are_sampled_each_with_their_own_items(
     monkeypatch.setattr(offline_eval, "_MAX_USERS", 6)
     all_of_them = future_interactions(rows, AFTER_US, [trained], repeats=False)
     assert isinstance(all_of_them, FutureInteractions) and list(all_of_them.users) == names
-
-
-@pytest.mark.parametrize(
-    ("split", "kept", "promised"), [("", True, 0.0), ("last-n:2", False, 0.25), ("x", True, 0.5)]
-)
-def test_a_kept_ranker_promises_its_own_ndcg(split: str, kept: bool, promised: float) -> None:
-    card = snapshot_pb2.BlendCard(split=split, validation_ndcg=0.25)
-    card.ranker.kept, card.ranker.validation_ndcg = kept, 0.5
-    assert promised_ndcg(card) == promised
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from index_builder.releases.gate_report import GateReport
-from index_builder.releases.report_store import keep_report, report_names
+from index_builder.releases.gate_report import GateReport, keep_report, report_names
 from nearline.store.snapshot import Store
 from tests.nearline.store.overtaken import overtaken
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.releases.gate_report import GateReport, make_check
-from index_builder.releases.report_store import keep_report
+from index_builder.releases.gate_report import GateReport, keep_report, make_check
 from nearline.errors import GateFailed, NotFound, SnapshotCorrupt
 from nearline.store.snapshot import Store
 from retrieval.snapshots import aliases
