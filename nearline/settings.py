@@ -94,6 +94,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     section: ClassVar[str]
+    # Settings of earlier releases, and what to use instead. They are ignored with a warning.
+    retired: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def load(
@@ -111,16 +113,22 @@ class Settings(BaseModel):
         Raises: SettingsError: an unknown key (names the nearest known one), or an invalid value.
         """
         merged: dict[str, object] = {}
+        ignored: set[str] = set()
         for origin, values in (
             (f"file {file}", _from_file(file, cls.section)),
             ("environment", _shared(environ or {}, cls)),
             ("environment", _from_environ(environ or {}, cls.section)),
             ("arguments", dict(arguments or {})),
         ):
-            for key in values:
-                if key not in cls.model_fields:
+            for key, value in values.items():
+                if key in cls.retired:
+                    ignored.add(f"{cls.section}.{key} ({cls.retired[key]})")
+                elif key in cls.model_fields:
+                    merged[key] = value
+                else:
                     raise SettingsError(_unknown(key, cls, origin))
-            merged |= values
+        if ignored:
+            _note_retired(tuple(sorted(ignored)))
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
@@ -282,10 +290,11 @@ def parse_arguments(argv: Sequence[str], settings: type[Settings]) -> dict[str, 
         if not head.startswith("--"):
             raise SettingsError(f"argument {head!r} is not of the form --name value")
         field = settings.model_fields.get(key)
-        if field is None:
+        if field is None and key not in settings.retired:
             raise SettingsError(_unknown(key, settings, "arguments"))
         if not separator:
-            if field.annotation is bool and (not rest or rest[0].startswith("--")):
+            is_flag = field is None or field.annotation is bool
+            if is_flag and (not rest or rest[0].startswith("--")):
                 value = "true"
             elif rest:
                 value = rest.pop(0)
@@ -362,6 +371,12 @@ def _note_links(names: tuple[str, ...]) -> None:
         len(names),
         names[0],
     )
+
+
+@lru_cache
+def _note_retired(names: tuple[str, ...]) -> None:
+    """Notes once per process which settings of earlier releases are ignored."""
+    _log.warning("settings that no longer exist are ignored: %s", "; ".join(names))
 
 
 def _check_variable(name: str) -> None:

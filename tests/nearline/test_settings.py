@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from pydantic import Field, ValidationError
 
+from nearline import settings
 from nearline.errors import SettingsError
 from nearline.settings import ListenerSettings, Settings, load_from_process, parse_arguments
 
@@ -59,6 +61,33 @@ def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path, origin: str)
             Sample.load(environ={"NEARLINE_EMBEDDING_MAX_TEXT": "1"})
         else:
             Sample.load(file=config(tmp_path, "[embedding]\nmax_text = 1\n"))
+
+
+class Renewed(Sample):
+    """A section that lost settings."""
+
+    retired: ClassVar[Mapping[str, str]] = {"max_words": "see max_texts", "fast": "always on"}
+
+
+@pytest.mark.parametrize("origin", ["argument", "environment", "file"])
+def test_a_retired_setting_is_ignored_with_one_note_that_names_its_successor(
+    tmp_path: Path, origin: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings._note_retired.cache_clear()
+    for _ in range(2):
+        if origin == "argument":
+            words = ["--fast", "--max-words", "no number", "--max-texts", "3"]
+            loaded = Renewed.load(parse_arguments(words, Renewed))
+        elif origin == "environment":
+            values = {"MAX_WORDS": "no number", "FAST": "true", "MAX_TEXTS": "3"}
+            environ = {f"NEARLINE_EMBEDDING_{name}": value for name, value in values.items()}
+            loaded = Renewed.load(environ=environ)
+        else:
+            text = '[embedding]\nmax_words = "no number"\nfast = true\nmax_texts = 3\n'
+            loaded = Renewed.load(file=config(tmp_path, text))
+        assert loaded == Renewed(max_texts=3)
+    (note,) = caplog.messages
+    assert "embedding.fast (always on); embedding.max_words (see max_texts)" in note
 
 
 def test_a_bad_value_names_setting_value_and_both_ways_to_set_it() -> None:
