@@ -164,7 +164,7 @@ async def test_the_number_stays_while_the_ingest_service_is_unavailable() -> Non
         await scaler.step()
         sizes.append(pool.size)
     assert sizes == [3] * 5
-    reason = "1200 documents left at 50.0/s per worker, assumed, within 10 s"
+    reason = "1200 documents left at 50.0/s per worker, within 10 s"
     assert told == [ScalingEvent(before=0, after=3, lag=1_200, reason=reason)]
 
 
@@ -258,7 +258,7 @@ async def test_up_starts_workers_for_documents_and_stops_them_when_idle(
         )
         assert "0 to do; " in shown.stdout and "documents/s" in shown.stdout
         none = running.until("scale", to=0)
-        assert (none["lag"], none["reason"]) == (0, "the queue was empty for 10 s")
+        assert (none["lag"], none["reason"]) == (0, "there was nothing to do for 10 s")
         running.until("state", name="worker-1", state="stopped")
         assert (await client.queue()).workers == []
     running.process.send_signal(signal.SIGTERM)
