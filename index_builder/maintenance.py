@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from index_builder.pipeline import compaction, upkeep_metrics
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
-from index_builder.pipeline.snapshot_limits import SnapshotLimits, prune_snapshots
+from index_builder.releases.drift import measure_drift
 from index_builder.releases.release_loop import ReleaseLoop
 from index_builder.releases.upkeep_builds import UpkeepBuilds
 from nearline import serving, settings, telemetry
@@ -37,23 +37,25 @@ from retrieval.changelog.redis_log import RedisLog
 from retrieval.changelog.registry import REDIS_TIMEOUT_S, ChangeLogs
 from retrieval.changelog.retention import trim_log
 from retrieval.embedders.endpoints import Embedders
-from retrieval.monitoring.rebuild_requests import RebuildRequests
 from retrieval.redis_client.connection import Redis, connect
 from retrieval.shards.topology import parse_addresses
-from retrieval.snapshots import aliases
+from retrieval.snapshots import aliases, retention
 from retrieval.snapshots.training_statuses import TrainingStatuses
 from retrieval.trends.trend_upkeep import TrendUpkeep
 
 _log = logging.getLogger("index_builder.upkeep")
-# Pruning costs reading the manifests of all snapshots, and alias records.
-_PRUNE_S = 600.0
+# Pruning costs reading the manifests of all snapshots; measuring drift, all recorded requests.
+_RARELY_S = 600.0
 
 
 class _Due(NamedTuple):
-    """Findings of the chores: whether compaction is due, and whether a proposal is pending."""
+    """Findings of the chores: whether compaction is due, whether a proposal is pending, and the
+    drift of the current snapshot.
+    """
 
     check: compaction.CompactionCheck
     pending: bool
+    drift: float
 
 
 class _Collection:
@@ -63,7 +65,8 @@ class _Collection:
         has another.
     lock: Held by a build, and by the chores that could disturb one.
     due: Newest findings of the chores; None once a build has considered them.
-    prune_s: Time at which snapshots are pruned next.
+    rare_s: Time at which snapshots are pruned, and drift is measured, next.
+    epoch, drift: Drift when it was last measured, and the epoch of the snapshot.
     log_changes: Changes in the log before it was last trimmed; -1 if it was not.
     """
 
@@ -71,7 +74,8 @@ class _Collection:
         self.log_id = log_id
         self.lock = asyncio.Lock()
         self.due: _Due | None = None
-        self.prune_s = 0.0
+        self.rare_s = 0.0
+        self.epoch, self.drift = 0, 0.0
         self.log_changes = -1
 
 
@@ -83,7 +87,6 @@ class Maintenance:
         store: The store.
         logs: The change logs of the store.
         embedders: Embed those changes that have no vector. Optional.
-        rebuilds: Rebuilds that routers request after a drift. Optional.
         admin: A router that tries snapshots. Optional.
         redis: Leases builds, so that no other upkeep builds the same collection. Optional.
         statuses: Receive the status of trainings. Optional.
@@ -96,7 +99,6 @@ class Maintenance:
         store: Store,
         logs: ChangeLogs,
         embedders: Embedders | None,
-        rebuilds: RebuildRequests | None = None,
         admin: AdminClient | None = None,
         redis: Redis | None = None,
         statuses: TrainingStatuses | None = None,
@@ -107,7 +109,7 @@ class Maintenance:
         self._age_s = parse_duration(config.age, "age")
         self._keep_age = timedelta(seconds=parse_duration(config.keep_age, "keep_age"))
         self._loop = ReleaseLoop(config, store, admin)
-        self._builds = UpkeepBuilds(config, store, embedders, rebuilds, self._loop, redis, statuses)
+        self._builds = UpkeepBuilds(config, store, embedders, self._loop, redis, statuses)
         self._collections: dict[str, _Collection] = {}
         self._round_ended = asyncio.Event()
 
@@ -149,8 +151,8 @@ class Maintenance:
                 return
             async with one.lock:
                 nothing = await asyncio.to_thread(compaction.no_changes, self._store, name)
-                one.due = _Due(nothing, await self._advance(name))
-                await self._prune(name, one, 0)
+                await self._do_rare_chores(name, one, nothing)
+                one.due = _Due(nothing, await self._advance(name), one.drift)
             return
         log = self._logs.log(name)
         if one.lock.locked():
@@ -160,8 +162,8 @@ class Maintenance:
         async with one.lock:
             check = await self._archive(name, log)
             if check is not None:
-                one.due = _Due(check, await self._advance(name))
-                pruned = await self._prune(name, one, check.log.bytes)
+                pruned = await self._do_rare_chores(name, one, check)
+                one.due = _Due(check, await self._advance(name), one.drift)
                 # Trimming costs reading the manifests of all snapshots.
                 if pruned or check.log.changes != one.log_changes:
                     await trim_log(self._store, log)
@@ -186,9 +188,11 @@ class Maintenance:
                 return False
             log = self._logs.log(name)
             try:
-                built = await self._builds.build_if_due(name, log, due.check, pending=due.pending)
+                built = await self._builds.build_if_due(
+                    name, log, due.check, pending=due.pending, drift=due.drift
+                )
                 if built:
-                    one.prune_s = 0.0  # It has made others redundant.
+                    one.rare_s = 0.0  # It has made others redundant.
                 return built
             finally:
                 if self._collections.get(name) is not one:
@@ -243,21 +247,33 @@ class Maintenance:
         upkeep_metrics.show(name, check.changes, check.log.changes, check.log.bytes)
         return check
 
-    async def _prune(self, name: str, one: _Collection, log_bytes: int) -> bool:
-        """Removes snapshots that nobody needs; if the log is too large, all that are not in use.
+    async def _do_rare_chores(
+        self, name: str, one: _Collection, check: compaction.CompactionCheck
+    ) -> bool:
+        """Removes snapshots that nobody needs, and measures drift.
+
+        If the log is too large, all snapshots that are not in use go.
 
         Returns: Whether it was time to.
         """
-        if time.monotonic() < one.prune_s:
+        if time.monotonic() < one.rare_s and check.epoch == one.epoch:
             return False
-        one.prune_s = time.monotonic() + _PRUNE_S
+        one.rare_s, one.epoch = time.monotonic() + _RARELY_S, check.epoch
         config = self._settings
-        limits = SnapshotLimits(config.keep, config.keep_builds, self._keep_age)
-        if log_bytes > config.log_bytes:
-            limits = limits._replace(compacted=0, builds=0)
-        removed = await asyncio.to_thread(prune_snapshots, self._store, name, limits)
+        keep = 0 if check.log.bytes > config.log_bytes else config.keep
+        planned = await asyncio.to_thread(
+            retention.plan_prune, self._store, name, keep, min_age=self._keep_age
+        )
+        await asyncio.to_thread(retention.prune, self._store, name, planned)
+        removed = [each.name for each in planned if not each.kept]
         if removed:
             _log.info("pruned", extra={"collection": name, "snapshots": removed})
+        try:
+            one.drift = await asyncio.to_thread(measure_drift, self._store, name)
+            upkeep_metrics.drift.labels(name).set(one.drift)
+        except NearlineError as error:
+            one.drift = 0.0
+            _log.warning("drift not measured", extra={"collection": name, "reason": error.message})
         return True
 
     async def _advance(self, name: str) -> bool:
@@ -299,8 +315,8 @@ async def main(argv: list[str]) -> None:
         admin = None
         if config.retrieval:
             admin = await stack.enter_async_context(AdminClient(config.retrieval))
-        requests, statuses = RebuildRequests(redis), TrainingStatuses(redis)
-        upkeep = Maintenance(config, store, logs, embedders, requests, admin, redis, statuses)
+        statuses = TrainingStatuses(redis)
+        upkeep = Maintenance(config, store, logs, embedders, admin, redis, statuses)
         trends = TrendUpkeep(
             store, logs.clients[-1], config.collection_names(), upkeep_metrics.show_trends
         )

@@ -152,8 +152,6 @@ async def main(argv: Sequence[str]) -> None:
         config,
         store,
         collections,
-        provider,
-        redis,
         shares=trial_recall.share,
         on_recall=trial_recall.record,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -94,6 +95,11 @@ class RouterSettings(SnapshotSettings):
     """Settings of a router; its shards run in its process unless `shards` names servers."""
 
     section: ClassVar[str] = "retrieval"
+    retired: ClassVar[Mapping[str, str]] = {
+        "drift_sample": "upkeep measures drift in recorded requests, see record_share",
+        "drift_window_s": "upkeep measures drift in recorded requests, see record_share",
+        "drift_rebuild": "upkeep rebuilds after drift, see its setting releases",
+    }
 
     readers_attribute: str = Field("", description=READERS_ATTRIBUTE)
     embedding: str = Field(
@@ -240,25 +246,6 @@ class RouterSettings(SnapshotSettings):
         ge=0,
         description="Suggest also shows queries that were recorded at least this often; 5 keeps "
         "what few people search for to themselves. Needs record_queries texts. 0 shows none.",
-    )
-    drift_sample: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="Share of searches on which drift is measured. 0 disables this.",
-    )
-    drift_window_s: float = Field(
-        600.0,
-        gt=0,
-        le=604_800,
-        description="Seconds of a drift window, which is compared with the first searches of the "
-        "snapshot. A window stays open until it holds 200 searches.",
-    )
-    drift_rebuild: float = Field(
-        0.25,
-        ge=0,
-        description="Drift of queries, scores or popularity that triggers a request for a rebuild "
-        "after three windows above it; 0.25 is a lot. 0 disables this.",
     )
     shard_wait_s: float = Field(
         60.0,

@@ -88,17 +88,11 @@ class UpkeepSettings(ServerSettings):
         "the reason is recorded.",
     )
     keep: int = Field(
-        2,
+        3,
         ge=0,
-        description="Newest snapshots made redundant by compaction to keep, in addition to the one "
-        "in service, the rollback target and what is proposed.",
-    )
-    keep_builds: int = Field(
-        5,
-        ge=0,
-        description="Newest other snapshots to keep. A snapshot holds up the change log, which "
-        "keeps what it lacks: while the log takes more than `log_bytes`, neither `keep` nor "
-        "`keep_builds` counts.",
+        description="Newest snapshots to keep, in addition to the one in service, the rollback "
+        "target and what is proposed. A snapshot holds up the change log, which keeps what it "
+        "lacks: while the log takes more than `log_bytes`, none of these is kept.",
     )
     keep_age: str = Field(
         "1h",

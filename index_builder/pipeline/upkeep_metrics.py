@@ -31,6 +31,12 @@ log_bytes = Gauge(
     "Memory of the change log in Redis, estimated by Redis when upkeep last looked.",
     ("collection",),
 )
+drift = Gauge(
+    "nearline_upkeep_drift",
+    "Population stability index of the best scores of recorded searches: the newest ones against "
+    "the first ones of the current snapshot; 0 until 400 are recorded.",
+    ("collection",),
+)
 # Kinds and outcomes of builds.
 KINDS = ("compaction", "training", "rebuild")
 OUTCOMES = ("passed", "refused", "failed")
@@ -72,6 +78,7 @@ _OF_COLLECTIONS = (
     pending_changes,
     log_changes,
     log_bytes,
+    drift,
     builds,
     failed_builds,
     proposals,

@@ -27,7 +27,8 @@ from index_builder.pipeline.training_data import current_card, with_recorded_use
 from index_builder.pipeline.work_folder import OUTDATED, remove_stale_work
 from index_builder.releases.begun_builds import note_begun, remove_begun, settle_begun
 from index_builder.releases.build_gate import check_passed, gate_of_build
-from index_builder.releases.failed_builds import BuildInputs, FailedBuilds
+from index_builder.releases.drift import LIMIT
+from index_builder.releases.failed_builds import REBUILD_REFUSED_S, FailedBuilds
 from index_builder.releases.release_loop import ReleaseLoop
 from index_builder.releases.training_schedule import TrainingSchedule
 from nearline.contract import Embedder
@@ -38,7 +39,6 @@ from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2, release_pb2, snapshot_pb2
 from retrieval.changelog.redis_log import RedisLog
 from retrieval.embedders.endpoints import Embedders
-from retrieval.monitoring.rebuild_requests import RebuildRequests
 from retrieval.redis_client.connection import Redis
 from retrieval.redis_client.lease import RedisLease
 from retrieval.snapshots.training_statuses import TrainingStatuses
@@ -70,7 +70,6 @@ class UpkeepBuilds:
         config: Settings.
         store: The store.
         embedders: Embed those changes that have no vector. Optional.
-        rebuilds: Rebuilds that routers request after a drift. Optional.
         proposals: Receives rebuilds.
         redis: Leases builds, so that no other upkeep builds the same collection. Optional.
         statuses: Receive the status of trainings. Optional.
@@ -82,7 +81,6 @@ class UpkeepBuilds:
         config: UpkeepSettings,
         store: Store,
         embedders: Embedders | None,
-        rebuilds: RebuildRequests | None,
         proposals: ReleaseLoop,
         redis: Redis | None = None,
         statuses: TrainingStatuses | None = None,
@@ -90,11 +88,11 @@ class UpkeepBuilds:
         self._settings = config
         self._store = store
         self._embedders = embedders
-        self._rebuilds = rebuilds
         self._proposals = proposals
         self._redis = redis
         self._models_age_s = parse_duration(config.models_age, "models_age")
         self._failed = {kind: FailedBuilds() for kind in upkeep_metrics.KINDS}
+        self._failed["rebuild"] = FailedBuilds(REBUILD_REFUSED_S)
         self._age_checked_s: dict[str, float] = {}
         # Newest interaction when models were last found old; it may be with an unknown item.
         self._trained_us: dict[str, int] = {}
@@ -112,7 +110,13 @@ class UpkeepBuilds:
         self._status.pop(name, None)
 
     async def build_if_due(
-        self, name: str, log: RedisLog, check: compaction.CompactionCheck, *, pending: bool
+        self,
+        name: str,
+        log: RedisLog,
+        check: compaction.CompactionCheck,
+        *,
+        pending: bool,
+        drift: float,
     ) -> bool:
         """Compacts or rebuilds a collection if that is due; returns whether it built a snapshot.
 
@@ -120,30 +124,30 @@ class UpkeepBuilds:
             log: Its change log.
             check: Whether compaction is due.
             pending: Whether a rebuild has to wait for a proposal.
+            drift: Drift of the searches that the current snapshot answered.
         Raises: Conflict: another process compacts. GateFailed: the release gate refuses the new
             snapshot. As `compaction.compact`. After a failure, the next build waits, see
             `FailedBuilds`.
         """
-        inputs = BuildInputs(check.reason, check.epoch, check.changes, check.documents)
         card, entries = await self._report(name, log)
         if check.reason and not self._failed["compaction"].pauses(name, check.epoch):
             async with self._leased(name):
-                await self._compact(name, log, inputs)
+                await self._compact(name, log, check)
             return True
         if pending:
             return False
         if (await asyncio.to_thread(self._store.alias_in_force, name)).canary:
             return False  # A new snapshot would end the trial.
         # It compacts, too, so it does not wait for a compaction that was refused.
-        if card is None and await self._train_first(name, log, inputs, entries):
+        if card is None and await self._train_first(name, log, check, entries):
             return True
         # A compaction would outdate the proposal, so it goes first.
         if check.reason or self._settings.releases == "off":
             return False
-        return await self._rebuild(name, log, inputs, card, entries)
+        return await self._rebuild(name, log, check.epoch, card, entries, drift)
 
     async def _train_first(
-        self, name: str, log: RedisLog, inputs: BuildInputs, entries: int
+        self, name: str, log: RedisLog, check: compaction.CompactionCheck, entries: int
     ) -> bool:
         """Trains the first models of a collection once enough interactions were recorded.
 
@@ -152,9 +156,9 @@ class UpkeepBuilds:
 
         Returns: Whether it trained.
         """
-        if self._failed["training"].pauses(name, inputs.epoch):
+        if self._failed["training"].pauses(name, check.epoch):
             return False
-        if not inputs.documents + inputs.changes:
+        if not check.documents + check.changes:
             if self._status[name].recorded >= self._schedule.needed(None) > 0:
                 await self._put_problem(name, "waits for items: the collection has none")
             return False
@@ -163,7 +167,7 @@ class UpkeepBuilds:
             return False
         reason = f"first models, trained on {counted(training.recorded, 'recorded interaction')}"
         async with self._leased(name):
-            await self._compact(name, log, inputs._replace(reason=reason), training)
+            await self._compact(name, log, replace(check, reason=reason), training)
         return True
 
     async def _enough(
@@ -255,15 +259,15 @@ class UpkeepBuilds:
         self,
         name: str,
         log: RedisLog,
-        inputs: BuildInputs,
+        check: compaction.CompactionCheck,
         training: TrainingOptions | None = None,
     ) -> None:
         """Builds a snapshot with the changes so far, and serves it if the gate lets it pass."""
         kind = "training" if training else "compaction"
-        _log.info("building", extra={"collection": name, "kind": kind, "reason": inputs.reason})
+        _log.info("building", extra={"collection": name, "kind": kind, "reason": check.reason})
         judge = _gate(self._settings.force_promote)
-        built = await self._build(name, log, kind, inputs, judge, training)
-        await self._promote(name, built, f"{kind}: {inputs.reason}")
+        built = await self._build(name, log, kind, check.epoch, judge, training)
+        await self._promote(name, built, f"{kind}: {check.reason}")
 
     async def _promote(self, name: str, built: _Built, why: str) -> None:
         manifest = built.manifest
@@ -277,9 +281,10 @@ class UpkeepBuilds:
         self,
         name: str,
         log: RedisLog,
-        inputs: BuildInputs,
+        epoch: int,
         card: snapshot_pb2.BehaviourCard | None,
         entries: int,
+        drift: float,
     ) -> bool:
         """Builds a snapshot after drift, or with models trained again.
 
@@ -289,19 +294,19 @@ class UpkeepBuilds:
             card, entries: As `_report` returns them.
         Returns: Whether there was a reason to.
         """
-        if self._failed["rebuild"].pauses(name, inputs.epoch):
+        if self._failed["rebuild"].pauses(name, epoch):
             return False
-        inputs, training = await self._rebuild_reason(name, log, inputs, card, entries)
-        if not inputs.reason:
+        reason, training = await self._rebuild_reason(name, log, card, entries, drift)
+        if not reason:
             return False
-        _log.info("rebuilding", extra={"collection": name, "reason": inputs.reason})
+        _log.info("rebuilding", extra={"collection": name, "reason": reason})
         async with self._leased(name):
-            built = await self._build(name, log, "rebuild", inputs, _gate(""), training)
+            built = await self._build(name, log, "rebuild", epoch, _gate(""), training)
             if self._settings.releases == "auto" and not self._settings.retrieval:
-                await self._promote(name, built, f"rebuild: {inputs.reason}")
+                await self._promote(name, built, f"rebuild: {reason}")
                 return True
             snapshot_id = built.manifest.snapshot_id
-            await self._proposals.propose(name, snapshot_id, inputs.reason, built.judged)
+            await self._proposals.propose(name, snapshot_id, reason, built.judged)
             await self._settle(name, built.manifest)
         return True
 
@@ -332,7 +337,7 @@ class UpkeepBuilds:
         name: str,
         log: RedisLog,
         kind: str,
-        inputs: BuildInputs,
+        epoch: int,
         judge: Gate,
         training: TrainingOptions | None = None,
     ) -> _Built:
@@ -340,6 +345,7 @@ class UpkeepBuilds:
 
         Args:
             kind: A kind of builds in `upkeep_metrics`.
+            epoch: Epoch of the current snapshot.
             judge: The gate.
             training: Optional; how models are trained again.
         Raises: GateFailed: the gate refuses it. Conflict, and errors of `compaction.compact`.
@@ -361,7 +367,7 @@ class UpkeepBuilds:
             raise
         except Exception as error:
             refused = isinstance(error, GateFailed)
-            failures = failed.add(name, inputs, refused=refused)
+            failures = failed.add(name, epoch, refused=refused)
             outcome = "refused" if refused else "failed"
             upkeep_metrics.count_build(name, kind, outcome, failures)
             # The newest stays: it can be examined, or promoted with a reason.
@@ -377,45 +383,36 @@ class UpkeepBuilds:
         self,
         name: str,
         log: RedisLog,
-        inputs: BuildInputs,
         card: snapshot_pb2.BehaviourCard | None,
         entries: int,
-    ) -> tuple[BuildInputs, TrainingOptions | None]:
-        """Returns the inputs with the reason for a rebuild, and its training.
-
-        The reason is empty if none is due, and says what is new if the gate refused the last one.
-        """
-        nothing = inputs._replace(reason=""), None
-        drift = await self._rebuilds.take(name) if self._rebuilds is not None else ""
-        news = self._failed["rebuild"].news(name, inputs._replace(reason=drift))
-        if news is None:
-            return nothing
-        if drift:
+        drift: float,
+    ) -> tuple[str, TrainingOptions | None]:
+        """Returns the reason for a rebuild, empty if none is due, and its training."""
+        if drift > LIMIT:
             training = None if card is None else await self._training(name, log)
-            return inputs._replace(reason=_join(drift, news)), training
+            return f"drift of scores: {drift:.2f} is above {LIMIT:g}", training
         if card is None:
-            return nothing
+            return "", None
         if (training := await self._enough(name, log, card, entries)) is not None:
             reason = (
                 f"{counted(training.recorded, 'interaction')} were recorded, "
                 f"{card.recorded:,} when the models were trained"
             )
-            return inputs._replace(reason=_join(reason, news)), training
+            return reason, training
         now_s = time.monotonic()
         if now_s - self._age_checked_s.get(name, -math.inf) < _AGE_CHECK_S:
-            return nothing
+            return "", None
         self._age_checked_s[name] = now_s
         age_s = time.time() - card.newest_time.ToNanoseconds() / 1e9
         if not 0 < self._models_age_s < age_s:
-            return nothing
+            return "", None
         training = await self._training(name, log)
         # Imported interactions stay, so that some are always there.
         newest_us = training.interactions.time_us.max(initial=0)
         if newest_us <= max(card.newest_time.ToMicroseconds(), self._trained_us.get(name, 0)):
-            return nothing
+            return "", None
         self._trained_us[name] = int(newest_us)
-        reason = f"models know nothing newer than {age_s / 86_400:.1f} days"
-        return inputs._replace(reason=_join(reason, news)), training
+        return f"models know nothing newer than {age_s / 86_400:.1f} days", training
 
     async def _options(self, name: str, log: RedisLog) -> BuildOptions:
         options = BuildOptions(
@@ -449,10 +446,6 @@ class UpkeepBuilds:
         if self._embedders is None or not fingerprint:
             return None
         return self._embedders.group(fingerprint)
-
-
-def _join(reason: str, news: str) -> str:
-    return f"{reason}; {news}" if news else reason
 
 
 def _gate(force_because: str) -> Gate:

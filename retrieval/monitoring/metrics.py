@@ -35,39 +35,4 @@ recorded = Counter(
     "Sampled requests by outcome: written, dropped (queue full), failed (store failed).",
     ("collection", "outcome"),
 )
-query_drift = Gauge(
-    "nearline_retrieval_query_drift",
-    "Distance of sampled queries from a baseline (golden: golden queries; first: first searches of "
-    "the snapshot): direction, 1 - cosine of the mean vectors; energy, energy distance.",
-    ("collection", "baseline", "measure"),
-)
-score_drift = Gauge(
-    "nearline_retrieval_score_drift",
-    "Population stability index of the best scores of sampled searches against a baseline.",
-    ("collection", "baseline"),
-)
-item_drift = Gauge(
-    "nearline_retrieval_item_drift",
-    "Chunks that live changes added or hid, relative to the chunks of the snapshot.",
-    ("collection",),
-)
-golden_shift = Gauge(
-    "nearline_retrieval_golden_score_shift",
-    "Change of the mean best score of golden queries since the build. It rises if live changes add "
-    "better items, and falls if they remove the best ones or if the index misses them.",
-    ("collection",),
-)
-popularity_drift = Gauge(
-    "nearline_retrieval_popularity_drift",
-    "Jensen-Shannon divergence (bits, 0..1) of recorded interactions from the learned popularity "
-    "of the snapshot, over its 1,000 most popular items and the rest.",
-    ("collection",),
-)
-rebuilds_asked = Counter(
-    "nearline_retrieval_drift_rebuilds_total",
-    "Rebuilds requested because a drift stayed above its limit.",
-    ("collection", "drift"),
-)
-forget_with_collection(
-    *(online_recall_mean, query_drift, score_drift, item_drift, golden_shift, popularity_drift)
-)
+forget_with_collection(online_recall_mean)

@@ -23,7 +23,7 @@ from nearline.internal.v1.traffic_pb2 import RecordedRequest
 from nearline.store.snapshot import Store
 from nearline.store.traffic import remove_old_traffic, remove_traffic, write_traffic
 from retrieval.monitoring import metrics
-from retrieval.router.events import InteractionsEvent, RecommendEvent, RequestEvent, SearchEvent
+from retrieval.router.events import RecommendEvent, RequestEvent, SearchEvent
 
 Privacy = Literal["off", "vectors", "texts"]
 # Together at most 320 MiB, and usually a tenth of that.
@@ -80,7 +80,7 @@ class TrafficRecorder:
 
     def observe(self, event: RequestEvent) -> None:
         """Samples a request; never raises."""
-        if isinstance(event, InteractionsEvent) or event.options.unrecorded:
+        if event.options.unrecorded:
             return
         if random.random() >= self._share:
             return

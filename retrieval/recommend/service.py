@@ -46,7 +46,7 @@ from retrieval.recommend.user_profile import build_profile, history_to_events, s
 from retrieval.redis_client.connection import Cooldown
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.split import Requester
-from retrieval.router.events import InteractionsEvent, Observe, RecommendEvent
+from retrieval.router.events import Observe, RecommendEvent
 from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search.candidates import read_history
 from retrieval.search.collection import ServedCollection
@@ -256,8 +256,6 @@ class RecommendationService:
         trial = self._collections.trials.get(collection)
         if trial is not None:
             trial.record_interactions(interactions)
-        if self._observe is not None:
-            self._observe(InteractionsEvent(collection, interactions))
         return reply
 
     async def import_interactions(

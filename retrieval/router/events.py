@@ -41,13 +41,6 @@ class RecommendEvent(NamedTuple):
     personal: bool
 
 
-class InteractionsEvent(NamedTuple):
-    """Interactions that were recorded."""
-
-    collection: str
-    interactions: Sequence[c.Interaction]
-
-
-RequestEvent: TypeAlias = SearchEvent | RecommendEvent | InteractionsEvent
+RequestEvent: TypeAlias = SearchEvent | RecommendEvent
 # Runs on the event loop, within the request.
 Observe: TypeAlias = Callable[[RequestEvent], None]

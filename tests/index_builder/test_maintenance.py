@@ -30,7 +30,7 @@ from retrieval.snapshots import aliases
 from retrieval.snapshots.proposals import read_proposals
 from tests import waits
 from tests.index_builder.live_collection import Living
-from tests.index_builder.pipeline.maintained_collection import Requests
+from tests.index_builder.releases.recorded_searches import record_drift
 from tests.retrieval.changelog.memory_log import MemoryLog
 
 TEXTS = {f"i{number:02d}": f"Item {number} of them." for number in range(10)}
@@ -86,14 +86,13 @@ _until = partial(waits.until, timeout_s=20, every_s=0.01)
 
 
 def _maintenance(living: Living, *logs: MemoryLog, **options: object) -> Maintenance:
-    requests = options.pop("requests", None)
     values = {"store": living.options.store, "golden_queries": 0, "age": "100000d", "every_s": 0.05}
     values["releases"] = "propose"
     config = UpkeepSettings.load(values | options)
     embedders = Embedders({"it": living.embedder})
     store = Store.open(living.options.store)
     logs = logs or (living.log,)
-    return Maintenance(config, store, _Logs(*logs), embedders, requests)  # type: ignore[arg-type]
+    return Maintenance(config, store, _Logs(*logs), embedders)  # type: ignore[arg-type]
 
 
 async def _second(living: Living, name: str) -> Living:
@@ -250,7 +249,8 @@ def _series() -> set[str]:
 
 
 async def test_a_dropped_collection_leaves_no_series(living: Living) -> None:
-    maintenance = _maintenance(living, requests=Requests("drift of score: 0.4 is above 0.25"))
+    maintenance = _maintenance(living)
+    record_drift(living.store)
     # An earlier test of this process may have counted one, too.
     before = _metric("proposals_total", collection="default", state="open")
     async with _running(maintenance):
@@ -273,9 +273,8 @@ async def test_a_dropped_collection_leaves_no_series(living: Living) -> None:
 async def test_a_collection_created_again_begins_fresh(
     living: Living, monkeypatch: pytest.MonkeyPatch, noticed: bool
 ) -> None:
-    # A reason of the same kind would not be repeated for two days.
-    requests = Requests("drift of score: 0.4 is above 0.25", "drift of score: 0.5 is above 0.25")
-    maintenance = _maintenance(living, requests=requests)
+    maintenance = _maintenance(living)
+    record_drift(living.store)
     logs: _Logs = maintenance._logs  # type: ignore[assignment]
     failed = make_check("recall", False, "recall@10 is 0.5", "build again")
     with monkeypatch.context() as broken:
@@ -288,11 +287,12 @@ async def test_a_collection_created_again_begins_fresh(
         assert not await maintenance.run_once("default")
     again = await _create_again(living)
     # The numbers of records go on, so make the epochs equal for the harder case.
-    monkeypatch.setattr("index_builder.releases.failed_builds.BuildInputs.epoch", 1)
+    epoch = again.store.alias_in_force("default").epoch
+    monkeypatch.setattr("index_builder.releases.failed_builds._Failure.epoch", epoch)
+    record_drift(again.store)
     logs.logs["default"] = again.log
     assert await maintenance.run_once("default")
-    (proposal,) = read_proposals(living.store, "default")
-    assert proposal.reason == "drift of score: 0.5 is above 0.25"
+    assert len(read_proposals(living.store, "default")) == 1
     assert _metric("failed_builds", collection="default", kind="rebuild") == 0
 
 

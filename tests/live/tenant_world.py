@@ -176,7 +176,7 @@ async def tenant_world(folder: Path, secret: Secret) -> AsyncIterator[TenantWorl
                     *("--ingest", f"127.0.0.1:{ports['ingest']}", "--audit-log", str(audit)),
                     *("--readers-attribute", "readers", "--search-cache", "100"),
                     # Samples are drawn at random, and counted.
-                    *("--recall-sample", "0", "--drift-sample", "0", "--record-share", "0"),
+                    *("--recall-sample", "0", "--record-share", "0"),
                 ),
                 RETRIEVAL_SERVICES,
             ),

@@ -16,7 +16,7 @@ FIELD_WORDS = {
     "embedding": "texts to vectors",
     "filtering": "filters and their plan",
     "listing": "every item in id order",
-    "monitoring": "recall and drift, measured all the time",
+    "monitoring": "recall, measured all the time",
     "ranking": "the order of candidates",
     "retraining": "training again on what a service recorded",
     "routing": "which model answers",

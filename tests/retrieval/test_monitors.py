@@ -25,7 +25,7 @@ from tests.retrieval.monitoring.monitored_collection import metric, searched
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
 DIM = 16
-ALL = {"recall_sample": 1.0, "record_share": 1.0, "drift_sample": 1.0}
+ALL = {"recall_sample": 1.0, "record_share": 1.0}
 
 
 async def test_searches_of_a_service_are_recorded_and_repeated_exactly(
@@ -48,7 +48,6 @@ async def test_searches_of_a_service_are_recorded_and_repeated_exactly(
         RouterSettings.model_validate({"store": str(tmp_path), **ALL}),
         store,
         collections,
-        hosting,
         on_recall=tell,
     )
     service = RetrievalService(Embedders({}), collections, observe=watchers.observe)
@@ -85,7 +84,7 @@ async def test_a_request_that_is_not_sampled_costs_microseconds(
     store = Store(tmp_path)
     hosting = LocalShardProvider(store, 1)
     collections = ServedCollections()
-    watchers = Monitors(RouterSettings(), store, collections, hosting)
+    watchers = Monitors(RouterSettings(), store, collections)
     (snapshot,) = read_current_snapshots(store, ())
     served = ServedCollection(snapshot, await hosting.prepare(snapshot))
     one = await searched(served, c.Query(vector=vectors[0]))

@@ -63,16 +63,6 @@ class Logs:
         return self._log
 
 
-class Requests:
-    """Rebuild requests of a router, each taken once."""
-
-    def __init__(self, *reasons: str) -> None:
-        self._reasons = list(reasons)
-
-    async def take(self, collection: str) -> str:
-        return self._reasons.pop(0) if self._reasons else ""
-
-
 class Statuses:
     """Keeps the statuses of trainings."""
 
@@ -84,7 +74,7 @@ class Statuses:
 
 
 def maintenance_of(
-    living: Living, *reasons: str, statuses: Statuses | None = None, **options: object
+    living: Living, *, statuses: Statuses | None = None, **options: object
 ) -> Maintenance:
     chosen = UpkeepSettings.load(
         {
@@ -100,7 +90,6 @@ def maintenance_of(
         living.store,
         Logs(living.log),  # type: ignore[arg-type]
         Embedders({"it": living.embedder}),
-        Requests(*reasons),  # type: ignore[arg-type]
         statuses=statuses,  # type: ignore[arg-type]
     )
 

@@ -304,10 +304,10 @@ async def test_maintenance_removes_builds_that_nobody_needs_and_trims_the_log(
         await maintenance.run_once("default")
         return sum((await living.log.state()).trimmed.positions)
 
-    assert await trimmed(keep_builds=kept) == 0
+    assert await trimmed(keep=kept) == 0
     assert len(living.store.snapshot_ids("default")) == 4
     # The current one and the target of a rollback, which lacks the last change.
-    assert await trimmed(keep_builds=kept, keep_age="0s") == 2
+    assert await trimmed(keep=kept, keep_age="0s") == 2
     assert len(living.store.snapshot_ids("default")) == 2
 
 
@@ -315,7 +315,7 @@ async def test_maintenance_prunes_a_collection_without_a_change_log(tmp_path: Pa
     living = Living(tmp_path, shards=2)
     for number in range(4):
         await living.build(living.corpus(TEXTS, 10 + number, f"corpus{number}"))
-    words = {"store": living.options.store, "keep_builds": "1", "keep_age": "0s"}
+    words = {"store": living.options.store, "keep": "1", "keep_age": "0s"}
     chosen = UpkeepSettings.load(words)
     logs = _Logs({"default": living.log})  # Of interactions, at the same address.
     maintenance = Maintenance(chosen, living.store, logs, None)  # type: ignore[arg-type]

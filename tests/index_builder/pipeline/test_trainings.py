@@ -33,6 +33,7 @@ from tests.index_builder.pipeline.maintained_collection import (
     proposal_of,
     train_first,
 )
+from tests.index_builder.releases.recorded_searches import record_drift
 
 __all__ = ["give_living"]
 
@@ -44,9 +45,8 @@ async def test_a_rebuild_trains_on_interactions_recorded_since(
     await living.build(living.corpus(TEXTS, 10), training=learning)
     before = living.manifest.behaviour.interactions
     monkeypatch.setattr(living.log, "user_states", Users, raising=False)
-    assert await maintenance_of(living, "drift of popularity: 0.4 is above 0.25").run_once(
-        "default"
-    )
+    record_drift(living.store)
+    assert await maintenance_of(living).run_once("default")
     built = living.store.manifest("default", proposal_of(living).snapshot_id)
     assert built.behaviour.interactions == before + 1
 

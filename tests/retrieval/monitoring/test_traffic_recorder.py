@@ -23,7 +23,7 @@ from nearline.store.traffic import (
 )
 from retrieval.monitoring import traffic_recorder
 from retrieval.monitoring.traffic_recorder import Privacy, TrafficRecorder
-from retrieval.router.events import InteractionsEvent, RecommendEvent, SearchEvent
+from retrieval.router.events import RecommendEvent, SearchEvent
 from retrieval.search.collection import ServedCollection
 from tests.retrieval.fakes import WordEmbedder, word_vector
 from tests.retrieval.monitoring.monitored_collection import metric, searched, served_collections
@@ -82,7 +82,6 @@ async def _recorded(
     recorder.start()
     for one in happenings:
         recorder.observe(one)
-    recorder.observe(InteractionsEvent("shop", [c.Interaction(item_id="d1", user_id="u-4711")]))
     await recorder.close()
     return read_traffic(store, "shop", 100)[::-1]
 

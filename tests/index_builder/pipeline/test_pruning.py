@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
-import pytest
-
-from index_builder.pipeline.snapshot_limits import SnapshotLimits, prune_snapshots
+from nearline.store.snapshot import Store
 from retrieval.changelog.retention import trim_log
+from retrieval.snapshots.retention import MIN_AGE, plan_prune, prune
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.live_collection import Living
 from tests.index_builder.pipeline.conftest import TEXTS
@@ -16,32 +15,17 @@ from tests.index_builder.pipeline.conftest import TEXTS
 NOW = timedelta(0)
 
 
+def prune_snapshots(store: Store, keep: int, min_age: timedelta = NOW) -> list[str]:
+    """Prunes as upkeep does; returns the names of what was removed."""
+    planned = plan_prune(store, "default", keep, min_age=min_age)
+    prune(store, "default", planned)
+    return [one.name for one in planned if not one.kept]
+
+
 async def _import(living: Living, number: int) -> str:
     living.clock.now += 10
     corpus = living.corpus({"only": f"Only {number}."}, living.clock.now, f"corpus{number}")
     return (await living.build(corpus)).snapshot_id
-
-
-@pytest.mark.parametrize(("keep", "removes"), [(0, 3), (1, 2), (9, 0)])
-async def test_snapshots_made_redundant_by_compaction_are_removed(
-    living: Living, keep: int, removes: int
-) -> None:
-    imported = living.manifest.snapshot_id
-    made = []
-    for number in range(4):
-        living.clock.now += 10
-        await living.upsert(f"n{number}", f"New {number}.")
-        made.append(await living.compact())
-    removed = prune_snapshots(living.store, "default", SnapshotLimits(keep, 9, NOW))
-    # The newest is current, and a rollback goes back to the one before.
-    assert len(removed) == removes and set(removed) <= {imported, *made[:2]}
-    left = {imported, *made} - set(removed)
-    imported_again = await _import(living, 1)
-    await living.upsert("n9", "New 9.")
-    last = await living.compact()
-    # An import came between: what it replaced counts among the builds.
-    assert prune_snapshots(living.store, "default", SnapshotLimits(0, 9, NOW)) == []
-    assert set(living.store.snapshot_ids("default")) == {*left, last, imported_again}
 
 
 async def test_a_snapshot_whose_manifest_is_damaged_is_removed_like_the_others(
@@ -54,16 +38,16 @@ async def test_a_snapshot_whose_manifest_is_damaged_is_removed_like_the_others(
     manifest = living.store.snapshots_folder("default") / made[1] / "manifest.json"
     manifest.write_text("{torn")
     assert await trim_log(living.store, living.log) == 0
-    assert made[1] in prune_snapshots(living.store, "default", SnapshotLimits(0, 0, NOW))
+    assert made[1] in prune_snapshots(living.store, 0)
     # It holds back the log no longer: the target of a rollback lacks only the last change.
     assert await trim_log(living.store, living.log) == 3
 
 
-async def test_of_other_builds_as_many_stay_as_are_wanted(living: Living) -> None:
+async def test_of_the_others_as_many_stay_as_are_wanted(living: Living) -> None:
     unneeded = {living.manifest.snapshot_id}
     made = [await _import(living, number) for number in range(4)]
     unneeded.update(made[:2])
-    removed = prune_snapshots(living.store, "default", SnapshotLimits(9, 1, NOW))
+    removed = prune_snapshots(living.store, 1)
     assert len(removed) == 2 and set(removed) < unneeded
     assert set(living.store.snapshot_ids("default")) == {*unneeded, *made} - set(removed)
 
@@ -71,8 +55,8 @@ async def test_of_other_builds_as_many_stay_as_are_wanted(living: Living) -> Non
 async def test_young_snapshots_and_those_in_use_stay(living: Living) -> None:
     before = living.manifest.snapshot_id
     made = [await _import(living, number) for number in range(3)]
-    assert prune_snapshots(living.store, "default", SnapshotLimits(0, 0)) == []
-    removed = prune_snapshots(living.store, "default", SnapshotLimits(0, 0, NOW))
+    assert prune_snapshots(living.store, 0, MIN_AGE) == []
+    removed = prune_snapshots(living.store, 0)
     assert set(removed) == {before, made[0]}
     assert set(living.store.snapshot_ids("default")) == {made[1], made[2]}
 
@@ -82,7 +66,7 @@ async def test_the_log_drops_what_only_removed_builds_lacked(living: Living) -> 
         await living.upsert(f"n{number}", f"New {number}.")
         await _import(living, number)
     assert await trim_log(living.store, living.log) == 0
-    prune_snapshots(living.store, "default", SnapshotLimits(0, 0, NOW))
+    prune_snapshots(living.store, 0)
     # The target of a rollback lacks the last change.
     assert await trim_log(living.store, living.log) == 2
 
@@ -91,7 +75,7 @@ async def test_the_log_is_not_trimmed_past_the_beginning_of_a_running_build(
     living: Living,
 ) -> None:
     async def trimmed() -> int:
-        prune_snapshots(living.store, "default", SnapshotLimits(0, 0, NOW))
+        prune_snapshots(living.store, 0)
         await trim_log(living.store, living.log)
         return sum((await living.log.state()).trimmed.positions)
 
@@ -129,6 +113,6 @@ async def test_the_remains_of_killed_builds_are_removed_but_no_running_one(livin
         one.mkdir()
     os.utime(dead, (0, 0))
     current = living.manifest.snapshot_id
-    removed = prune_snapshots(living.store, "default", SnapshotLimits(9, 9))
+    removed = prune_snapshots(living.store, 9, MIN_AGE)
     assert sorted(removed) == sorted([dead.name, upload.name])
     assert {path.name for path in folder.iterdir()} == {current, running.name}
